@@ -1,0 +1,139 @@
+//! Where records live: the waist that every place of records implements, and the shapes that pass through it.
+
+pub mod dir;
+#[doc(hidden)]
+pub mod faulty;
+pub mod memory;
+
+use crate::error::Result;
+use crate::record::key::StoreId;
+use crate::record::{Body, ContentType, Key, Meta, Precondition, RecordId, StoreName};
+use async_trait::async_trait;
+use std::io::Read;
+use std::ops::Range;
+use std::path::PathBuf;
+use std::time::SystemTime;
+
+/// What a backend can and cannot do. The contract suite asks only for what is claimed here.
+#[derive(Clone, Debug)]
+pub struct Properties {
+    /// The folder that holds the stores, when records are local files.
+    pub local_dir: Option<PathBuf>,
+    /// `Precondition` is checked and the write done in one step.
+    pub conditional_put: bool,
+    /// `get` with a range moves only that range.
+    pub ranged_get: bool,
+    /// Listings and `head` tell the length of the decoded body.
+    pub exact_sizes: bool,
+    /// Changes by others are pushed.
+    pub change_feed: bool,
+    /// How many requests may run at one time.
+    pub connections: usize,
+    /// The longest key that can be kept, in characters.
+    pub max_key: usize,
+}
+
+/// A store, by name or by id.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub enum StoreRef {
+    /// By its id.
+    Id(StoreId),
+    /// By its name.
+    Name(StoreName),
+}
+
+/// What a backend says of a store.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct StoreInfo {
+    /// How the backend addresses it.
+    pub id: StoreId,
+    /// Its name; an unnamed store has none.
+    pub name: Option<StoreName>,
+    /// When it was made, if that is known.
+    pub created: Option<SystemTime>,
+    /// When a record of it last changed, if that is known.
+    pub modified: Option<SystemTime>,
+}
+
+/// One page of stores, in the byte order of their ids.
+#[derive(Clone, Debug, Default)]
+pub struct StorePage {
+    /// The stores.
+    pub stores: Vec<StoreInfo>,
+    /// Where the next page starts; `None` at the end.
+    pub next: Option<StoreId>,
+}
+
+/// What may be changed of a store.
+#[derive(Clone, Debug, Default)]
+pub struct StoreChange {
+    /// Its new name.
+    pub name: Option<StoreName>,
+}
+
+/// Which keys to list: byte order, after a key, with a prefix, at most `limit`.
+#[derive(Clone, Debug)]
+pub struct ListQuery {
+    /// Only keys after this one.
+    pub after: Option<Key>,
+    /// Only keys that begin with this.
+    pub prefix: String,
+    /// At most this many.
+    pub limit: usize,
+}
+
+impl Default for ListQuery {
+    fn default() -> Self {
+        Self { after: None, prefix: String::new(), limit: 1000 }
+    }
+}
+
+/// One page of a listing.
+#[derive(Clone, Debug, Default)]
+pub struct KeyPage {
+    /// Keys with what is known of them.
+    pub records: Vec<(Key, Meta)>,
+    /// The last key of this page when there are more.
+    pub next: Option<Key>,
+}
+
+/// A record's bytes, pinned to one version.
+pub struct Fetched {
+    /// What is known of that version. Its size is that of the whole record.
+    pub meta: Meta,
+    /// The bytes asked for, read as they are needed.
+    pub bytes: Box<dyn Read + Send>,
+}
+
+impl std::fmt::Debug for Fetched {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Fetched").field("meta", &self.meta).finish_non_exhaustive()
+    }
+}
+
+/// A place of records. Chosen at run time, so it is used as `Arc<dyn Backend>`.
+#[async_trait]
+pub trait Backend: Send + Sync + 'static {
+    /// What it can do.
+    fn properties(&self) -> Properties;
+    /// The stores after this id.
+    async fn stores(&self, after: Option<&StoreId>) -> Result<StorePage>;
+    /// One store; `Kind::StoreNotFound` when there is none.
+    async fn store(&self, reference: &StoreRef) -> Result<StoreInfo>;
+    /// Gets the store of this name, or makes it. Without a name a new unnamed store is made.
+    async fn create_store(&self, name: Option<&StoreName>) -> Result<StoreInfo>;
+    /// Changes a store; `Kind::Exists` when the new name is taken.
+    async fn update_store(&self, id: &StoreId, change: StoreChange) -> Result<StoreInfo>;
+    /// Deletes a store with its records.
+    async fn delete_store(&self, id: &StoreId) -> Result<()>;
+    /// Lists keys in byte order.
+    async fn list(&self, store: &StoreId, query: ListQuery) -> Result<KeyPage>;
+    /// A record's metadata; `Kind::NotFound` when there is no such record.
+    async fn head(&self, id: &RecordId) -> Result<Meta>;
+    /// A record's bytes, or those of a range of it that is cut at its end.
+    async fn get(&self, id: &RecordId, range: Option<Range<u64>>) -> Result<Fetched>;
+    /// Replaces the whole record or nothing; `Kind::Changed` when `only_if` does not hold.
+    async fn put(&self, id: &RecordId, body: Body, content_type: &ContentType, only_if: Precondition) -> Result<Meta>;
+    /// Deletes a record; `Kind::NotFound` when there is none, `Kind::Changed` when `only_if` does not hold.
+    async fn delete(&self, id: &RecordId, only_if: Precondition) -> Result<()>;
+}

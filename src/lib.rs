@@ -1,0 +1,16 @@
+//! storefs mounts Apify key-value stores as ordinary directories.
+//!
+//! The map, from the top floor down. A module imports only from floors below its own.
+//!
+//! | floor | rooms |
+//! |---|---|
+//! | 6 | `cli`: the command line |
+//! | 4 | `mount`: the kernel's door; `control`: the socket of a mount |
+//! | 3 | `fs`: a tree of inodes |
+//! | 2 | `volume`: what the tree stands on |
+//! | 1 | `backend`: where records live |
+//! | 0 | `record`: the words; `error`; `sys`: what the standard library lacks |
+
+pub mod backend;
+pub mod error;
+pub mod record;

@@ -1,0 +1,1 @@
+//! Keys as file names, both ways.

@@ -1,0 +1,65 @@
+//! What is known of a record without its bytes. An option that is `None` was not told by the place that holds it.
+
+use super::ContentType;
+use std::fmt;
+use std::time::SystemTime;
+
+/// A version's tag, without the quotes of HTTP.
+#[derive(Clone, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct ETag(String);
+
+impl ETag {
+    /// A tag from a backend's own words. Quotes and a weak mark are removed.
+    pub fn new(tag: &str) -> Self {
+        Self(tag.trim_start_matches("W/").trim_matches('"').to_owned())
+    }
+
+    /// The tag of one version of a local file: inode, size in bytes and modification time in nanoseconds.
+    pub fn of_file(inode: u64, size: u64, modified_ns: i128) -> Self {
+        Self(format!("{inode:x}-{size:x}-{modified_ns:x}"))
+    }
+
+    /// The tag's characters.
+    pub fn as_str(&self) -> &str {
+        &self.0
+    }
+}
+
+impl fmt::Debug for ETag {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "\"{}\"", self.0)
+    }
+}
+
+/// A record's length in bytes, when it is known.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Size {
+    /// The length of the decoded body.
+    Exact(u64),
+    /// Not told, or told of a compressed form.
+    Unknown,
+}
+
+/// What a backend says of a record.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Meta {
+    /// Its length.
+    pub size: Size,
+    /// Its content type, verbatim.
+    pub content_type: Option<ContentType>,
+    /// The tag of this version.
+    pub etag: Option<ETag>,
+    /// When its bytes were last written.
+    pub modified: Option<SystemTime>,
+}
+
+/// What must hold of the record for a write to happen.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub enum Precondition {
+    /// Nothing: the last writer wins.
+    None,
+    /// There is no such record.
+    Absent,
+    /// The record is this version.
+    Match(ETag),
+}

@@ -1,0 +1,13 @@
+//! The words of the domain: keys, names, content types, metadata, bodies. No input or output, nothing asynchronous.
+
+pub mod body;
+pub mod content_type;
+pub mod file_name;
+pub mod key;
+pub mod meta;
+mod types_table;
+
+pub use body::Body;
+pub use content_type::ContentType;
+pub use key::{Key, RecordId, StoreName};
+pub use meta::{ETag, Meta, Precondition, Size};

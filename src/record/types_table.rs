@@ -1,0 +1,1 @@
+//! The table of file extensions and content types.
