@@ -74,19 +74,39 @@ pub struct Error {
 impl Error {
     /// An error with no lower cause.
     pub fn new(op: &'static str, subject: impl Into<String>, kind: Kind) -> Self {
-        Self { op, subject: subject.into(), kind, source: None }
+        Self {
+            op,
+            subject: subject.into(),
+            kind,
+            source: None,
+        }
     }
 
     /// An error with a sentence that says why and what to do.
-    pub fn because(op: &'static str, subject: impl Into<String>, kind: Kind, why: impl Into<String>) -> Self {
+    pub fn because(
+        op: &'static str,
+        subject: impl Into<String>,
+        kind: Kind,
+        why: impl Into<String>,
+    ) -> Self {
         let why: String = why.into();
-        Self { op, subject: subject.into(), kind, source: Some(why.into()) }
+        Self {
+            op,
+            subject: subject.into(),
+            kind,
+            source: Some(why.into()),
+        }
     }
 
     /// An error of the operating system; its kind follows from its number.
     pub fn io(op: &'static str, subject: impl Into<String>, source: impl Into<io::Error>) -> Self {
         let source = source.into();
-        Self { op, subject: subject.into(), kind: kind_of(&source), source: Some(Box::new(source)) }
+        Self {
+            op,
+            subject: subject.into(),
+            kind: kind_of(&source),
+            source: Some(Box::new(source)),
+        }
     }
 
     /// The same error with another kind, when the caller knows better.
@@ -113,7 +133,10 @@ impl Error {
 
     /// The system's error number, when the cause is one.
     pub fn raw_os_error(&self) -> Option<i32> {
-        self.source.as_ref()?.downcast_ref::<io::Error>()?.raw_os_error()
+        self.source
+            .as_ref()?
+            .downcast_ref::<io::Error>()?
+            .raw_os_error()
     }
 }
 
@@ -200,6 +223,8 @@ impl fmt::Debug for Error {
 
 impl std::error::Error for Error {
     fn source(&self) -> Option<&(dyn std::error::Error + 'static)> {
-        self.source.as_deref().map(|source| source as &(dyn std::error::Error + 'static))
+        self.source
+            .as_deref()
+            .map(|source| source as &(dyn std::error::Error + 'static))
     }
 }

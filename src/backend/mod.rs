@@ -84,7 +84,11 @@ pub struct ListQuery {
 
 impl Default for ListQuery {
     fn default() -> Self {
-        Self { after: None, prefix: String::new(), limit: 1000 }
+        Self {
+            after: None,
+            prefix: String::new(),
+            limit: 1000,
+        }
     }
 }
 
@@ -107,7 +111,9 @@ pub struct Fetched {
 
 impl std::fmt::Debug for Fetched {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("Fetched").field("meta", &self.meta).finish_non_exhaustive()
+        f.debug_struct("Fetched")
+            .field("meta", &self.meta)
+            .finish_non_exhaustive()
     }
 }
 
@@ -133,7 +139,13 @@ pub trait Backend: Send + Sync + 'static {
     /// A record's bytes, or those of a range of it that is cut at its end.
     async fn get(&self, id: &RecordId, range: Option<Range<u64>>) -> Result<Fetched>;
     /// Replaces the whole record or nothing; `Kind::Changed` when `only_if` does not hold.
-    async fn put(&self, id: &RecordId, body: Body, content_type: &ContentType, only_if: Precondition) -> Result<Meta>;
+    async fn put(
+        &self,
+        id: &RecordId,
+        body: Body,
+        content_type: &ContentType,
+        only_if: Precondition,
+    ) -> Result<Meta>;
     /// Deletes a record; `Kind::NotFound` when there is none, `Kind::Changed` when `only_if` does not hold.
     async fn delete(&self, id: &RecordId, only_if: Precondition) -> Result<()>;
 }

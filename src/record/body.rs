@@ -32,7 +32,10 @@ impl Body {
     pub fn reader(&self) -> Box<dyn Read + Send> {
         match self {
             Self::Bytes(bytes) => Box::new(Cursor::new(bytes.clone())),
-            Self::File(file) => Box::new(FileReader { file: file.clone(), at: 0 }),
+            Self::File(file) => Box::new(FileReader {
+                file: file.clone(),
+                at: 0,
+            }),
         }
     }
 

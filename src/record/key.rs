@@ -40,8 +40,17 @@ impl Key {
             None => Ok(Self(name.into())),
             Some(why) => {
                 let long = name.len() > MAX_KEY && name.bytes().all(is_key_byte);
-                let kind = if long { Kind::NameTooLong } else { Kind::Invalid };
-                Err(Error::because("use the name", format!("{name:?}"), kind, why))
+                let kind = if long {
+                    Kind::NameTooLong
+                } else {
+                    Kind::Invalid
+                };
+                Err(Error::because(
+                    "use the name",
+                    format!("{name:?}"),
+                    kind,
+                    why,
+                ))
             }
         }
     }
@@ -86,11 +95,21 @@ impl StoreName {
         } else if name.starts_with("__CRAWLEE_") || name.starts_with("__OLD_") {
             "names that begin `__CRAWLEE_` or `__OLD_` belong to the SDK's own purge"
         } else if name.len() > MAX_STORE {
-            return Err(Error::because("use the store name", name, Kind::NameTooLong, "a store name has at most 255 bytes"));
+            return Err(Error::because(
+                "use the store name",
+                name,
+                Kind::NameTooLong,
+                "a store name has at most 255 bytes",
+            ));
         } else {
             return Ok(Self(name.into()));
         };
-        Err(Error::because("use the store name", format!("{name:?}"), Kind::Invalid, why))
+        Err(Error::because(
+            "use the store name",
+            format!("{name:?}"),
+            Kind::Invalid,
+            why,
+        ))
     }
 
     /// The name's characters.

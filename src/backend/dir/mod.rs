@@ -162,7 +162,12 @@ impl Folder {
     }
     /// Renames a store's directory, its scratch folder and its marker; an SDK's `__metadata__.json` in it gets the new
     /// name. An existing target is replaced when it is empty; `Kind::NotEmpty`, or with `no_replace` `Kind::Exists`.
-    pub fn rename_store(&self, _from: &StoreName, _to: &StoreName, _no_replace: bool) -> Result<()> {
+    pub fn rename_store(
+        &self,
+        _from: &StoreName,
+        _to: &StoreName,
+        _no_replace: bool,
+    ) -> Result<()> {
         Ok(())
     }
     /// A new draft. `mode` is its permission bits.
@@ -212,7 +217,11 @@ impl Store {
     }
     /// Sets the record's content type, or with `None` returns it to the guess. The bytes stay; the file may get
     /// another name, so the new place is returned.
-    pub fn set_content_type(&self, _name: &str, _to: Option<&ContentType>) -> Result<(Place, FileStat)> {
+    pub fn set_content_type(
+        &self,
+        _name: &str,
+        _to: Option<&ContentType>,
+    ) -> Result<(Place, FileStat)> {
         unimplemented!()
     }
     /// Calls `each` for every listed name after the entry whose `next` was `after` (0 from the start), until it
@@ -243,7 +252,13 @@ impl Store {
         Ok(())
     }
     /// Renames a record, also into another store, its type carried. `no_replace`: `Kind::Exists` when the target is there.
-    pub fn rename(&self, _from: &str, _to_store: &Store, _to: &str, _no_replace: bool) -> Result<(Place, FileStat)> {
+    pub fn rename(
+        &self,
+        _from: &str,
+        _to_store: &Store,
+        _to: &str,
+        _no_replace: bool,
+    ) -> Result<(Place, FileStat)> {
         unimplemented!()
     }
     /// Takes in what changed in the directory. `files`: only these file names may have changed (from inotify);
