@@ -135,7 +135,8 @@ pub(super) fn inherit(
         fs::fchmod(new, Mode::from_raw_mode(old.mode & 0o7777)).map_err(failed)?;
     }
     for name in names.iter() {
-        let wanted = (name.starts_with("user.") && name != TYPE && !name.starts_with(OURS)) || name == ACL;
+        let wanted =
+            (name.starts_with("user.") && name != TYPE && !name.starts_with(OURS)) || name == ACL;
         if !wanted {
             continue;
         }

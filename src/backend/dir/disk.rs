@@ -14,7 +14,11 @@ const ENTRIES_BYTES: usize = 32 * 1024;
 
 /// Whether this may be the name of a file in a directory. Everything below is only called with such names.
 pub(super) fn is_file_name(name: &str) -> bool {
-    !name.is_empty() && name.len() <= 255 && !name.contains(['/', '\0']) && name != "." && name != ".."
+    !name.is_empty()
+        && name.len() <= 255
+        && !name.contains(['/', '\0'])
+        && name != "."
+        && name != ".."
 }
 
 /// fstatat without following a link.
@@ -257,6 +261,12 @@ pub(super) fn remove_tree(dir: BorrowedFd<'_>, name: &str) -> Result<()> {
 pub(super) fn failed(op: &'static str, subject: &str, error: Errno) -> Error {
     let wrapped = Error::io(op, subject, error);
     match error {
+        Errno::XDEV => Error::because(
+            op,
+            subject,
+            Kind::CrossDevice,
+            "the store is on another disk than the folder's .storefs; mount that store's own storage folder instead",
+        ),
         // What stands there is no record, so no record is there.
         Errno::NXIO | Errno::LOOP => wrapped.with_kind(Kind::NotFound),
         _ => wrapped,

@@ -64,7 +64,8 @@ impl TempDir {
         let failed = |error: Errno| Error::io("make a temporary file", "", error);
         let flags = OFlags::RDWR | OFlags::CREATE | OFlags::EXCL | OFlags::CLOEXEC;
         let mode = mode & 0o7777;
-        let file = fs::openat(&self.dir, &name, flags, Mode::from_raw_mode(mode)).map_err(failed)?;
+        let file =
+            fs::openat(&self.dir, &name, flags, Mode::from_raw_mode(mode)).map_err(failed)?;
         if mode & self.umask != 0 {
             fs::fchmod(&file, Mode::from_raw_mode(mode)).map_err(failed)?;
         }
@@ -106,7 +107,9 @@ fn umask() -> u32 {
     std::fs::read_to_string("/proc/self/status")
         .ok()
         .and_then(|status| {
-            let line = status.lines().find_map(|line| line.strip_prefix("Umask:"))?;
+            let line = status
+                .lines()
+                .find_map(|line| line.strip_prefix("Umask:"))?;
             u32::from_str_radix(line.trim(), 8).ok()
         })
         .unwrap_or(0o7777)
@@ -116,7 +119,9 @@ fn umask() -> u32 {
 fn random() -> u64 {
     use std::hash::{BuildHasher, Hasher};
     // The standard library seeds this from the system's random numbers.
-    std::collections::hash_map::RandomState::new().build_hasher().finish()
+    std::collections::hash_map::RandomState::new()
+        .build_hasher()
+        .finish()
 }
 
 /// A file that is being written outside of every store, in `.storefs/tmp/<process>/`. Dropped uncommitted, it is removed.
