@@ -107,7 +107,7 @@ impl Utf8Check {
 
     /// Whether all that was fed is UTF-8. `whole` also asks that the last character is complete.
     pub fn holds(&self, whole: bool) -> bool {
-        !self.broken && !(whole && self.count > 0)
+        !self.broken && (!whole || self.count == 0)
     }
 }
 
