@@ -18,5 +18,9 @@ pub fn lock_byte(file: BorrowedFd<'_>, offset: u64, kind: libc::c_int) -> io::Re
     lock.l_len = 1;
     // SAFETY: the descriptor is open for the length of the call and `lock` is a valid flock structure.
     let result = unsafe { libc::fcntl(file.as_raw_fd(), libc::F_OFD_SETLK, &lock) };
-    if result == 0 { Ok(()) } else { Err(io::Error::last_os_error()) }
+    if result == 0 {
+        Ok(())
+    } else {
+        Err(io::Error::last_os_error())
+    }
 }
