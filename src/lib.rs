@@ -13,4 +13,8 @@
 
 pub mod backend;
 pub mod error;
+pub mod fs;
+pub mod mount;
 pub mod record;
+pub mod sys;
+pub mod volume;

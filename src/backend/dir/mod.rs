@@ -22,6 +22,7 @@ mod shared;
 mod sidecar;
 mod steps;
 mod store;
+mod support;
 mod target;
 mod temp;
 
