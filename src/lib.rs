@@ -12,5 +12,9 @@
 //! | 0 | `record`: the words; `error`; `sys`: what the standard library lacks |
 
 pub mod backend;
+pub mod cli;
+pub mod control;
 pub mod error;
+pub mod mount;
 pub mod record;
+pub mod sys;
