@@ -170,7 +170,10 @@ fn perform(request: Request, served: &dyn Served, progress: &mut dyn FnMut(&str)
     };
     match done {
         Ok(value) => Line::Done(value),
-        Err(error) => Line::failed(&error),
+        Err(error) => {
+            tracing::debug!("refused over the control socket: {error}");
+            Line::failed(&error)
+        }
     }
 }
 
