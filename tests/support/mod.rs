@@ -3,10 +3,12 @@
 #![allow(dead_code, unused_imports, unreachable_pub, clippy::unwrap_used)]
 
 mod mount;
+mod reader;
 mod shell;
 mod unprivileged;
 
 pub use mount::Mount;
+pub use reader::Reader;
 pub use shell::{Said, said, sh_in};
 pub use unprivileged::as_nobody;
 
