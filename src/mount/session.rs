@@ -125,7 +125,7 @@ impl Mounted {
     }
 
     /// Waits until the kernel lets go of the mount, and then commits what no handle will.
-    pub fn wait(self) -> Result<()> {
+    pub fn wait(&self) -> Result<()> {
         let session = self
             .session
             .lock()
