@@ -272,20 +272,28 @@ fn every_record_of_a_recorded_tree_is_right_in_its_own_layout() {
 
 #[test]
 fn a_recorded_tree_copied_into_layout_plain_stays_right() {
-    TREES.map(|tree| a_tree_stays_right_when_copied_into(tree, Layout::Plain));
+    for tree in TREES {
+        a_tree_stays_right_when_copied_into(tree, Layout::Plain);
+    }
 }
 
 #[test]
 fn a_recorded_tree_copied_into_layout_js_is_read_by_the_js_sdk() {
-    TREES.map(|tree| a_tree_stays_right_when_copied_into(tree, Layout::Js));
+    for tree in TREES {
+        a_tree_stays_right_when_copied_into(tree, Layout::Js);
+    }
 }
 
 #[test]
 fn a_recorded_tree_copied_into_layout_python_is_read_by_the_python_sdk() {
-    TREES.map(|tree| a_tree_stays_right_when_copied_into(tree, Layout::Python));
+    for tree in TREES {
+        a_tree_stays_right_when_copied_into(tree, Layout::Python);
+    }
 }
 
 #[test]
 fn a_recorded_tree_copied_into_layout_dual_is_read_by_both_sdks() {
-    TREES.map(|tree| a_tree_stays_right_when_copied_into(tree, Layout::Dual));
+    for tree in TREES {
+        a_tree_stays_right_when_copied_into(tree, Layout::Dual);
+    }
 }
