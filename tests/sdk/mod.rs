@@ -54,8 +54,11 @@ pub enum Given {
 
 /// How to start a process.
 pub struct Start<'a> {
+    /// The storage folder.
     pub root: &'a Path,
+    /// Whether it empties the default store first, as it does unless told otherwise.
     pub purge: bool,
+    /// More environment.
     pub env: &'a [(&'a str, &'a str)],
 }
 
@@ -324,10 +327,12 @@ pub fn without_default_charset(content_type: &str) -> String {
         .join("; ")
 }
 
+/// Bytes as hexadecimal digits.
 pub fn hex(bytes: &[u8]) -> String {
     bytes.iter().map(|byte| format!("{byte:02x}")).collect()
 }
 
+/// Hexadecimal digits as bytes.
 pub fn unhex(digits: &str) -> Vec<u8> {
     assert!(
         digits.len().is_multiple_of(2) && digits.is_ascii(),

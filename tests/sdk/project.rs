@@ -19,6 +19,7 @@ pub enum Layout {
 }
 
 impl Layout {
+    /// As `-o layout=` takes it.
     pub fn name(self) -> &'static str {
         match self {
             Layout::Plain => "plain",
@@ -55,6 +56,7 @@ pub struct Project {
 }
 
 impl Project {
+    /// An empty one; the storage folder is made by the first mount or SDK.
     pub fn new() -> Project {
         Project {
             folder: tempfile::Builder::new()
@@ -183,6 +185,7 @@ impl Mounted {
             });
     }
 
+    /// Sets the type of a record, as `setfattr` does.
     pub fn set_type(&self, store: &str, key: &str, content_type: &str) -> std::io::Result<()> {
         xattr::set(
             self.path(store, key),
@@ -191,6 +194,7 @@ impl Mounted {
         )
     }
 
+    /// The bytes of a record, as `cat` gives them.
     pub fn read(&self, store: &str, key: &str) -> Vec<u8> {
         fs::read(self.path(store, key))
             .unwrap_or_else(|error| panic!("read {store}/{key}: {error}"))
@@ -203,6 +207,7 @@ impl Mounted {
         String::from_utf8(value.unwrap_or_else(|| panic!("{store}/{key} has no type"))).unwrap()
     }
 
+    /// Removes a record, as `rm` does.
     pub fn remove(&self, store: &str, key: &str) {
         fs::remove_file(self.path(store, key))
             .unwrap_or_else(|error| panic!("remove {store}/{key}: {error}"));
