@@ -273,6 +273,20 @@ impl Mount {
         Watch::start(self.backing("default").join(key))
     }
 
+    /// Waits until a record of `default` has a value in the folder, for closes that nobody waits for.
+    pub(crate) fn wait_for(&self, key: &str, value: &str) {
+        let begun = Instant::now();
+        while self.beside(key).as_deref() != Some(value.as_bytes()) {
+            let found = self.beside(key).map(|bytes| text(&bytes));
+            assert!(
+                begun.elapsed() < Duration::from_secs(10),
+                "{}: {key} never became {value:?}; it is {found:?}",
+                self.way
+            );
+            thread::sleep(Duration::from_millis(2));
+        }
+    }
+
     /// Waits until everything that happened in the folder is known to the mount.
     pub(crate) fn sync(&self) {
         let done = Command::new(binary())
