@@ -1,15 +1,16 @@
 //! A mount of a fresh folder for one test, and shells to work in it. It never leaves a mount or a daemon behind.
-#![allow(dead_code)] // each test program uses its own part of this
+#![allow(dead_code, unused_imports)] // each test program uses its own part of this
 
-use std::collections::BTreeSet;
+mod watch;
+
+pub(crate) use watch::{ABSENT, Watch, values};
+
 use std::fmt;
 use std::fs;
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Output, Stdio};
-use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
-use std::thread::{self, JoinHandle};
+use std::thread;
 use std::time::{Duration, Instant};
 
 /// How a mount is made.
@@ -93,7 +94,9 @@ impl Mount {
             daemon: None,
         };
         mount.start();
-        fs::create_dir(mount.path("default")).unwrap();
+        if !mount.path("default").is_dir() {
+            fs::create_dir(mount.path("default")).unwrap();
+        }
         mount
     }
 
@@ -334,59 +337,6 @@ impl Drop for Mount {
             let _ = daemon.wait();
         }
     }
-}
-
-/// Reads one file of an ordinary folder over and over, in a thread, and keeps every value it saw.
-pub(crate) struct Watch {
-    stop: Arc<AtomicBool>,
-    reader: Option<JoinHandle<BTreeSet<String>>>,
-}
-
-impl Watch {
-    fn start(path: PathBuf) -> Self {
-        let stop = Arc::new(AtomicBool::new(false));
-        let told = Arc::clone(&stop);
-        let reader = thread::spawn(move || {
-            let mut seen = BTreeSet::new();
-            loop {
-                // The last look comes after the word to stop, so that the final value is always among those seen.
-                let last = told.load(Ordering::Acquire);
-                let value = match fs::read(&path) {
-                    Ok(bytes) => text(&bytes),
-                    Err(_) => ABSENT.to_owned(),
-                };
-                seen.insert(value);
-                if last {
-                    return seen;
-                }
-                thread::sleep(Duration::from_millis(1));
-            }
-        });
-        Self {
-            stop,
-            reader: Some(reader),
-        }
-    }
-
-    /// Ends the watch; gives every value that was seen, `ABSENT` for a file that was not there.
-    pub(crate) fn seen(mut self) -> BTreeSet<String> {
-        self.stop.store(true, Ordering::Release);
-        self.reader.take().unwrap().join().unwrap()
-    }
-}
-
-impl Drop for Watch {
-    fn drop(&mut self) {
-        self.stop.store(true, Ordering::Release);
-    }
-}
-
-/// What a watch shows for a file that is not there.
-pub(crate) const ABSENT: &str = "(absent)";
-
-/// A set of values, to compare with what a watch saw.
-pub(crate) fn values<const N: usize>(all: [&str; N]) -> BTreeSet<String> {
-    all.into_iter().map(str::to_owned).collect()
 }
 
 /// The names in a directory, sorted.
