@@ -233,7 +233,7 @@ fn check(mount: &Mount, ledger: &mut Ledger) {
     ledger.line_tried = false;
 }
 
-/// Removes the records that only grow in number.
+/// Removes the records that only grow in number, and the log that only grows.
 fn tidy(mount: &Mount, ledger: &mut Ledger) {
     let names: Vec<String> = ledger
         .records
@@ -247,6 +247,8 @@ fn tidy(mount: &Mount, ledger: &mut Ledger) {
         }
         ledger.records.remove(&name);
     }
+    fs::remove_file(mount.path("default/log")).unwrap();
+    ledger.lines = 0;
 }
 
 fn survives(way: Way, kills: usize) {
@@ -280,9 +282,8 @@ fn survives(way: Way, kills: usize) {
 /// A fourth of all kills that are asked for.
 fn kills() -> usize {
     let asked = std::env::var("STOREFS_KILLS").ok();
-    asked
-        .map_or(20, |number| number.parse().unwrap())
-        .div_ceil(4)
+    let asked: usize = asked.map_or(20, |number| number.parse().unwrap());
+    asked.div_ceil(4)
 }
 
 #[test]
