@@ -76,8 +76,9 @@ impl Plan {
             may_allow_other()?;
         }
         let folder = FolderOptions {
+            layout: options.layout,
             read_only: options.read_only,
-            input_keys: input_keys.clone(),
+            input_keys,
         };
         let mount = MountOptions {
             read_only: options.read_only,
