@@ -29,7 +29,7 @@ pub struct Counters {
 }
 
 /// The kernel's requests, as it calls them.
-const REQUESTS: [&str; 28] = [
+const REQUESTS: [&str; 35] = [
     "lookup",
     "forget",
     "getattr",
@@ -57,6 +57,13 @@ const REQUESTS: [&str; 28] = [
     "statfs",
     "setxattr",
     "getxattr",
+    "listxattr",
+    "removexattr",
+    "access",
+    "fallocate",
+    "lseek",
+    "copy_file_range",
+    "ioctl",
     "other",
 ];
 
