@@ -12,6 +12,8 @@
 //! | 0 | `record`: the words; `error`; `sys`: what the standard library lacks |
 
 pub mod backend;
+pub mod cli;
+pub mod control;
 pub mod error;
 pub mod fs;
 pub mod mount;

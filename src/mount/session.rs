@@ -75,6 +75,7 @@ impl Mounted {
         ));
         let volume = Arc::new(Local::new(folder.clone(), options.read_only));
         let tree = Fs::new(volume, tree_options(&options, passthrough.is_on())?);
+        make_default_store(&folder, tree.options(), options.read_only)?;
         let (sender, notices) = std::sync::mpsc::channel();
         let adapter = Adapter {
             fs: tree.clone(),
@@ -125,7 +126,7 @@ impl Mounted {
     }
 
     /// Waits until the kernel lets go of the mount, and then commits what no handle will.
-    pub fn wait(self) -> Result<()> {
+    pub fn wait(&self) -> Result<()> {
         let session = self
             .session
             .lock()
@@ -137,6 +138,17 @@ impl Mounted {
         };
         self.fs.commit_all();
         ended.map_err(|e| Error::io("serve", self.mountpoint.display().to_string(), e))
+    }
+}
+
+/// A run always has its default store; the SDKs open an empty directory as one.
+fn make_default_store(folder: &Folder, tree: &Options, read_only: bool) -> Result<()> {
+    match folder.store(&tree.default_store) {
+        Err(e) if e.kind() == Kind::StoreNotFound && !read_only => {
+            folder.create_store(&tree.default_store, 0o755).map(|_| ())
+        }
+        Err(e) if e.kind() != Kind::StoreNotFound => Err(e),
+        _ => Ok(()),
     }
 }
 
@@ -171,7 +183,8 @@ fn config(options: &MountOptions) -> Config {
     let label = options.source_label.replace([',', '\\', '\n'], "_");
     config.mount_options = vec![
         MountOption::FSName(label),
-        MountOption::Subtype(SUBTYPE.to_owned()),
+        // fuser gives its own Subtype to fusermount3 alone; the kernel knows the option as well.
+        MountOption::CUSTOM(format!("subtype={SUBTYPE}")),
         MountOption::DefaultPermissions,
         MountOption::NoAtime,
     ];
