@@ -163,6 +163,7 @@ fn mend(store: &Store, state: &mut State, entry: &Entry) -> Result<()> {
             disk::remove(dir, extra)
                 .map_err(|error| disk::failed("remove the older value", extra, error))?;
         }
+        state.catalog.forget_extras(&entry.key);
         return Ok(());
     }
     let file = commit::open_entry(store, state, &entry.key)?;
