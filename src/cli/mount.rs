@@ -78,7 +78,7 @@ impl Plan {
         let folder = FolderOptions {
             layout: options.layout,
             read_only: options.read_only,
-            input_keys: input_keys.clone(),
+            input_keys,
         };
         let mount = MountOptions {
             read_only: options.read_only,
@@ -90,10 +90,8 @@ impl Plan {
             default_store: here.default_store(&options),
             stores: options.stores.iter().map(ToString::to_string).collect(),
             input_key: Some(input).filter(|key| key != "INPUT"),
-            input_keys,
             passthrough: options.passthrough,
             source_label: source.display().to_string(),
-            layout: options.layout,
         };
         Ok(Self {
             source,

@@ -1,6 +1,6 @@
 //! The kernel's door. Placeholder of this branch, replaced at merge.
 
-use crate::backend::dir::{Folder, Layout};
+use crate::backend::dir::Folder;
 use crate::error::{Error, Kind, Result};
 use std::path::Path;
 use std::sync::Arc;
@@ -19,10 +19,8 @@ pub struct MountOptions {
     pub default_store: Option<String>,
     pub stores: Vec<String>,
     pub input_key: Option<String>,
-    pub input_keys: Vec<String>,
     pub passthrough: bool,
     pub source_label: String,
-    pub layout: Option<Layout>,
 }
 
 /// A live mount.
