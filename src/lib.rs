@@ -15,6 +15,8 @@ pub mod backend;
 pub mod cli;
 pub mod control;
 pub mod error;
+pub mod fs;
 pub mod mount;
 pub mod record;
 pub mod sys;
+pub mod volume;

@@ -11,6 +11,8 @@ use tracing_subscriber::EnvFilter;
 /// What is logged unless something else is asked for. The FUSE library tells every mount, which this program does too.
 const DEFAULT: &str = "info,fuser=warn";
 const FILTER: &str = "STOREFS_LOG";
+/// What is logged by default. The FUSE library warns of every mount that others ended; that is no fault.
+const DEFAULT: &str = "info,fuser=error";
 /// A log longer than this is put aside as `.old` when the next mount starts.
 const MAX_LOG: u64 = 10 << 20;
 

@@ -79,7 +79,11 @@ impl Show {
             blocks: file.blocks,
             kind,
             mode: mode as u16,
-            links: if kind == FileKind::Directory { file.links.max(2) } else { 1 },
+            links: if kind == FileKind::Directory {
+                file.links.max(2)
+            } else {
+                1
+            },
             uid: self.uid.unwrap_or(file.uid),
             gid: self.gid.unwrap_or(file.gid),
             accessed_ns: file.accessed_ns,
@@ -87,5 +91,23 @@ impl Show {
             changed_ns: file.changed_ns,
             keep: true,
         }
+    }
+}
+
+/// Attributes for `.` and `..`, which the kernel does not take from a listing.
+pub fn placeless(ino: u64, kind: FileKind) -> Attr {
+    Attr {
+        ino,
+        size: 0,
+        blocks: 0,
+        kind,
+        mode: 0,
+        links: 1,
+        uid: 0,
+        gid: 0,
+        accessed_ns: 0,
+        modified_ns: 0,
+        changed_ns: 0,
+        keep: false,
     }
 }

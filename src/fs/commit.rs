@@ -1,8 +1,8 @@
 //! When a file is finished, and what happens then. A draft is never made visible before that.
 
+use super::Fs;
 use super::handle::{Handle, OpenFile, Stamp, lock};
 use super::inode::Spot;
-use super::Fs;
 use crate::error::{Error, Kind, Result};
 use crate::record::StoreName;
 use crate::volume::Now;
@@ -27,7 +27,10 @@ impl Fs {
         let file = &handle.file;
         let (drafting, changed) = {
             let writing = file.writing();
-            (writing.draft.is_some(), writing.stamp != Stamp::from(&file.stat()?))
+            (
+                writing.draft.is_some(),
+                writing.stamp != Stamp::from(&file.stat()?),
+            )
         };
         if changed && thread == handle.opener {
             return self.commit(file, false);
@@ -41,7 +44,11 @@ impl Fs {
             return self.commit(file, false);
         }
         // Another process closes what it inherited, or nothing was written: finished only when the opener holds it no more.
-        if holds(handle.opener, &spot) { Ok(()) } else { self.commit(file, true) }
+        if holds(handle.opener, &spot) {
+            Ok(())
+        } else {
+            self.commit(file, true)
+        }
     }
 
     /// Makes the draft the record of its name, or lets type and sidecar follow what was written in place. `finished`
@@ -72,9 +79,12 @@ impl Fs {
             return Ok(());
         }
         let explicit = writing.explicit.clone();
-        let Some(draft) = writing.draft.as_mut() else { return Ok(()) };
-        let committed =
-            self.volume.commit(draft, &spot.store, &spot.name, explicit.as_ref())?;
+        let Some(draft) = writing.draft.as_mut() else {
+            return Ok(());
+        };
+        let committed = self
+            .volume
+            .commit(draft, &spot.store, &spot.name, explicit.as_ref())?;
         writing.draft = None;
         writing.explicit = None;
         writing.stamp = Stamp::from(&committed.file);
@@ -100,7 +110,10 @@ impl Fs {
     fn name_changed(&self, ino: u64, spot: &Spot) {
         let parent = lock(&self.table).get(ino).map(|inode| inode.parent);
         if let Some(parent) = parent {
-            self.notify(super::Notice::Entry { parent, name: spot.name.clone() });
+            self.notify(super::Notice::Entry {
+                parent,
+                name: spot.name.clone(),
+            });
         }
     }
 
@@ -134,8 +147,13 @@ impl Fs {
             if handle.writer {
                 this.commit(file, true)?;
             }
-            let done = if data_only { file.file.sync_data() } else { file.file.sync_all() };
-            let subject = named.map_or_else(String::new, |spot| format!("{}/{}", spot.store, spot.name));
+            let done = if data_only {
+                file.file.sync_data()
+            } else {
+                file.file.sync_all()
+            };
+            let subject =
+                named.map_or_else(String::new, |spot| format!("{}/{}", spot.store, spot.name));
             done.map_err(|e| Error::io("fsync", subject, e))?;
             Ok(handle.writer)
         });
@@ -166,7 +184,12 @@ impl Fs {
 /// The process of a thread, as /proc tells it; `None` when it is gone.
 fn process_of(thread: u32) -> Option<u32> {
     let status = std::fs::read_to_string(format!("/proc/{thread}/status")).ok()?;
-    status.lines().find_map(|line| line.strip_prefix("Tgid:"))?.trim().parse().ok()
+    status
+        .lines()
+        .find_map(|line| line.strip_prefix("Tgid:"))?
+        .trim()
+        .parse()
+        .ok()
 }
 
 fn same_process(one: u32, other: u32) -> bool {
@@ -181,12 +204,20 @@ fn holds(opener: u32, spot: &Spot) -> bool {
     };
     let end = format!("/{}/{}", spot.store, spot.name);
     descriptors.flatten().any(|descriptor| {
-        std::fs::read_link(descriptor.path())
-            .is_ok_and(|path| path.as_os_str().as_encoded_bytes().ends_with(end.as_bytes()))
+        std::fs::read_link(descriptor.path()).is_ok_and(|path| {
+            path.as_os_str()
+                .as_encoded_bytes()
+                .ends_with(end.as_bytes())
+        })
     })
 }
 
 /// Why a handle cannot be used for something.
 pub(super) fn not_open_for(op: &'static str) -> Error {
-    Error::because(op, "", Kind::NotPermitted, "the handle is not open for this")
+    Error::because(
+        op,
+        "",
+        Kind::NotPermitted,
+        "the handle is not open for this",
+    )
 }

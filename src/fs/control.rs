@@ -13,17 +13,78 @@ const STATUS: u64 = super::inode::CONTROL_FILES;
 const METRICS: u64 = STATUS + 1;
 const QUEUE: u64 = STATUS + 2;
 const INPUT: u64 = STATUS + 3;
-const FILES: [(&str, u64); 4] =
-    [("status", STATUS), ("metrics", METRICS), ("queue", QUEUE), ("INPUT", INPUT)];
+const FILES: [(&str, u64); 4] = [
+    ("status", STATUS),
+    ("metrics", METRICS),
+    ("queue", QUEUE),
+    ("INPUT", INPUT),
+];
 
 /// What the tree counts.
 #[derive(Default, Debug)]
 pub struct Counters {
     commits: AtomicU64,
     failed: AtomicU64,
+    requests: [AtomicU64; REQUESTS.len()],
 }
 
+/// The kernel's requests, as it calls them.
+const REQUESTS: [&str; 35] = [
+    "lookup",
+    "forget",
+    "getattr",
+    "setattr",
+    "readlink",
+    "mknod",
+    "mkdir",
+    "unlink",
+    "rmdir",
+    "symlink",
+    "rename",
+    "link",
+    "open",
+    "create",
+    "read",
+    "write",
+    "flush",
+    "release",
+    "fsync",
+    "fsyncdir",
+    "opendir",
+    "releasedir",
+    "readdir",
+    "readdirplus",
+    "statfs",
+    "setxattr",
+    "getxattr",
+    "listxattr",
+    "removexattr",
+    "access",
+    "fallocate",
+    "lseek",
+    "copy_file_range",
+    "ioctl",
+    "other",
+];
+
 impl Counters {
+    /// Counts a request of the kernel.
+    pub fn request(&self, name: &str) {
+        let index = REQUESTS
+            .iter()
+            .position(|known| *known == name)
+            .unwrap_or(REQUESTS.len() - 1);
+        self.requests[index].fetch_add(1, Ordering::Relaxed);
+    }
+
+    /// How often each request came.
+    fn requests(&self) -> impl Iterator<Item = (&'static str, u64)> {
+        REQUESTS
+            .iter()
+            .zip(&self.requests)
+            .map(|(name, count)| (*name, count.load(Ordering::Relaxed)))
+    }
+
     pub(super) fn committed(&self) {
         self.commits.fetch_add(1, Ordering::Relaxed);
     }
@@ -41,7 +102,9 @@ pub(super) fn is_control(ino: u64) -> bool {
 /// The files of the control directory. The original INPUT is there only when the tree shows another one in its place.
 pub(super) fn files(options: &Options) -> impl Iterator<Item = (&'static str, u64)> {
     let both = options.input_key != "INPUT";
-    FILES.into_iter().filter(move |(_, ino)| both || *ino != INPUT)
+    FILES
+        .into_iter()
+        .filter(move |(_, ino)| both || *ino != INPUT)
 }
 
 impl Fs {
@@ -54,13 +117,18 @@ impl Fs {
 
     pub(super) fn control_attr(&self, ino: u64) -> Result<Attr> {
         if ino == INPUT {
-            let stat = self.volume.stat(&self.options.default_store, "INPUT").wait()?;
+            let stat = self
+                .volume
+                .stat(&self.options.default_store, "INPUT")
+                .wait()?;
             let mut attr = self.options.show.attr(ino, &stat);
             attr.mode &= 0o444;
             attr.keep = false;
             return Ok(attr);
         }
-        let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+        let now = SystemTime::now()
+            .duration_since(UNIX_EPOCH)
+            .unwrap_or_default();
         let now = i64::try_from(now.as_nanos()).unwrap_or(i64::MAX);
         let directory = ino == CONTROL;
         Ok(Attr {
@@ -68,11 +136,23 @@ impl Fs {
             // The text is made when it is opened; its length is not known before.
             size: 0,
             blocks: 0,
-            kind: if directory { FileKind::Directory } else { FileKind::Regular },
+            kind: if directory {
+                FileKind::Directory
+            } else {
+                FileKind::Regular
+            },
             mode: if directory { 0o555 } else { 0o444 },
             links: if directory { 2 } else { 1 },
-            uid: self.options.show.uid.unwrap_or(rustix::process::getuid().as_raw()),
-            gid: self.options.show.gid.unwrap_or(rustix::process::getgid().as_raw()),
+            uid: self
+                .options
+                .show
+                .uid
+                .unwrap_or(rustix::process::getuid().as_raw()),
+            gid: self
+                .options
+                .show
+                .gid
+                .unwrap_or(rustix::process::getgid().as_raw()),
             accessed_ns: now,
             modified_ns: now,
             changed_ns: now,
@@ -91,14 +171,14 @@ impl Fs {
             return self.hand_out_text(ino, text.into_bytes(), caller).into();
         }
         let this = self.clone();
-        self.volume.open(&self.options.default_store, "INPUT", false, true).then(
-            move |(mut file, ..)| {
+        self.volume
+            .open(&self.options.default_store, "INPUT", false, true)
+            .then(move |(mut file, ..)| {
                 let mut bytes = Vec::new();
                 std::io::Read::read_to_end(&mut file, &mut bytes)
                     .map_err(|e| Error::io("read", "INPUT", e))?;
                 this.hand_out_text(ino, bytes, caller)
-            },
-        )
+            })
     }
 
     fn hand_out_text(&self, ino: u64, text: Vec<u8>, caller: Caller) -> Result<Opened> {
@@ -111,7 +191,10 @@ impl Fs {
             opener: caller.pid,
             text: Some(text.into()),
         });
-        Ok(Opened { handle: number, open: self.handle(number)? })
+        Ok(Opened {
+            handle: number,
+            open: self.handle(number)?,
+        })
     }
 
     /// What the mount is and does, as JSON.
@@ -139,6 +222,7 @@ impl Fs {
             "commits": self.counters.commits.load(Ordering::Relaxed),
             "failedCommits": self.counters.failed.load(Ordering::Relaxed),
             "pending": 0,
+            "requests": self.counters.requests().collect::<std::collections::BTreeMap<_, _>>(),
             "refused": refusals,
         })
     }

@@ -10,7 +10,9 @@ impl Fs {
     pub fn read(&self, number: u64, offset: u64, buffer: &mut [u8]) -> Result<usize> {
         let handle = self.handle(number)?;
         if let Some(text) = &handle.text {
-            let from = usize::try_from(offset).unwrap_or(usize::MAX).min(text.len());
+            let from = usize::try_from(offset)
+                .unwrap_or(usize::MAX)
+                .min(text.len());
             let part = &text[from..text.len().min(from.saturating_add(buffer.len()))];
             buffer[..part.len()].copy_from_slice(part);
             return Ok(part.len());
@@ -72,12 +74,7 @@ impl Fs {
     }
 
     /// Copies a range between two open files; the count may be short.
-    pub fn copy_range(
-        &self,
-        from: (u64, u64),
-        to: (u64, u64),
-        length: u64,
-    ) -> Result<usize> {
+    pub fn copy_range(&self, from: (u64, u64), to: (u64, u64), length: u64) -> Result<usize> {
         let source = self.handle(from.0)?;
         let target = self.handle(to.0)?;
         if !target.writer {

@@ -1,6 +1,6 @@
 //! Open files and the handles on them: which file is open, what is still to be committed. It knows no name.
 
-use crate::error::{Error, Result};
+use crate::error::Result;
 use crate::record::{ContentType, StoreName};
 use crate::volume::{Draft, FileStat};
 use std::collections::HashMap;
@@ -22,7 +22,11 @@ pub(super) struct Stamp {
 
 impl From<&FileStat> for Stamp {
     fn from(file: &FileStat) -> Self {
-        Self { size: file.size, modified_ns: file.modified_ns, changed_ns: file.changed_ns }
+        Self {
+            size: file.size,
+            modified_ns: file.modified_ns,
+            changed_ns: file.changed_ns,
+        }
     }
 }
 
@@ -56,7 +60,12 @@ pub(super) struct Writing {
 impl OpenFile {
     /// A file that is a record, or with a draft one that will be.
     pub(super) fn new(ino: u64, file: Arc<File>, writable: bool, writing: Writing) -> Arc<Self> {
-        Arc::new(Self { ino, file, writable, state: Mutex::new(writing) })
+        Arc::new(Self {
+            ino,
+            file,
+            writable,
+            state: Mutex::new(writing),
+        })
     }
 
     pub(super) fn writing(&self) -> MutexGuard<'_, Writing> {
@@ -65,9 +74,7 @@ impl OpenFile {
 
     /// What the disk says of it.
     pub(super) fn stat(&self) -> Result<FileStat> {
-        rustix::fs::fstat(&*self.file)
-            .map(|stat| FileStat::from(&stat))
-            .map_err(|e| Error::io("fstat", "", e))
+        FileStat::of_file(&*self.file)
     }
 }
 
@@ -112,7 +119,11 @@ impl Handles {
     /// The files that some handle may write.
     pub(super) fn writers(&self) -> Vec<Arc<OpenFile>> {
         let open = lock(&self.open);
-        open.1.values().filter(|handle| handle.writer).map(|handle| handle.file.clone()).collect()
+        open.1
+            .values()
+            .filter(|handle| handle.writer)
+            .map(|handle| handle.file.clone())
+            .collect()
     }
 
     pub(super) fn len(&self) -> usize {

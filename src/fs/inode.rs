@@ -12,7 +12,7 @@ pub const ROOT: u64 = 1;
 /// The inode of the hidden `.storefs` directory.
 pub const CONTROL: u64 = 2;
 /// Inodes of the files in it follow.
-pub const CONTROL_FILES: u64 = 3;
+pub(super) const CONTROL_FILES: u64 = 3;
 /// The first slot for the rest.
 const FIRST_FREE: usize = 16;
 /// How many files stay open after their last handle is gone, so that opening them again costs nothing.
@@ -99,11 +99,17 @@ impl Table {
     }
 
     pub(super) fn get(&self, ino: u64) -> Option<&Inode> {
-        self.slots.get(slot_of(ino))?.as_ref().filter(|inode| inode.ino == ino)
+        self.slots
+            .get(slot_of(ino))?
+            .as_ref()
+            .filter(|inode| inode.ino == ino)
     }
 
     pub(super) fn get_mut(&mut self, ino: u64) -> Option<&mut Inode> {
-        self.slots.get_mut(slot_of(ino))?.as_mut().filter(|inode| inode.ino == ino)
+        self.slots
+            .get_mut(slot_of(ino))?
+            .as_mut()
+            .filter(|inode| inode.ino == ino)
     }
 
     /// The inode that a name leads to.
@@ -117,7 +123,13 @@ impl Table {
     }
 
     /// Makes an inode and leads the name to it. A former inode of that name must have been unlinked before.
-    pub(super) fn insert(&mut self, parent: u64, name: &str, node: Node, version: u64) -> &mut Inode {
+    pub(super) fn insert(
+        &mut self,
+        parent: u64,
+        name: &str,
+        node: Node,
+        version: u64,
+    ) -> &mut Inode {
         let slot = match self.free.pop() {
             Some(slot) => slot as usize,
             None => {
@@ -128,7 +140,12 @@ impl Table {
         };
         let ino = u64::from(self.generations[slot]) << 32 | slot as u64;
         let hash = self.hash(parent, name);
-        let Self { slots, names, hasher, .. } = self;
+        let Self {
+            slots,
+            names,
+            hasher,
+            ..
+        } = self;
         names.insert_unique(hash, slot as u32, |slot| {
             slots[*slot as usize]
                 .as_ref()
@@ -185,7 +202,9 @@ impl Table {
 
     /// The name was removed or given away: what was superseded under it must not come back.
     pub(super) fn forsake(&mut self, parent: u64, name: &str) {
-        let Self { superseded, slots, .. } = self;
+        let Self {
+            superseded, slots, ..
+        } = self;
         superseded.retain(|ino| {
             let inode = slots.get_mut(slot_of(*ino)).and_then(Option::as_mut);
             match inode {
@@ -213,7 +232,12 @@ impl Table {
             inode.linked = true;
         }
         let hash = self.hash(parent, name);
-        let Self { slots, names, hasher, .. } = self;
+        let Self {
+            slots,
+            names,
+            hasher,
+            ..
+        } = self;
         names.insert_unique(hash, slot, |slot| {
             slots[*slot as usize]
                 .as_ref()
@@ -227,7 +251,9 @@ impl Table {
     /// The kernel forgets some of its lookups.
     pub(super) fn forget(&mut self, ino: u64, count: u64) -> Option<Arc<OpenFile>> {
         let inode = self.get_mut(ino)?;
-        inode.lookups = inode.lookups.saturating_sub(u32::try_from(count).unwrap_or(u32::MAX));
+        inode.lookups = inode
+            .lookups
+            .saturating_sub(u32::try_from(count).unwrap_or(u32::MAX));
         self.drop_if_unused(ino)
     }
 
@@ -274,7 +300,8 @@ impl Table {
     /// The drafts of a store that are on disk under no name.
     pub(super) fn fresh_in(&self, parent: u64) -> Vec<u64> {
         let here = |ino: &&u64| {
-            self.get(**ino).is_some_and(|inode| inode.linked && inode.parent == parent)
+            self.get(**ino)
+                .is_some_and(|inode| inode.linked && inode.parent == parent)
         };
         self.fresh.iter().filter(here).copied().collect()
     }
@@ -291,7 +318,9 @@ impl Table {
     /// closed outside of the table's lock.
     pub(super) fn released(&mut self, ino: u64) -> Vec<Arc<OpenFile>> {
         let mut dropped = Vec::new();
-        let Some(inode) = self.get_mut(ino) else { return dropped };
+        let Some(inode) = self.get_mut(ino) else {
+            return dropped;
+        };
         inode.handles = inode.handles.saturating_sub(1);
         if inode.handles > 0 {
             return dropped;
@@ -321,7 +350,11 @@ impl Table {
     /// Gives up the file of an inode that nobody has open.
     pub(super) fn close(&mut self, ino: u64) -> Option<Arc<OpenFile>> {
         let inode = self.get_mut(ino)?;
-        if inode.handles == 0 { inode.open.take() } else { None }
+        if inode.handles == 0 {
+            inode.open.take()
+        } else {
+            None
+        }
     }
 
     /// The store of an inode.
@@ -336,17 +369,10 @@ impl Table {
     pub(super) fn spot(&self, ino: u64) -> Option<Spot> {
         let inode = self.get(ino)?;
         let store = self.store(inode.parent)?.clone();
-        Some(Spot { store, name: inode.name.clone() })
-    }
-
-    /// All inodes below a store, with their names.
-    pub(super) fn children(&self, parent: u64) -> Vec<(u64, Box<str>)> {
-        self.slots
-            .iter()
-            .flatten()
-            .filter(|inode| inode.linked && inode.parent == parent)
-            .map(|inode| (inode.ino, inode.name.clone()))
-            .collect()
+        Some(Spot {
+            store,
+            name: inode.name.clone(),
+        })
     }
 }
 

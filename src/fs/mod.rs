@@ -13,17 +13,17 @@ mod readdir;
 mod watching;
 mod xattr;
 
-pub use attr::{Attr, FileKind, Show};
+pub use attr::{Attr, FileKind, Show, placeless};
+pub use change::Change;
 pub use control::Counters;
 pub use handle::{Handle, OpenFile};
 pub use inode::{CONTROL, ROOT};
 pub use open::{Caller, Opened};
 pub use readdir::DirEntry;
-pub use change::Change;
 
 use crate::error::{Error, Kind, Result};
 use crate::record::StoreName;
-use crate::volume::{Now, Stat, Volume};
+use crate::volume::{Now, Space, Stat, Volume};
 use handle::{Handles, lock};
 use inode::{Node, Spot, Table};
 use std::collections::VecDeque;
@@ -192,7 +192,11 @@ impl Fs {
         let mut table = lock(&self.table);
         let ino = match table.find(ROOT, store.as_str()) {
             Some(inode) => inode.ino,
-            None => table.insert(ROOT, store.as_str(), Node::Store(store.clone()), version).ino,
+            None => {
+                table
+                    .insert(ROOT, store.as_str(), Node::Store(store.clone()), version)
+                    .ino
+            }
         };
         if let Some(inode) = table.get_mut(ino) {
             inode.version = version;
@@ -207,7 +211,9 @@ impl Fs {
 
     fn enter_link(&self, parent: u64, name: &str, target: &str) -> Attr {
         let mut table = lock(&self.table);
-        let known = table.find(parent, name).map(|inode| (inode.ino, matches!(inode.node, Node::Link(_))));
+        let known = table
+            .find(parent, name)
+            .map(|inode| (inode.ino, matches!(inode.node, Node::Link(_))));
         let ino = match known {
             Some((ino, true)) => ino,
             other => {
@@ -245,7 +251,10 @@ impl Fs {
 
     fn spot_of(&self, parent: u64, name: &str) -> Result<Spot> {
         match lock(&self.table).store(parent) {
-            Some(store) => Ok(Spot { store: store.clone(), name: name.into() }),
+            Some(store) => Ok(Spot {
+                store: store.clone(),
+                name: name.into(),
+            }),
             None => Err(Error::new("look up", name, Kind::NotADirectory)),
         }
     }
@@ -275,24 +284,29 @@ impl Fs {
             }
         }
         let this = self.clone();
-        self.volume.stat(&spot.store, &spot.name).finally(move |found| match found {
-            Ok(stat) => match this.enter_record(parent, &spot.name, &stat, true, before) {
-                Some(attr) => Now::ok(attr),
-                // The inode changed while the disk was asked; its answer is older than that.
-                None if tries > 0 => this.lookup_record(parent, &spot.name, tries - 1),
-                None => Now::err(Error::new("look up", &*spot.name, Kind::Stale)),
-            },
-            Err(e) => {
-                let mut table = lock(&this.table);
-                let gone = table.find(parent, &spot.name).filter(|i| !i.drafting).map(|i| i.ino);
-                if e.kind() == Kind::NotFound
-                    && let Some(ino) = gone
-                {
-                    table.unlink(ino);
+        self.volume
+            .stat(&spot.store, &spot.name)
+            .finally(move |found| match found {
+                Ok(stat) => match this.enter_record(parent, &spot.name, &stat, true, before) {
+                    Some(attr) => Now::ok(attr),
+                    // The inode changed while the disk was asked; its answer is older than that.
+                    None if tries > 0 => this.lookup_record(parent, &spot.name, tries - 1),
+                    None => Now::err(Error::new("look up", &*spot.name, Kind::Stale)),
+                },
+                Err(e) => {
+                    let mut table = lock(&this.table);
+                    let gone = table
+                        .find(parent, &spot.name)
+                        .filter(|i| !i.drafting)
+                        .map(|i| i.ino);
+                    if e.kind() == Kind::NotFound
+                        && let Some(ino) = gone
+                    {
+                        table.unlink(ino);
+                    }
+                    Now::err(e)
                 }
-                Now::err(e)
-            }
-        })
+            })
     }
 
     fn draft_attr(&self, ino: u64, file: &OpenFile) -> Result<Attr> {
@@ -325,7 +339,9 @@ impl Fs {
                 if handles > 0 {
                     // Open handles keep the version that they opened; the name gets an inode of its own.
                     table.unlink(ino);
-                    table.insert(parent, name, Node::Record, stat.file.inode).ino
+                    table
+                        .insert(parent, name, Node::Record, stat.file.inode)
+                        .ino
                 } else {
                     closed = table.close(ino);
                     if let Some(inode) = table.get_mut(ino) {
@@ -334,7 +350,11 @@ impl Fs {
                     ino
                 }
             }
-            None => table.insert(parent, name, Node::Record, stat.file.inode).ino,
+            None => {
+                table
+                    .insert(parent, name, Node::Record, stat.file.inode)
+                    .ino
+            }
         };
         if count && let Some(inode) = table.get_mut(ino) {
             inode.lookups += 1;
@@ -354,7 +374,10 @@ impl Fs {
     pub fn getattr(self: &Arc<Self>, ino: u64, handle: Option<u64>) -> Now<Attr> {
         if ino == ROOT {
             let this = self.clone();
-            return self.volume.root().then(move |file| Ok(this.options.show.file(ROOT, &file)));
+            return self
+                .volume
+                .root()
+                .then(move |file| Ok(this.options.show.file(ROOT, &file)));
         }
         if control::is_control(ino) {
             return self.control_attr(ino).into();
@@ -371,13 +394,19 @@ impl Fs {
                 return Now::err(Error::new("stat", "", Kind::Stale));
             };
             let held = inode.handles > 0 || inode.drafting || !inode.linked;
-            (inode.node.clone(), table.spot(ino), inode.open.clone().filter(|_| held))
+            (
+                inode.node.clone(),
+                table.spot(ino),
+                inode.open.clone().filter(|_| held),
+            )
         };
         match (node, file) {
             (Node::Link(target), _) => Now::ok(self.link_attr(ino, &target)),
             (Node::Store(store), _) => {
                 let show = self.options.show;
-                self.volume.store(&store).then(move |file| Ok(show.file(ino, &file)))
+                self.volume
+                    .store(&store)
+                    .then(move |file| Ok(show.file(ino, &file)))
             }
             (Node::Record, Some(file)) => self.open_attr(&file).into(),
             (Node::Record, None) => {
@@ -419,11 +448,40 @@ impl Fs {
         Ok(attr)
     }
 
+    /// Sizes of the disk below, and of names in the layout of the inode's store.
+    pub fn statfs(&self, ino: u64) -> Now<Space> {
+        let store = {
+            let table = lock(&self.table);
+            table
+                .store(ino)
+                .cloned()
+                .or_else(|| table.spot(ino).map(|spot| spot.store))
+        };
+        self.volume.space(store.as_ref())
+    }
+
+    /// Whether the kernel may keep a listing until it is told of a change.
+    pub fn may_cache_listing(&self, ino: u64) -> bool {
+        ino != CONTROL && self.watching.pushes(ino)
+    }
+
+    /// Waits until what others changed in the folder is in the tree.
+    pub fn settle(self: &Arc<Self>, store: Option<&StoreName>) -> Result<()> {
+        if let Some(store) = store {
+            self.volume.store(store).wait()?;
+        }
+        self.watching.settle();
+        Ok(())
+    }
+
     /// The target of a link.
     pub fn readlink(self: &Arc<Self>, ino: u64) -> Now<Vec<u8>> {
         let (node, spot) = {
             let table = lock(&self.table);
-            (table.get(ino).map(|inode| inode.node.clone()), table.spot(ino))
+            (
+                table.get(ino).map(|inode| inode.node.clone()),
+                table.spot(ino),
+            )
         };
         match (node, spot) {
             (Some(Node::Link(target)), _) => Now::ok(target.as_bytes().to_vec()),

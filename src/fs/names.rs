@@ -14,7 +14,13 @@ fn not_permitted(op: &'static str, name: &str, why: &str) -> Error {
 
 impl Fs {
     /// Makes a store.
-    pub fn mkdir(self: &Arc<Self>, parent: u64, name: &str, mode: u32, caller: Caller) -> Now<Attr> {
+    pub fn mkdir(
+        self: &Arc<Self>,
+        parent: u64,
+        name: &str,
+        mode: u32,
+        caller: Caller,
+    ) -> Now<Attr> {
         if parent != ROOT {
             let why = "a store holds records, no directories";
             return Now::err(not_permitted("mkdir", name, why));
@@ -24,10 +30,12 @@ impl Fs {
             Err(e) => return Now::err(e),
         };
         let this = self.clone();
-        self.volume.create_store(&store, mode & 0o7777, caller.owner()).then(move |file| {
-            let ino = this.enter_store(&store, file.inode, true);
-            Ok(this.options.show.file(ino, &file))
-        })
+        self.volume
+            .create_store(&store, mode & 0o7777, caller.owner())
+            .then(move |file| {
+                let ino = this.enter_store(&store, file.inode, true);
+                Ok(this.options.show.file(ino, &file))
+            })
     }
 
     fn new_store_name(&self, name: &str) -> Result<StoreName> {
@@ -87,13 +95,14 @@ impl Fs {
         }
         let this = self.clone();
         let flags = libc::O_CREAT | libc::O_EXCL | libc::O_WRONLY;
-        self.create(parent, name, mode, flags, caller).then(move |(mut attr, opened)| {
-            let committed = this.commit(&opened.open.file, true);
-            this.release(opened.handle);
-            committed?;
-            attr.keep = false;
-            Ok(attr)
-        })
+        self.create(parent, name, mode, flags, caller)
+            .then(move |(mut attr, opened)| {
+                let committed = this.commit(&opened.open.file, true);
+                this.release(opened.handle);
+                committed?;
+                attr.keep = false;
+                Ok(attr)
+            })
     }
 
     /// Makes a link under a scratch name: editors lock files so.
@@ -108,10 +117,12 @@ impl Fs {
             return Now::err(not_permitted("symlink", name, why));
         }
         let this = self.clone();
-        self.volume.create_link(&spot.store, name, target).then(move |stat| {
-            let attr = this.enter_record(parent, &spot.name, &stat, true, None);
-            attr.ok_or_else(|| Error::new("symlink", &*spot.name, Kind::Exists))
-        })
+        self.volume
+            .create_link(&spot.store, name, target)
+            .then(move |stat| {
+                let attr = this.enter_record(parent, &spot.name, &stat, true, None);
+                attr.ok_or_else(|| Error::new("symlink", &*spot.name, Kind::Exists))
+            })
     }
 
     /// Removes a record.
@@ -123,11 +134,15 @@ impl Fs {
         if parent == CONTROL || self.is_input_link(parent, name) {
             return Err(not_permitted("unlink", name, "it belongs to the mount"));
         }
-        let spot = self.spot_of(parent, name).map_err(|e| e.with_kind(Kind::NotPermitted))?;
+        let spot = self
+            .spot_of(parent, name)
+            .map_err(|e| e.with_kind(Kind::NotPermitted))?;
         let open = self.open_at(parent, name);
         // A commit of the same file waits until the name is gone, or was done before.
         let writing = open.as_ref().map(|open| open.writing());
-        let drafting = writing.as_ref().is_some_and(|writing| writing.draft.is_some());
+        let drafting = writing
+            .as_ref()
+            .is_some_and(|writing| writing.draft.is_some());
         match self.volume.remove(&spot.store, name) {
             Err(e) if e.kind() == Kind::NotFound && drafting => {}
             other => other?,
@@ -150,12 +165,7 @@ impl Fs {
     }
 
     /// Renames a record or a store. `flags` as renameat2(2) has them.
-    pub fn rename(
-        self: &Arc<Self>,
-        from: (u64, &str),
-        to: (u64, &str),
-        flags: u32,
-    ) -> Now<()> {
+    pub fn rename(self: &Arc<Self>, from: (u64, &str), to: (u64, &str), flags: u32) -> Now<()> {
         if flags & !libc::RENAME_NOREPLACE != 0 {
             let why = "records cannot be exchanged";
             return Now::err(Error::because("rename", from.1, Kind::Invalid, why));
@@ -172,7 +182,11 @@ impl Fs {
             return Now::err(not_permitted("rename", from.1, why));
         }
         // The link to the input is never replaced: what is renamed onto it becomes the input.
-        let onto = if self.is_input_link(to.0, to.1) { &self.options.input_key } else { to.1 };
+        let onto = if self.is_input_link(to.0, to.1) {
+            &self.options.input_key
+        } else {
+            to.1
+        };
         self.rename_record(from, (to.0, onto), no_replace).into()
     }
 
@@ -188,26 +202,32 @@ impl Fs {
             return Now::ok(());
         }
         let this = self.clone();
-        self.volume.rename_store(&from, &to, no_replace).then(move |()| {
-            let mut table = lock(&this.table);
-            if let Some(ino) = table.find(ROOT, to.as_str()).map(|inode| inode.ino) {
-                table.unlink(ino);
-            }
-            if let Some(ino) = table.find(ROOT, from.as_str()).map(|inode| inode.ino) {
-                table.relink(ino, ROOT, to.as_str());
-                if let Some(inode) = table.get_mut(ino) {
-                    inode.node = Node::Store(to.clone());
+        self.volume
+            .rename_store(&from, &to, no_replace)
+            .then(move |()| {
+                let mut table = lock(&this.table);
+                if let Some(ino) = table.find(ROOT, to.as_str()).map(|inode| inode.ino) {
+                    table.unlink(ino);
                 }
-            }
-            drop(table);
-            this.watching.store_renamed(&from, &to);
-            Ok(())
-        })
+                if let Some(ino) = table.find(ROOT, from.as_str()).map(|inode| inode.ino) {
+                    table.relink(ino, ROOT, to.as_str());
+                    if let Some(inode) = table.get_mut(ino) {
+                        inode.node = Node::Store(to.clone());
+                    }
+                }
+                drop(table);
+                this.watching.store_renamed(&from, &to);
+                Ok(())
+            })
     }
 
     fn rename_record(&self, from: (u64, &str), to: (u64, &str), no_replace: bool) -> Result<()> {
-        let source = self.spot_of(from.0, from.1).map_err(|e| e.with_kind(Kind::CrossDevice))?;
-        let target = self.spot_of(to.0, to.1).map_err(|e| e.with_kind(Kind::CrossDevice))?;
+        let source = self
+            .spot_of(from.0, from.1)
+            .map_err(|e| e.with_kind(Kind::CrossDevice))?;
+        let target = self
+            .spot_of(to.0, to.1)
+            .map_err(|e| e.with_kind(Kind::CrossDevice))?;
         let (moved, replaced) = (self.open_at(from.0, from.1), self.open_at(to.0, to.1));
         if let (Some(moved), Some(replaced)) = (&moved, &replaced)
             && moved.ino == replaced.ino
@@ -220,7 +240,9 @@ impl Fs {
         let guards: Vec<_> = both.iter().map(|file| (file.ino, file.writing())).collect();
         let drafts = |file: &Option<Arc<OpenFile>>| {
             file.as_ref().is_some_and(|file| {
-                guards.iter().any(|(ino, writing)| *ino == file.ino && writing.draft.is_some())
+                guards
+                    .iter()
+                    .any(|(ino, writing)| *ino == file.ino && writing.draft.is_some())
             })
         };
         let (draft, overwritten) = (drafts(&moved), drafts(&replaced));

@@ -7,6 +7,7 @@ use crate::error::{Error, Kind, Result};
 use crate::volume::{FileStat, Now};
 use rustix::fs::OFlags;
 use std::fs::File;
+use std::os::fd::AsFd;
 use std::sync::Arc;
 
 /// Who asks.
@@ -32,7 +33,10 @@ pub struct Opened {
 impl Caller {
     /// The owner that a new file gets, when the daemon has to set it.
     pub(super) fn owner(&self) -> Option<(u32, u32)> {
-        let own = (rustix::process::geteuid().as_raw(), rustix::process::getegid().as_raw());
+        let own = (
+            rustix::process::geteuid().as_raw(),
+            rustix::process::getegid().as_raw(),
+        );
         // Only root can give files away; for others the kernel admits the daemon's own user alone.
         (own.0 == 0 && own != (self.uid, self.gid)).then_some((self.uid, self.gid))
     }
@@ -56,7 +60,10 @@ impl Fs {
             Ok(spot) => spot,
             Err(e) => return Now::err(e.with_kind(Kind::NotPermitted)),
         };
-        let taken = lock(&self.table).find(parent, name).filter(|i| i.drafting).map(|i| i.ino);
+        let taken = lock(&self.table)
+            .find(parent, name)
+            .filter(|i| i.drafting)
+            .map(|i| i.ino);
         if let Some(ino) = taken {
             if flags & libc::O_EXCL != 0 {
                 return Now::err(Error::new("create", name, Kind::Exists));
@@ -64,26 +71,28 @@ impl Fs {
             return self.open_created(parent, name, ino, flags, caller);
         }
         let this = self.clone();
-        self.volume.stat(&spot.store, name).finally(move |found| match found {
-            Ok(_) if flags & libc::O_EXCL != 0 => {
-                Now::err(Error::new("create", &*spot.name, Kind::Exists))
-            }
-            Ok(_) => {
-                let again = this.clone();
-                this.lookup(parent, &spot.name).and_then(move |attr| {
-                    again.open_created(parent, &spot.name, attr.ino, flags, caller)
-                })
-            }
-            Err(e) if e.kind() == Kind::NotFound => {
-                this.create_new(parent, &spot, mode, flags, caller).into()
-            }
-            Err(e) => {
-                if matches!(e.kind(), Kind::Invalid | Kind::NameTooLong) {
-                    this.refuse(&spot.name, &e);
+        self.volume
+            .stat(&spot.store, name)
+            .finally(move |found| match found {
+                Ok(_) if flags & libc::O_EXCL != 0 => {
+                    Now::err(Error::new("create", &*spot.name, Kind::Exists))
                 }
-                Now::err(e)
-            }
-        })
+                Ok(_) => {
+                    let again = this.clone();
+                    this.lookup(parent, &spot.name).and_then(move |attr| {
+                        again.open_created(parent, &spot.name, attr.ino, flags, caller)
+                    })
+                }
+                Err(e) if e.kind() == Kind::NotFound => {
+                    this.create_new(parent, &spot, mode, flags, caller).into()
+                }
+                Err(e) => {
+                    if matches!(e.kind(), Kind::Invalid | Kind::NameTooLong) {
+                        this.refuse(&spot.name, &e);
+                    }
+                    Now::err(e)
+                }
+            })
     }
 
     fn open_created(
@@ -96,15 +105,16 @@ impl Fs {
     ) -> Now<(Attr, Opened)> {
         let this = self.clone();
         let name: Box<str> = name.into();
-        self.open(ino, flags & !libc::O_CREAT, caller).and_then(move |opened| {
-            let number = opened.handle;
-            this.clone().lookup(parent, &name).finally(move |attr| {
-                if attr.is_err() {
-                    this.release(number);
-                }
-                Now::Ready(attr.map(|attr| (attr, opened)))
+        self.open(ino, flags & !libc::O_CREAT, caller)
+            .and_then(move |opened| {
+                let number = opened.handle;
+                this.clone().lookup(parent, &name).finally(move |attr| {
+                    if attr.is_err() {
+                        this.release(number);
+                    }
+                    Now::Ready(attr.map(|attr| (attr, opened)))
+                })
             })
-        })
     }
 
     fn create_new(
@@ -123,7 +133,10 @@ impl Fs {
         if exclusive {
             self.volume.claim(&spot.store, &spot.name)?;
         }
-        let draft = match self.volume.draft(&spot.store, mode & 0o7777, caller.owner(), None) {
+        let draft = match self
+            .volume
+            .draft(&spot.store, mode & 0o7777, caller.owner(), None)
+        {
             Ok(draft) => draft,
             Err(e) => {
                 if exclusive {
@@ -133,9 +146,14 @@ impl Fs {
             }
         };
         let file = draft.file.clone();
-        let stat = FileStat::of(&file)?;
+        let stat = FileStat::of_file(&*file)?;
         let claim = exclusive.then(|| (spot.store.clone(), spot.name.clone()));
-        let writing = Writing { draft: Some(draft), stamp: Stamp::from(&stat), claim, ..Writing::default() };
+        let writing = Writing {
+            draft: Some(draft),
+            stamp: Stamp::from(&stat),
+            claim,
+            ..Writing::default()
+        };
         let mut table = lock(&self.table);
         if let Some(stale) = table.find(parent, &spot.name).map(|inode| inode.ino) {
             table.unlink(stale);
@@ -166,12 +184,22 @@ impl Fs {
             None
         };
         if writer {
+            super::change::drop_privileges(file.file.as_fd(), true, caller)?;
             file.writing().writers += 1;
         }
-        let handle = Handle { file, writer, append, opener: caller.pid, text: None };
+        let handle = Handle {
+            file,
+            writer,
+            append,
+            opener: caller.pid,
+            text: None,
+        };
         let number = self.handles.add(handle);
         match self.handles.get(number) {
-            Some(open) => Ok(Opened { handle: number, open }),
+            Some(open) => Ok(Opened {
+                handle: number,
+                open,
+            }),
             None => Err(Error::new("open", "", Kind::Io)),
         }
     }
@@ -189,7 +217,14 @@ impl Fs {
                 return Now::err(Error::new("open", "", Kind::Stale));
             };
             let spot = table.spot(ino);
-            (spot, inode.parent, inode.open.clone(), inode.handles > 0, inode.linked, inode.drafting)
+            (
+                spot,
+                inode.parent,
+                inode.open.clone(),
+                inode.handles > 0,
+                inode.linked,
+                inode.drafting,
+            )
         };
         let Some(spot) = spot else {
             return Now::err(Error::new("open", "", Kind::Stale));
@@ -212,7 +247,9 @@ impl Fs {
                 let stale = Error::new("open", &*spot.name, Kind::Stale);
                 return Now::err(given.err().unwrap_or(stale));
             }
-            return self.open_truncated(ino, parent, &spot, flags, caller).into();
+            return self
+                .open_truncated(ino, parent, &spot, flags, caller)
+                .into();
         }
         if drafting {
             return match open {
@@ -222,8 +259,10 @@ impl Fs {
         }
         let this = self.clone();
         match open {
-            Some(open) if open.writable || !write => {
-                self.volume.stat(&spot.store, &spot.name).finally(move |found| {
+            Some(open) if open.writable || !write => self
+                .volume
+                .stat(&spot.store, &spot.name)
+                .finally(move |found| {
                     let answer = || match found {
                         Ok(stat) if this.still(ino, stat.file.inode) => {
                             this.share(open, false, flags, caller)
@@ -238,55 +277,73 @@ impl Fs {
                         }
                     };
                     Now::Ready(answer())
-                })
-            }
+                }),
             _ => self.open_record(ino, spot, flags, caller),
         }
     }
 
     fn still(&self, ino: u64, version: u64) -> bool {
-        lock(&self.table).get(ino).is_some_and(|i| i.version == version && i.linked && !i.drafting)
+        lock(&self.table)
+            .get(ino)
+            .is_some_and(|i| i.version == version && i.linked && !i.drafting)
     }
 
-    fn open_record(self: &Arc<Self>, ino: u64, spot: Spot, flags: i32, caller: Caller) -> Now<Opened> {
+    fn open_record(
+        self: &Arc<Self>,
+        ino: u64,
+        spot: Spot,
+        flags: i32,
+        caller: Caller,
+    ) -> Now<Opened> {
         let this = self.clone();
         let write = writes(flags);
         let both = write || self.options.shared_files;
-        self.volume.open(&spot.store, &spot.name, both, !write).then(move |(file, stat, writable)| {
-            let stamp = Stamp::from(&stat.file);
-            let open = OpenFile::new(
-                ino,
-                Arc::new(file),
-                writable,
-                Writing { stamp, ..Writing::default() },
-            );
-            let mut table = lock(&this.table);
-            let stale = || Error::new("open", &*spot.name, Kind::Stale);
-            let inode = table.get_mut(ino).ok_or_else(stale)?;
-            if !inode.linked || inode.drafting {
-                return Err(stale());
-            }
-            let version = inode.version;
-            if inode.handles > 0 {
-                // Somebody else opened it since; all handles of an inode share one file.
-                if version != stat.file.inode {
+        self.volume
+            .open(&spot.store, &spot.name, both, !write)
+            .then(move |(file, stat, writable)| {
+                let stamp = Stamp::from(&stat.file);
+                let open = OpenFile::new(
+                    ino,
+                    Arc::new(file),
+                    writable,
+                    Writing {
+                        stamp,
+                        ..Writing::default()
+                    },
+                );
+                let mut table = lock(&this.table);
+                let stale = || Error::new("open", &*spot.name, Kind::Stale);
+                let inode = table.get_mut(ino).ok_or_else(stale)?;
+                if !inode.linked || inode.drafting {
                     return Err(stale());
                 }
-                if let Some(first) = inode.open.clone().filter(|first| first.writable || !write) {
-                    table.opened(ino, &first);
-                    drop(table);
-                    return this.hand_out_counted(first, flags, caller);
+                let version = inode.version;
+                if inode.handles > 0 {
+                    // Somebody else opened it since; all handles of an inode share one file.
+                    if version != stat.file.inode {
+                        return Err(stale());
+                    }
+                    if let Some(first) = inode.open.clone().filter(|first| first.writable || !write)
+                    {
+                        table.opened(ino, &first);
+                        drop(table);
+                        return this.hand_out_counted(first, flags, caller);
+                    }
+                    if this.options.shared_files {
+                        let why = "it is open for reading only";
+                        return Err(Error::because(
+                            "open for writing",
+                            &*spot.name,
+                            Kind::Denied,
+                            why,
+                        ));
+                    }
                 }
-                if this.options.shared_files {
-                    let why = "it is open for reading only";
-                    return Err(Error::because("open for writing", &*spot.name, Kind::Denied, why));
-                }
-            }
-            inode.version = stat.file.inode;
-            table.opened(ino, &open);
-            drop(table);
-            this.hand_out_counted(open, flags, caller)
-        })
+                inode.version = stat.file.inode;
+                table.opened(ino, &open);
+                drop(table);
+                this.hand_out_counted(open, flags, caller)
+            })
     }
 
     fn hand_out_counted(&self, open: Arc<OpenFile>, flags: i32, caller: Caller) -> Result<Opened> {
@@ -298,7 +355,13 @@ impl Fs {
     }
 
     /// Another handle on a file that is open.
-    fn share(&self, open: Arc<OpenFile>, truncate: bool, flags: i32, caller: Caller) -> Result<Opened> {
+    fn share(
+        &self,
+        open: Arc<OpenFile>,
+        truncate: bool,
+        flags: i32,
+        caller: Caller,
+    ) -> Result<Opened> {
         if truncate {
             rustix::fs::ftruncate(&*open.file, 0).map_err(|e| Error::io("truncate", "", e))?;
         }
@@ -309,7 +372,10 @@ impl Fs {
     /// Gives the name a new inode, so that the next lookup finds that one. Open handles keep the old.
     fn give_new_inode(&self, ino: u64, parent: u64, spot: &Spot) -> Result<()> {
         let mut table = lock(&self.table);
-        let Some(inode) = table.find(parent, &spot.name).filter(|inode| inode.ino == ino) else {
+        let Some(inode) = table
+            .find(parent, &spot.name)
+            .filter(|inode| inode.ino == ino)
+        else {
             return Ok(());
         };
         let old = inode.open.clone().filter(|_| table.is_fresh(ino));
@@ -318,8 +384,16 @@ impl Fs {
         let next = match &old {
             Some(old) => {
                 let stat = old.stat()?;
-                let owner = Caller { uid: stat.uid, gid: stat.gid, pid: 0 }.owner();
-                Some(self.volume.draft(&spot.store, stat.mode & 0o7777, owner, None)?)
+                let owner = Caller {
+                    uid: stat.uid,
+                    gid: stat.gid,
+                    pid: 0,
+                }
+                .owner();
+                Some(
+                    self.volume
+                        .draft(&spot.store, stat.mode & 0o7777, owner, None)?,
+                )
             }
             None => None,
         };
@@ -330,11 +404,14 @@ impl Fs {
         table.supersede(ino);
         if let Some(draft) = next {
             let file = draft.file.clone();
-            let stat = FileStat::of(&file)?;
+            let stat = FileStat::of_file(&*file)?;
             let inode = table.insert(parent, &spot.name, Node::Record, stat.inode);
             inode.drafting = true;
-            let writing =
-                Writing { draft: Some(draft), stamp: Stamp::from(&stat), ..Writing::default() };
+            let writing = Writing {
+                draft: Some(draft),
+                stamp: Stamp::from(&stat),
+                ..Writing::default()
+            };
             let ino = inode.ino;
             inode.open = Some(OpenFile::new(ino, file, true, writing));
             table.add_fresh(ino);
@@ -354,10 +431,20 @@ impl Fs {
         let draft = self
             .volume
             .draft(&spot.store, 0o600, None, Some(&spot.name))
-            .map_err(|e| if e.kind() == Kind::NotFound { stale() } else { e })?;
+            .map_err(|e| {
+                if e.kind() == Kind::NotFound {
+                    stale()
+                } else {
+                    e
+                }
+            })?;
         let file = draft.file.clone();
-        let stat = FileStat::of(&file)?;
-        let writing = Writing { draft: Some(draft), stamp: Stamp::from(&stat), ..Writing::default() };
+        let stat = FileStat::of_file(&*file)?;
+        let writing = Writing {
+            draft: Some(draft),
+            stamp: Stamp::from(&stat),
+            ..Writing::default()
+        };
         let open = OpenFile::new(ino, file, true, writing);
         let mut table = lock(&self.table);
         let inode = table.get_mut(ino).ok_or_else(stale)?;
@@ -375,12 +462,16 @@ impl Fs {
 
     /// The handle of a number.
     pub fn handle(&self, number: u64) -> Result<Arc<Handle>> {
-        self.handles.get(number).ok_or_else(|| Error::new("use a handle", "", Kind::Stale))
+        self.handles
+            .get(number)
+            .ok_or_else(|| Error::new("use a handle", "", Kind::Stale))
     }
 
     /// A handle is gone. What is still a draft is committed.
     pub fn release(self: &Arc<Self>, number: u64) {
-        let Some(handle) = self.handles.remove(number) else { return };
+        let Some(handle) = self.handles.remove(number) else {
+            return;
+        };
         let file = &handle.file;
         if handle.text.is_some() {
             return;
@@ -400,8 +491,15 @@ impl Fs {
 
 /// A descriptor that appends, whatever offset the kernel gives.
 fn append_descriptor(file: &OpenFile) -> Result<File> {
-    let path = format!("/proc/self/fd/{}", std::os::fd::AsRawFd::as_raw_fd(&*file.file));
-    rustix::fs::open(path, OFlags::WRONLY | OFlags::APPEND | OFlags::CLOEXEC, rustix::fs::Mode::empty())
-        .map(File::from)
-        .map_err(|e| Error::io("open for appending", "", e))
+    let path = format!(
+        "/proc/self/fd/{}",
+        std::os::fd::AsRawFd::as_raw_fd(&*file.file)
+    );
+    rustix::fs::open(
+        path,
+        OFlags::WRONLY | OFlags::APPEND | OFlags::CLOEXEC,
+        rustix::fs::Mode::empty(),
+    )
+    .map(File::from)
+    .map_err(|e| Error::io("open for appending", "", e))
 }

@@ -2,7 +2,7 @@
 
 use super::attr::{Attr, FileKind};
 use super::handle::lock;
-use super::{CONTROL, CONTROL_NAME, Fs, ROOT, control};
+use super::{CONTROL, Fs, ROOT, control};
 use crate::error::{Error, Kind, Result};
 use crate::record::StoreName;
 use crate::volume::Now;
@@ -11,7 +11,7 @@ use std::sync::Arc;
 /// Offsets: 1 and 2 are `.` and `..`; a store's entries follow as the volume numbers them; then come drafts and links.
 const DOTS: u64 = 2;
 const DRAFTS: u64 = 1 << 62;
-const INPUT_LINK: u64 = u64::MAX >> 1;
+const INPUT_LINK: u64 = 7 << 60;
 
 /// One entry of a listing.
 #[derive(Clone, Copy, Debug)]
@@ -44,11 +44,22 @@ impl Fs {
 
     /// Calls `each` for the entries after an offset (0: all) until it returns false, which says that this entry did not
     /// fit. With `plus` each comes with its attributes.
-    pub fn readdir(self: &Arc<Self>, ino: u64, offset: u64, plus: bool, each: Each<'_>) -> Result<()> {
-        let parent = if ino == ROOT { ROOT } else { ROOT.min(ino) };
-        for (number, (name, target)) in [(".", ino), ("..", parent)].into_iter().enumerate() {
+    pub fn readdir(
+        self: &Arc<Self>,
+        ino: u64,
+        offset: u64,
+        plus: bool,
+        each: Each<'_>,
+    ) -> Result<()> {
+        for (number, (name, target)) in [(".", ino), ("..", ROOT)].into_iter().enumerate() {
             let next = number as u64 + 1;
-            let entry = DirEntry { name, next, kind: FileKind::Directory, ino: target, attr: None };
+            let entry = DirEntry {
+                name,
+                next,
+                kind: FileKind::Directory,
+                ino: target,
+                attr: None,
+            };
             if offset < next && !each(entry) {
                 return Ok(());
             }
@@ -71,7 +82,9 @@ impl Fs {
             .filter(|store| self.store_shown(store))
             .map(|store| store.as_str().to_owned())
             .collect();
-        if !names.iter().any(|name| name == "default") && self.options.default_store.as_str() != "default" {
+        if !names.iter().any(|name| name == "default")
+            && self.options.default_store.as_str() != "default"
+        {
             names.push("default".to_owned());
         }
         names.sort_unstable();
@@ -83,13 +96,27 @@ impl Fs {
                 continue;
             }
             let link = name == "default" && self.options.default_store.as_str() != "default";
-            let kind = if link { FileKind::Link } else { FileKind::Directory };
-            let attr = if plus { self.lookup(ROOT, name).wait().ok() } else { None };
+            let kind = if link {
+                FileKind::Link
+            } else {
+                FileKind::Directory
+            };
+            let attr = if plus {
+                self.lookup(ROOT, name).wait().ok()
+            } else {
+                None
+            };
             if plus && attr.is_none() {
                 continue;
             }
             let ino = attr.map_or(0, |attr| attr.ino);
-            if !each(DirEntry { name, next, kind, ino, attr }) {
+            if !each(DirEntry {
+                name,
+                next,
+                kind,
+                ino,
+                attr,
+            }) {
                 if let Some(attr) = attr {
                     self.forget(attr.ino, 1);
                 }
@@ -107,8 +134,7 @@ impl Fs {
         plus: bool,
         each: Each<'_>,
     ) -> Result<()> {
-        let input_link =
-            self.options.input_key != "INPUT" && *store == self.options.default_store;
+        let input_link = self.options.input_key != "INPUT" && *store == self.options.default_store;
         let mut full = false;
         if offset < DRAFTS {
             let after = offset.saturating_sub(DOTS);
@@ -130,7 +156,13 @@ impl Fs {
                 }
                 let kind = attr.map_or(FileKind::Regular, |attr| attr.kind);
                 let ino = attr.map_or(0, |attr| attr.ino);
-                full = !each(DirEntry { name: entry.name, next, kind, ino, attr });
+                full = !each(DirEntry {
+                    name: entry.name,
+                    next,
+                    kind,
+                    ino,
+                    attr,
+                });
                 if full && let Some(attr) = attr {
                     self.forget(attr.ino, 1);
                 }
@@ -146,7 +178,9 @@ impl Fs {
 
     fn known(&self, parent: u64, name: &str) -> Option<(u64, u64, bool)> {
         let table = lock(&self.table);
-        table.find(parent, name).map(|inode| (inode.ino, inode.version, inode.drafting))
+        table
+            .find(parent, name)
+            .map(|inode| (inode.ino, inode.version, inode.drafting))
     }
 
     /// What is in the tree but not on disk: records that are being written for the first time, and the link to the input.
@@ -176,12 +210,22 @@ impl Fs {
             if next <= offset {
                 continue;
             }
-            let attr = if plus { self.lookup(parent, &name).wait().ok() } else { None };
+            let attr = if plus {
+                self.lookup(parent, &name).wait().ok()
+            } else {
+                None
+            };
             if plus && attr.is_none() {
                 continue;
             }
             let ino = attr.map_or(0, |attr| attr.ino);
-            if !each(DirEntry { name: &name, next, kind, ino, attr }) {
+            if !each(DirEntry {
+                name: &name,
+                next,
+                kind,
+                ino,
+                attr,
+            }) {
                 if let Some(attr) = attr {
                     self.forget(attr.ino, 1);
                 }
@@ -193,16 +237,17 @@ impl Fs {
     fn list_control(self: &Arc<Self>, offset: u64, each: Each<'_>) -> Result<()> {
         for (index, (name, ino)) in control::files(&self.options).enumerate() {
             let next = DOTS + 1 + index as u64;
-            let entry = DirEntry { name, next, kind: FileKind::Regular, ino, attr: None };
+            let entry = DirEntry {
+                name,
+                next,
+                kind: FileKind::Regular,
+                ino,
+                attr: None,
+            };
             if next > offset && !each(entry) {
                 break;
             }
         }
         Ok(())
     }
-}
-
-/// Whether a name is hidden from listings though it can be looked up.
-pub fn is_hidden(name: &str) -> bool {
-    name == CONTROL_NAME
 }

@@ -9,7 +9,7 @@ use std::os::fd::AsRawFd;
 use std::sync::Arc;
 
 /// The attribute that is the content type: the name that freedesktop.org gives it.
-pub const MIME_TYPE: &str = "user.mime_type";
+const MIME_TYPE: &str = "user.mime_type";
 /// Attributes with this prefix are ours: readable by name, never listed.
 const OURS: &str = "user.storefs.";
 
@@ -26,7 +26,7 @@ fn no_attribute(name: &str) -> Error {
 
 /// Whether the name can be answered without looking at the file: only `user.` attributes exist here. To say that there is
 /// none would make `ls` ask again for every file.
-pub fn is_foreign(name: &str) -> bool {
+fn is_foreign(name: &str) -> bool {
     !name.starts_with("user.")
 }
 
@@ -47,7 +47,10 @@ impl Fs {
             return Ok(On::Store(store.clone()));
         }
         match table.spot(ino) {
-            Some(spot) => Ok(On::Record { store: spot.store, name: spot.name }),
+            Some(spot) => Ok(On::Record {
+                store: spot.store,
+                name: spot.name,
+            }),
             None => Err(Error::new("use the attributes of", "", Kind::Stale)),
         }
     }
@@ -56,7 +59,9 @@ impl Fs {
     fn file_path<T>(&self, ino: u64, each: impl FnOnce(&str) -> Result<T>) -> Result<T> {
         let (open, spot) = {
             let table = lock(&self.table);
-            let inode = table.get(ino).ok_or_else(|| Error::new("use", "", Kind::Stale))?;
+            let inode = table
+                .get(ino)
+                .ok_or_else(|| Error::new("use", "", Kind::Stale))?;
             let held = inode.handles > 0 || inode.drafting || !inode.linked;
             (inode.open.clone().filter(|_| held), table.spot(ino))
         };
@@ -83,9 +88,9 @@ impl Fs {
                 };
                 value.into()
             }
-            On::Record { store, name: key } if name == MIME_TYPE => {
-                self.content_type(ino, &store, &key).then(|found| Ok(found.as_str().as_bytes().to_vec()))
-            }
+            On::Record { store, name: key } if name == MIME_TYPE => self
+                .content_type(ino, &store, &key)
+                .then(|found| Ok(found.as_str().as_bytes().to_vec())),
             On::Record { .. } if name.starts_with(OURS) => self.our_attribute(ino, name).into(),
             On::Record { .. } => self
                 .file_path(ino, |path| match xattr::get_deref(path, name) {
@@ -98,7 +103,9 @@ impl Fs {
     }
 
     fn content_type(self: &Arc<Self>, ino: u64, store: &StoreName, key: &str) -> Now<ContentType> {
-        let open = lock(&self.table).get(ino).and_then(|inode| inode.open.clone().filter(|_| inode.drafting));
+        let open = lock(&self.table)
+            .get(ino)
+            .and_then(|inode| inode.open.clone().filter(|_| inode.drafting));
         let Some(open) = open else {
             return self.volume.content_type(store, key);
         };
@@ -107,14 +114,16 @@ impl Fs {
         }
         let key = key.to_owned();
         // A draft has the type of the record that it replaces, else a guess from what is there so far.
-        self.volume.content_type(store, &key).finally(move |stored| {
-            let decided = || {
-                let bytes = crate::record::Body::File(open.file.clone());
-                ContentType::decide(None, stored.ok().as_ref(), &key, &bytes)
-                    .map_err(|e| Error::io("read", &*key, e))
-            };
-            Now::Ready(decided())
-        })
+        self.volume
+            .content_type(store, &key)
+            .finally(move |stored| {
+                let decided = || {
+                    let bytes = crate::record::Body::File(open.file.clone());
+                    ContentType::decide(None, stored.ok().as_ref(), &key, &bytes)
+                        .map_err(|e| Error::io("read", &*key, e))
+                };
+                Now::Ready(decided())
+            })
     }
 
     fn our_attribute(&self, ino: u64, name: &str) -> Result<Vec<u8>> {
@@ -124,12 +133,18 @@ impl Fs {
             (inode.drafting, inode.open.clone())
         };
         match name.strip_prefix(OURS) {
-            Some("state") => Ok(if drafting { b"dirty".to_vec() } else { b"clean".to_vec() }),
+            Some("state") => Ok(if drafting {
+                b"dirty".to_vec()
+            } else {
+                b"clean".to_vec()
+            }),
             Some("etag") => {
                 let file = match open {
                     Some(open) => open.stat()?,
                     None => {
-                        let spot = lock(&self.table).spot(ino).ok_or_else(|| no_attribute(name))?;
+                        let spot = lock(&self.table)
+                            .spot(ino)
+                            .ok_or_else(|| no_attribute(name))?;
                         self.volume.stat(&spot.store, &spot.name).wait()?.file
                     }
                 };
@@ -154,7 +169,12 @@ impl Fs {
         }
         if name.starts_with(OURS) {
             let why = "attributes with this prefix show what storefs knows";
-            return Now::err(Error::because("set the attribute", name, Kind::NotPermitted, why));
+            return Now::err(Error::because(
+                "set the attribute",
+                name,
+                Kind::NotPermitted,
+                why,
+            ));
         }
         if name != MIME_TYPE {
             return self.set_plain(ino, name, value, flags).into();
@@ -229,7 +249,9 @@ impl Fs {
     /// The names of an inode's attributes, each ended by a NUL.
     pub fn listxattr(self: &Arc<Self>, ino: u64) -> Now<Vec<u8>> {
         let names = || {
-            let On::Record { .. } = self.on(ino)? else { return Ok(Vec::new()) };
+            let On::Record { .. } = self.on(ino)? else {
+                return Ok(Vec::new());
+            };
             let mut list = Vec::from(MIME_TYPE.as_bytes());
             list.push(0);
             let kept = self.file_path(ino, |path| match xattr::list_deref(path) {

@@ -4,12 +4,11 @@ use super::{Draft, Entry, FileStat, Now, Space, Stat, Volume};
 use crate::backend::dir::{Area, CommitIf, Folder, Listed, Origin, Place, Store};
 use crate::error::{Error, Kind, Result};
 use crate::record::{ContentType, StoreName};
-use rustix::fs::{AtFlags, Mode, OFlags, ResolveFlags};
+use rustix::fs::{Mode, OFlags, ResolveFlags};
 use rustix::process::{Gid, Uid};
 use sha2::{Digest, Sha256};
 use std::fs::File;
-use std::io;
-use std::os::fd::{AsFd, AsRawFd, OwnedFd};
+use std::os::fd::{AsFd, OwnedFd};
 use std::os::unix::ffi::OsStrExt;
 use std::sync::Arc;
 
@@ -25,8 +24,16 @@ pub struct Local {
 impl Local {
     /// A volume over an opened folder.
     pub fn new(folder: Arc<Folder>, read_only: bool) -> Self {
-        let claims = if read_only { None } else { folder.claims_file().ok() };
-        Self { folder, read_only, claims }
+        let claims = if read_only {
+            None
+        } else {
+            folder.claims_file().ok()
+        };
+        Self {
+            folder,
+            read_only,
+            claims,
+        }
     }
 
     /// The folder below.
@@ -50,8 +57,8 @@ impl Local {
         let Some(file) = &self.claims else {
             return Ok(());
         };
-        crate::sys::lock_byte(file.as_fd(), claim_offset(store, name), kind)
-            .map_err(|e| match e.raw_os_error() {
+        crate::sys::lock_byte(file.as_fd(), claim_offset(store, name), kind).map_err(|e| {
+            match e.raw_os_error() {
                 Some(libc::EAGAIN | libc::EACCES) => Error::because(
                     "create",
                     format!("{store}/{name}"),
@@ -59,7 +66,8 @@ impl Local {
                     "another mount is making it",
                 ),
                 _ => Error::io("claim", format!("{store}/{name}"), e),
-            })
+            }
+        })
     }
 }
 
@@ -78,7 +86,10 @@ fn claim_offset(store: &StoreName, name: &str) -> u64 {
 }
 
 fn stat_of(place: &Place, file: FileStat) -> Stat {
-    Stat { file, origin: place.origin }
+    Stat {
+        file,
+        origin: place.origin,
+    }
 }
 
 impl Volume for Local {
@@ -89,7 +100,7 @@ impl Volume for Local {
     fn root(&self) -> Now<FileStat> {
         let path = self.folder.stores_path();
         rustix::fs::stat(&path)
-            .map(|stat| FileStat::from(&stat))
+            .map(|stat| FileStat::of_disk(&stat))
             .map_err(|e| Error::io("stat", path.display().to_string(), e))
             .into()
     }
@@ -125,7 +136,12 @@ impl Volume for Local {
         open().into()
     }
 
-    fn create_store(&self, name: &StoreName, mode: u32, owner: Option<(u32, u32)>) -> Now<FileStat> {
+    fn create_store(
+        &self,
+        name: &StoreName,
+        mode: u32,
+        owner: Option<(u32, u32)>,
+    ) -> Now<FileStat> {
         let make = || {
             self.writable("mkdir", name.as_str())?;
             let store = self.folder.create_store(name, mode)?;
@@ -178,18 +194,22 @@ impl Volume for Local {
         store.list(after, &mut |listed: Listed<'_>| {
             let mut stat = None;
             if with_stat {
-                let Ok(dir) = store.dir(listed.area) else {
-                    return true;
-                };
-                match rustix::fs::statat(dir, listed.file, AtFlags::SYMLINK_NOFOLLOW) {
-                    Ok(found) => {
-                        stat = Some(Stat { file: FileStat::from(&found), origin: listed.origin });
+                match store.stat_listed(&listed) {
+                    Ok(file) => {
+                        stat = Some(Stat {
+                            file,
+                            origin: listed.origin,
+                        })
                     }
                     // Gone since it was listed.
                     Err(_) => return true,
                 }
             }
-            each(Entry { name: listed.name, next: listed.next, stat })
+            each(Entry {
+                name: listed.name,
+                next: listed.next,
+                stat,
+            })
         })
     }
 
@@ -220,18 +240,26 @@ impl Volume for Local {
                 }
                 other => (other?, write),
             };
-            let file_stat = rustix::fs::fstat(&file).map_err(|e| Error::io("fstat", name, e))?;
-            Ok((file, stat_of(&place, FileStat::from(&file_stat)), write))
+            let file_stat = FileStat::of_file(&file)?;
+            Ok((file, stat_of(&place, file_stat), write))
         };
         open().into()
+    }
+
+    fn store_handle(&self, store: &StoreName) -> Result<OwnedFd> {
+        let store = self.folder.store(store)?;
+        store
+            .dir(Area::Store)?
+            .try_clone_to_owned()
+            .map_err(|e| Error::io("open the store", store.name().as_str(), e))
     }
 
     fn handle(&self, store: &StoreName, name: &str) -> Result<(OwnedFd, Stat)> {
         let store = self.folder.store(store)?;
         let (place, _) = store.find(name)?;
         let fd = open_beneath(&store, &place, OFlags::PATH)?;
-        let file = rustix::fs::fstat(&fd).map_err(|e| Error::io("fstat", name, e))?;
-        Ok((fd, stat_of(&place, FileStat::from(&file))))
+        let file = FileStat::of_file(&fd)?;
+        Ok((fd, stat_of(&place, file)))
     }
 
     fn read_link(&self, store: &StoreName, name: &str) -> Now<Vec<u8>> {
@@ -273,7 +301,10 @@ impl Volume for Local {
     fn set_content_type(&self, store: &StoreName, name: &str, to: Option<&ContentType>) -> Now<()> {
         let set = || {
             self.writable("set the content type of", name)?;
-            self.folder.store(store)?.set_content_type(name, to).map(|_| ())
+            self.folder
+                .store(store)?
+                .set_content_type(name, to)
+                .map(|_| ())
         };
         set().into()
     }
@@ -304,8 +335,12 @@ impl Volume for Local {
         if let Some(name) = replacing {
             self.folder.store(store)?.inherit(&draft, name)?;
         } else if let Some((uid, gid)) = owner {
-            rustix::fs::fchown(&*draft.file, Some(Uid::from_raw(uid)), Some(Gid::from_raw(gid)))
-                .map_err(|e| Error::io("chown", store.as_str(), e))?;
+            rustix::fs::fchown(
+                &*draft.file,
+                Some(Uid::from_raw(uid)),
+                Some(Gid::from_raw(gid)),
+            )
+            .map_err(|e| Error::io("chown", store.as_str(), e))?;
         }
         Ok(draft)
     }
@@ -351,9 +386,9 @@ impl Volume for Local {
         let folder = self.folder.clone();
         match names {
             Err(e) => Now::err(e),
-            Ok(names) => Now::blocking(move || {
-                names.iter().try_for_each(|name| folder.store(name)?.sync())
-            }),
+            Ok(names) => {
+                Now::blocking(move || names.iter().try_for_each(|name| folder.store(name)?.sync()))
+            }
         }
     }
 
@@ -380,13 +415,14 @@ impl Volume for Local {
 }
 
 fn may_still_be_read(kind: Kind) -> bool {
-    matches!(kind, Kind::Denied | Kind::NotPermitted | Kind::ReadOnly | Kind::Busy)
+    matches!(
+        kind,
+        Kind::Denied | Kind::NotPermitted | Kind::ReadOnly | Kind::Busy
+    )
 }
 
 fn store_stat(store: &Store) -> Result<FileStat> {
-    rustix::fs::fstat(store.dir(Area::Store)?)
-        .map(|stat| FileStat::from(&stat))
-        .map_err(|e| Error::io("stat store", store.name().as_str(), e))
+    FileStat::of_file(store.dir(Area::Store)?)
 }
 
 fn open_beneath(store: &Store, place: &Place, flags: OFlags) -> Result<OwnedFd> {
@@ -398,15 +434,4 @@ fn open_beneath(store: &Store, place: &Place, flags: OFlags) -> Result<OwnedFd> 
         ResolveFlags::BENEATH | ResolveFlags::NO_MAGICLINKS,
     )
     .map_err(|e| Error::io("open", &*place.file, e))
-}
-
-/// The path of an open descriptor, for calls that take a path only.
-pub fn descriptor_path(fd: impl AsFd) -> String {
-    format!("/proc/self/fd/{}", fd.as_fd().as_raw_fd())
-}
-
-/// Opens the same file again with other flags.
-pub fn reopen(file: &File, flags: OFlags) -> io::Result<File> {
-    let fd = rustix::fs::open(descriptor_path(file), flags | OFlags::CLOEXEC, Mode::empty())?;
-    Ok(File::from(fd))
 }

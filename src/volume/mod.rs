@@ -2,7 +2,6 @@
 
 pub mod local;
 mod now;
-pub mod watch;
 
 pub use crate::backend::dir::{Draft, FileStat, Origin};
 pub use local::Local;
@@ -66,7 +65,12 @@ pub trait Volume: Send + Sync + 'static {
     /// A store's directory; `Kind::StoreNotFound`.
     fn store(&self, store: &StoreName) -> Now<FileStat>;
     /// Makes a store; `Kind::Exists`.
-    fn create_store(&self, store: &StoreName, mode: u32, owner: Option<(u32, u32)>) -> Now<FileStat>;
+    fn create_store(
+        &self,
+        store: &StoreName,
+        mode: u32,
+        owner: Option<(u32, u32)>,
+    ) -> Now<FileStat>;
     /// Removes an empty store; `Kind::NotEmpty`.
     fn remove_store(&self, store: &StoreName) -> Now<()>;
     /// Renames a store.
@@ -86,7 +90,15 @@ pub trait Volume: Send + Sync + 'static {
     ) -> Result<()>;
     /// Opens the current version of a record. With `write` it is open for both; where that is not possible and `fall_back`
     /// is set, for reading only, and the answer's flag is false.
-    fn open(&self, store: &StoreName, name: &str, write: bool, fall_back: bool) -> Now<(File, Stat, bool)>;
+    fn open(
+        &self,
+        store: &StoreName,
+        name: &str,
+        write: bool,
+        fall_back: bool,
+    ) -> Now<(File, Stat, bool)>;
+    /// A descriptor of the store's directory.
+    fn store_handle(&self, store: &StoreName) -> Result<OwnedFd>;
     /// A descriptor of the record that can be used for its attributes only.
     fn handle(&self, store: &StoreName, name: &str) -> Result<(OwnedFd, Stat)>;
     /// The target of a scratch link.

@@ -5,7 +5,7 @@ use std::future::Future;
 use std::pin::Pin;
 
 /// The future of an answer.
-pub type Wait<T> = Pin<Box<dyn Future<Output = Result<T>> + Send>>;
+pub(crate) type Wait<T> = Pin<Box<dyn Future<Output = Result<T>> + Send>>;
 
 /// The result of an operation. `Ready` is answered in place; `Wait` is for what takes a network or a disk wait beyond
 /// a metadata call or a page read.
@@ -83,6 +83,19 @@ impl<T: Send + 'static> Now<T> {
                     Now::Wait(wait) => wait.await,
                 }
             })),
+        }
+    }
+
+    /// A name that cannot exist does not exist, for whoever only looks.
+    #[must_use]
+    pub fn not_found_if_illegal(self) -> Self {
+        let seen = |error: Error| match error.kind() {
+            Kind::Invalid => error.with_kind(Kind::NotFound),
+            _ => error,
+        };
+        match self {
+            Self::Ready(result) => Self::Ready(result.map_err(seen)),
+            Self::Wait(wait) => Self::Wait(Box::pin(async move { wait.await.map_err(seen) })),
         }
     }
 

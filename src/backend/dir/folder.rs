@@ -53,6 +53,10 @@ impl Folder {
         self.shared.path.join(STORES)
     }
 
+    pub(super) fn shared(&self) -> &Shared {
+        &self.shared
+    }
+
     /// The folder's options.
     pub fn options(&self) -> &FolderOptions {
         &self.shared.options

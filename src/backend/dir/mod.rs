@@ -13,6 +13,7 @@ mod plain;
 mod scratch;
 mod shared;
 mod store;
+mod support;
 mod temp;
 
 pub use folder::Folder;
