@@ -8,8 +8,6 @@ use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
 use std::path::Path;
 use tracing_subscriber::EnvFilter;
 
-/// What is logged unless something else is asked for. The FUSE library tells every mount, which this program does too.
-const DEFAULT: &str = "info,fuser=warn";
 const FILTER: &str = "STOREFS_LOG";
 /// What is logged by default. The FUSE library warns of every mount that others ended; that is no fault.
 const DEFAULT: &str = "info,fuser=error";
