@@ -152,7 +152,7 @@ fn a_failure_in_the_background_reaches_the_caller() {
 }
 
 #[test]
-fn the_helper_of_mount_8_mounts_and_accepts_its_options() {
+fn mount_8_finds_its_program_and_its_options_are_accepted() {
     let world = World::new();
     record(&world);
     let mut command = Command::new(support::STOREFS);
