@@ -17,6 +17,7 @@ macro_rules! contract {
             a_record_of_3_megabytes_comes_back
             a_file_is_as_good_a_body_as_bytes
             types_are_kept_verbatim
+            the_input_is_kept_whatever_its_type
             every_class_of_key_is_kept
             the_longest_key_is_kept
             a_range_is_cut_at_the_end

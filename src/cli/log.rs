@@ -9,6 +9,8 @@ use std::path::Path;
 use tracing_subscriber::EnvFilter;
 
 const FILTER: &str = "STOREFS_LOG";
+/// What is logged by default. The FUSE library warns of every mount that others ended; that is no fault.
+const DEFAULT: &str = "info,fuser=error";
 /// A log longer than this is put aside as `.old` when the next mount starts.
 const MAX_LOG: u64 = 10 << 20;
 
@@ -18,8 +20,8 @@ pub(super) fn start(here: &Surroundings) {
     let filter = wanted.as_deref().map(EnvFilter::try_new);
     let (filter, fault) = match filter {
         Some(Ok(filter)) => (filter, None),
-        Some(Err(why)) => (EnvFilter::new("info"), Some(why)),
-        None => (EnvFilter::new("info"), None),
+        Some(Err(why)) => (EnvFilter::new(DEFAULT), Some(why)),
+        None => (EnvFilter::new(DEFAULT), None),
     };
     let started = tracing_subscriber::fmt()
         .with_env_filter(filter)

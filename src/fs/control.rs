@@ -21,15 +21,25 @@ const FILES: [(&str, u64); 4] = [
 ];
 
 /// What the tree counts.
-#[derive(Default, Debug)]
+#[derive(Debug)]
 pub struct Counters {
     commits: AtomicU64,
     failed: AtomicU64,
     requests: [AtomicU64; REQUESTS.len()],
 }
 
+impl Default for Counters {
+    fn default() -> Self {
+        Self {
+            commits: AtomicU64::default(),
+            failed: AtomicU64::default(),
+            requests: std::array::from_fn(|_| AtomicU64::default()),
+        }
+    }
+}
+
 /// The kernel's requests, as it calls them.
-const REQUESTS: [&str; 28] = [
+const REQUESTS: [&str; 35] = [
     "lookup",
     "forget",
     "getattr",
@@ -57,6 +67,13 @@ const REQUESTS: [&str; 28] = [
     "statfs",
     "setxattr",
     "getxattr",
+    "listxattr",
+    "removexattr",
+    "access",
+    "fallocate",
+    "lseek",
+    "copy_file_range",
+    "ioctl",
     "other",
 ];
 

@@ -75,6 +75,7 @@ impl Mounted {
         ));
         let volume = Arc::new(Local::new(folder.clone(), options.read_only));
         let tree = Fs::new(volume, tree_options(&options, passthrough.is_on())?);
+        make_default_store(&folder, tree.options(), options.read_only)?;
         let (sender, notices) = std::sync::mpsc::channel();
         let adapter = Adapter {
             fs: tree.clone(),
@@ -140,6 +141,17 @@ impl Mounted {
     }
 }
 
+/// A run always has its default store; the SDKs open an empty directory as one.
+fn make_default_store(folder: &Folder, tree: &Options, read_only: bool) -> Result<()> {
+    match folder.store(&tree.default_store) {
+        Err(e) if e.kind() == Kind::StoreNotFound && !read_only => {
+            folder.create_store(&tree.default_store, 0o755).map(|_| ())
+        }
+        Err(e) if e.kind() != Kind::StoreNotFound => Err(e),
+        _ => Ok(()),
+    }
+}
+
 fn tree_options(options: &MountOptions, shared_files: bool) -> Result<Options> {
     let default_store = options.default_store.as_deref().unwrap_or("default");
     let stores = options
@@ -171,7 +183,8 @@ fn config(options: &MountOptions) -> Config {
     let label = options.source_label.replace([',', '\\', '\n'], "_");
     config.mount_options = vec![
         MountOption::FSName(label),
-        MountOption::Subtype(SUBTYPE.to_owned()),
+        // fuser gives its own Subtype to fusermount3 alone; the kernel knows the option as well.
+        MountOption::CUSTOM(format!("subtype={SUBTYPE}")),
         MountOption::DefaultPermissions,
         MountOption::NoAtime,
     ];

@@ -83,6 +83,19 @@ pub fn types_are_kept_verbatim(world: &World) {
     }
 }
 
+pub fn the_input_is_kept_whatever_its_type(world: &World) {
+    for (bytes, content_type) in [
+        (&b"{}"[..], JSON),
+        (b"words", "text/plain; charset=utf-8"),
+        (b"\xff\0", "application/octet-stream"),
+        (b"<a/>", "application/xml"),
+        (b"[1]", JSON),
+    ] {
+        round_trip(world, "INPUT", bytes, content_type);
+        assert_eq!(world.keys(&world.store(), Default::default()), ["INPUT"]);
+    }
+}
+
 pub fn every_class_of_key_is_kept(world: &World) {
     let store = world.store();
     let keys = [
