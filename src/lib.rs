@@ -12,5 +12,11 @@
 //! | 0 | `record`: the words; `error`; `sys`: what the standard library lacks |
 
 pub mod backend;
+pub mod cli;
+pub mod control;
 pub mod error;
+pub mod fs;
+pub mod mount;
 pub mod record;
+pub mod sys;
+pub mod volume;

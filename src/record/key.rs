@@ -1,6 +1,7 @@
 //! What a key, a store name and a record id are. Nothing illegal passes a constructor here.
 
 use crate::error::{Error, Kind, Result};
+use std::borrow::Borrow;
 use std::fmt;
 use std::sync::Arc;
 
@@ -75,6 +76,13 @@ impl fmt::Debug for Key {
 
 impl AsRef<str> for Key {
     fn as_ref(&self) -> &str {
+        &self.0
+    }
+}
+
+/// So that sorted maps of keys can be searched from any prefix.
+impl Borrow<str> for Key {
+    fn borrow(&self) -> &str {
         &self.0
     }
 }

@@ -5,7 +5,8 @@ pub mod content_type;
 pub mod file_name;
 pub mod key;
 pub mod meta;
-mod types_table;
+pub mod sniff;
+pub mod types_table;
 
 pub use body::Body;
 pub use content_type::ContentType;

@@ -1,0 +1,112 @@
+//! The command line: from arguments and environment to one verb, from its outcome to an exit code. It never does what a
+//! lower floor can do.
+
+mod args;
+mod background;
+mod busy;
+mod config;
+mod docs;
+mod exit;
+mod live;
+mod log;
+mod mount;
+mod mounts;
+mod options;
+mod place;
+mod reach;
+mod signals;
+mod source;
+mod status;
+mod sync;
+mod umount;
+
+use args::{Cli, Helper, Verb};
+use clap::Parser;
+use config::Surroundings;
+use exit::Failure;
+use std::ffi::{OsStr, OsString};
+use std::path::Path;
+use std::process::ExitCode;
+
+/// What a verb ends with.
+type Outcome = Result<(), Failure>;
+
+/// Runs the program with these arguments, the first of which is its name. Returns what the process ends with.
+pub fn run(argv: impl IntoIterator<Item = OsString>) -> ExitCode {
+    let argv: Vec<OsString> = argv.into_iter().collect();
+    let outcome = Surroundings::of_process()
+        .map_err(Failure::from)
+        .and_then(|here| {
+            let outcome = dispatch(&argv, &here);
+            if here.in_background() {
+                background::tell_outcome(&outcome);
+            }
+            outcome
+        });
+    match outcome {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(failure) => {
+            failure.tell();
+            ExitCode::from(failure.code)
+        }
+    }
+}
+
+fn dispatch(argv: &[OsString], here: &Surroundings) -> Outcome {
+    if is_helper(argv.first()) {
+        return match parsed::<Helper>(argv)? {
+            Some(helper) => mount::for_mount_8(&helper, here, argv),
+            None => Ok(()),
+        };
+    }
+    let Some(cli) = parsed::<Cli>(argv)? else {
+        return Ok(());
+    };
+    match cli.verb {
+        Verb::Mount(args) => mount::mount(&args, here, argv),
+        Verb::Umount(args) => umount::umount(&args, here),
+        Verb::Sync(args) => sync::sync(&args, here),
+        Verb::Status(args) => status::status(&args, here),
+        Verb::Completions { shell } => docs::completions(shell),
+        Verb::Man { dir } => docs::man(&dir),
+    }
+}
+
+/// Whether the program was called as mount(8) calls it.
+fn is_helper(name: Option<&OsString>) -> bool {
+    let name = name.and_then(|name| Path::new(name).file_name());
+    ["mount.fuse.storefs", "mount.storefs"]
+        .iter()
+        .any(|helper| name == Some(OsStr::new(helper)))
+}
+
+/// The arguments, or `None` when help or the version was asked for and has been printed.
+fn parsed<P: Parser>(argv: &[OsString]) -> Result<Option<P>, Failure> {
+    match P::try_parse_from(argv) {
+        Ok(arguments) => Ok(Some(arguments)),
+        Err(answer) if !answer.use_stderr() => {
+            let _ = answer.print();
+            Ok(None)
+        }
+        Err(wrong) => {
+            let text = wrong.to_string();
+            Err(Failure {
+                code: exit::USAGE,
+                message: text.strip_prefix("error: ").unwrap_or(&text).to_owned(),
+            })
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_name_it_is_called_by_decides_who_reads_the_arguments() {
+        let helper = |name: &str| is_helper(Some(&OsString::from(name)));
+        assert!(helper("/sbin/mount.fuse.storefs") && helper("mount.storefs"));
+        assert!(!helper("storefs") && !helper("/usr/bin/mount"));
+        assert!(!is_helper(None));
+    }
+}

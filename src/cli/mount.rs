@@ -1,0 +1,206 @@
+//! The verb `mount`: checks, mounts, says so, stays until the kernel lets go. It never mounts over anything that is in
+//! use.
+
+use super::args::{Helper, MountArgs};
+use super::config::Surroundings;
+use super::exit::{Failure, print};
+use super::live::Live;
+use super::options::{self, Options};
+use super::place::{self, Place};
+use super::{Outcome, background, log, signals, source};
+use crate::backend::dir::{Folder, FolderOptions};
+use crate::control::{Served, Server};
+use crate::error::{Error, Kind, Result};
+use crate::mount::{MountOptions, Mounted};
+use std::ffi::OsString;
+use std::os::linux::net::SocketAddrExt;
+use std::os::unix::ffi::OsStrExt;
+use std::os::unix::net::{SocketAddr, UnixDatagram};
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+/// Everything that is decided before anything is touched.
+struct Plan {
+    source: PathBuf,
+    mountpoint: PathBuf,
+    options: Options,
+    folder: FolderOptions,
+    mount: MountOptions,
+}
+
+/// `storefs mount`.
+pub(super) fn mount(args: &MountArgs, here: &Surroundings, argv: &[OsString]) -> Outcome {
+    let options = options::parse(&args.options, false)?;
+    let plan = Plan::new(args.source.as_deref(), &args.mountpoint, options, here)?;
+    if args.foreground {
+        log::start(here);
+        return stay(&plan, here, &Announce::Terminal);
+    }
+    in_background(&plan, here, argv)
+}
+
+/// `mount.fuse.storefs`, as mount(8) calls it.
+pub(super) fn for_mount_8(helper: &Helper, here: &Surroundings, argv: &[OsString]) -> Outcome {
+    let options = options::parse(&helper.options, helper.sloppy)?;
+    let plan = Plan::new(Some(&helper.source), &helper.mountpoint, options, here)?;
+    if helper.fake {
+        place::check_device(here.uid)?;
+        return Ok(());
+    }
+    in_background(&plan, here, argv)
+}
+
+fn in_background(plan: &Plan, here: &Surroundings, argv: &[OsString]) -> Outcome {
+    let log = here.log_file(&plan.mountpoint);
+    if here.in_background() {
+        log::start(here);
+        background::detach()?;
+        return stay(plan, here, &Announce::Pipe(log));
+    }
+    background::start(argv, &log)?;
+    print(&format!("{}; log: {}\n", plan.told(), log.display()));
+    Ok(())
+}
+
+impl Plan {
+    fn new(
+        source: Option<&str>,
+        mountpoint: &Path,
+        options: Options,
+        here: &Surroundings,
+    ) -> Result<Self> {
+        let source = source::folder(source, here)?;
+        let mountpoint = place::resolve(&here.absolute(mountpoint))?;
+        let (input, input_keys) = here.input_keys(&options)?;
+        if options.allow_other && here.uid != 0 {
+            may_allow_other()?;
+        }
+        let folder = FolderOptions {
+            read_only: options.read_only,
+            input_keys: input_keys.clone(),
+        };
+        let mount = MountOptions {
+            read_only: options.read_only,
+            allow_other: options.allow_other,
+            uid: options.uid,
+            gid: options.gid,
+            umask: options.umask,
+            ttl: options.ttl,
+            default_store: here.default_store(&options),
+            stores: options.stores.iter().map(ToString::to_string).collect(),
+            input_key: Some(input).filter(|key| key != "INPUT"),
+            passthrough: options.passthrough,
+            source_label: source.display().to_string(),
+        };
+        Ok(Self {
+            source,
+            mountpoint,
+            options,
+            folder,
+            mount,
+        })
+    }
+
+    fn told(&self) -> String {
+        format!(
+            "mounted {} at {}",
+            self.source.display(),
+            self.mountpoint.display()
+        )
+    }
+}
+
+/// fusermount3 refuses it too, but says so only to the terminal.
+fn may_allow_other() -> Result<()> {
+    const FILE: &str = "/etc/fuse.conf";
+    let text = std::fs::read_to_string(FILE).unwrap_or_default();
+    if text.lines().any(|line| line.trim() == "user_allow_other") {
+        return Ok(());
+    }
+    Err(Error::because(
+        "mount with",
+        "`allow_other`",
+        Kind::NotPermitted,
+        format!("users other than root may not (write the line user_allow_other into {FILE})"),
+    ))
+}
+
+/// To whom it is said that the mount answers.
+enum Announce {
+    Terminal,
+    /// The process that started this one. The path is the log's.
+    Pipe(PathBuf),
+}
+
+/// Mounts and stays until the kernel has let go.
+fn stay(plan: &Plan, here: &Surroundings, announce: &Announce) -> Outcome {
+    let signals = signals::take()?;
+    for option in &plan.options.without_effect {
+        tracing::warn!("the mount option {option} has no effect on this file system");
+    }
+    place::check_device(here.uid)?;
+    let place = Place::prepare(&plan.mountpoint, &plan.source, plan.options.nonempty)?;
+    let mounted = match start(plan, here) {
+        Ok(mounted) => mounted,
+        Err(why) => {
+            place.leave();
+            return Err(why.into());
+        }
+    };
+    let log = match announce {
+        Announce::Terminal => None,
+        Announce::Pipe(path) => Some(path.clone()),
+    };
+    let live = Arc::new(Live::new(mounted, place, log));
+    signals::watch(signals, Arc::clone(&live), plan.options.drain)?;
+    let served: Arc<dyn Served> = live.clone();
+    match Server::start(&here.socket(&plan.mountpoint), served) {
+        Ok(server) => live.keep(server),
+        Err(why) => {
+            tracing::warn!("{why}: storefs sync, status and umount cannot reach this mount")
+        }
+    }
+    tracing::info!(pid = std::process::id(), "{}", plan.told());
+    match announce {
+        Announce::Terminal => print(&format!("{}\n", plan.told())),
+        Announce::Pipe(_) => background::tell_ready(),
+    }
+    notify(here, "READY=1");
+    let ended = live.wait();
+    notify(here, "STOPPING=1");
+    live.leave();
+    tracing::info!("unmounted {}", plan.mountpoint.display());
+    ended.map_err(Failure::from)
+}
+
+fn start(plan: &Plan, here: &Surroundings) -> Result<Mounted> {
+    let folder = Folder::open(&plan.source, plan.folder.clone())?;
+    Mounted::start(folder, &plan.mountpoint, plan.mount.clone()).map_err(|why| {
+        let in_container = why.kind() == Kind::NotPermitted && here.uid == 0;
+        if !in_container {
+            return why;
+        }
+        Error::because(
+            "mount at",
+            plan.mountpoint.display().to_string(),
+            Kind::NotPermitted,
+            format!("{why} (in a container: --cap-add SYS_ADMIN --device /dev/fuse)"),
+        )
+    })
+}
+
+/// Tells systemd, when it waits for that (sd_notify(3)).
+fn notify(here: &Surroundings, state: &str) {
+    let Some(name) = here.var("NOTIFY_SOCKET") else {
+        return;
+    };
+    let address = match name.as_bytes().strip_prefix(b"@") {
+        Some(name) => SocketAddr::from_abstract_name(name),
+        None => SocketAddr::from_pathname(Path::new(name)),
+    };
+    let sent = address
+        .and_then(|address| UnixDatagram::unbound()?.send_to_addr(state.as_bytes(), &address));
+    if let Err(why) = sent {
+        tracing::warn!("systemd was not told {state}: {why}");
+    }
+}

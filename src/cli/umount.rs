@@ -1,0 +1,59 @@
+//! The verb `umount`: asks the daemon to unmount, and does it itself when there is no daemon any more. It never touches
+//! a mount that is not ours.
+
+use super::args::UmountArgs;
+use super::config::Surroundings;
+use super::mounts::{self, Entry};
+use super::{Outcome, busy, reach};
+use crate::control::Request;
+use crate::error::{Error, Kind, Result};
+use std::thread;
+use std::time::{Duration, Instant};
+
+const OP: &str = "unmount";
+/// How often a mount in use is tried again.
+const AGAIN: Duration = Duration::from_millis(100);
+/// How long the daemon may take to end after the kernel let go.
+const ENDING: Duration = Duration::from_secs(10);
+
+/// `storefs umount`.
+pub(super) fn umount(args: &UmountArgs, here: &Surroundings) -> Outcome {
+    let entry = reach::find(OP, &args.mountpoint, here)?;
+    let until = Instant::now() + args.timeout.unwrap_or_default();
+    loop {
+        match attempt(&entry, args.lazy, here) {
+            Err(why) if why.kind() == Kind::Busy && Instant::now() < until => thread::sleep(AGAIN),
+            Err(why) if why.kind() == Kind::Busy => {
+                return Err(Error::because(
+                    OP,
+                    entry.mountpoint.display().to_string(),
+                    Kind::Busy,
+                    format!(
+                        "{} (close them, or umount --lazy)",
+                        busy::describe(&busy::holders(&entry, None))
+                    ),
+                )
+                .into());
+            }
+            outcome => return Ok(outcome?),
+        }
+    }
+}
+
+fn attempt(entry: &Entry, lazy: bool, here: &Surroundings) -> Result<()> {
+    match reach::connect(OP, entry, here) {
+        Ok(mut client) => {
+            client.ask(&Request::Umount { lazy }, None, &mut |_| {})?;
+            if !lazy && !client.wait_for_end(ENDING) {
+                tracing::debug!("the daemon is still ending");
+            }
+            Ok(())
+        }
+        Err(why) if why.kind() == Kind::NotFound => {
+            // No daemon, so nobody can read what is still open: a dead mount is detached.
+            let lazy = lazy || mounts::is_dead(&entry.mountpoint);
+            mounts::unmount(&entry.mountpoint, lazy)
+        }
+        Err(why) => Err(why),
+    }
+}

@@ -1,0 +1,204 @@
+//! The side of whoever asks. It never decides what to do when nobody answers.
+
+use super::wire::{Line, MAX_LINE, Request};
+use crate::error::{Error, Kind, Result};
+use serde_json::Value;
+use std::io::{self, BufRead, BufReader, Read, Write};
+use std::os::unix::net::UnixStream;
+use std::path::Path;
+use std::time::{Duration, Instant};
+
+/// One connection, for one request.
+#[derive(Debug)]
+pub struct Client {
+    stream: BufReader<UnixStream>,
+}
+
+impl Client {
+    /// Connects. Fails as connect(2) does: ENOENT and ECONNREFUSED mean that no daemon is there.
+    pub fn connect(path: &Path) -> io::Result<Self> {
+        let stream = BufReader::new(UnixStream::connect(path)?);
+        Ok(Self { stream })
+    }
+
+    /// Asks, shows progress lines, and returns the answer. `Kind::TimedOut` when there is none within `limit`.
+    pub fn ask(
+        &mut self,
+        request: &Request,
+        limit: Option<Duration>,
+        progress: &mut dyn FnMut(&str),
+    ) -> Result<Value> {
+        let op = match request {
+            Request::Sync { .. } => "sync",
+            Request::Status => "ask for the status",
+            Request::Umount { .. } => "unmount",
+        };
+        let until = limit.map(|limit| Instant::now() + limit);
+        let broken = |why: io::Error| {
+            if !matches!(
+                why.kind(),
+                io::ErrorKind::WouldBlock | io::ErrorKind::TimedOut
+            ) {
+                return Error::io(op, "by the control socket", why);
+            }
+            let limit = humantime::format_duration(limit.unwrap_or_default());
+            Error::because(
+                op,
+                "",
+                Kind::TimedOut,
+                format!("not finished within {limit}"),
+            )
+        };
+        let mut text = serde_json::to_vec(request).map_err(|why| broken(why.into()))?;
+        text.push(b'\n');
+        self.stream.get_mut().write_all(&text).map_err(broken)?;
+        loop {
+            match self.line(until).map_err(broken)? {
+                Line::Progress(note) => progress(&note),
+                Line::Done(value) => return Ok(value),
+                Line::Failed { reason, why } => {
+                    return Err(Error::because(op, "", reason.into(), why));
+                }
+            }
+        }
+    }
+
+    /// Waits until the process at the other side has ended; false when it has not within `limit`.
+    pub fn wait_for_end(&mut self, limit: Duration) -> bool {
+        let mut rest = Vec::new();
+        self.stream.get_ref().set_read_timeout(Some(limit)).is_ok()
+            && self.stream.read_to_end(&mut rest).is_ok()
+    }
+
+    fn line(&mut self, until: Option<Instant>) -> io::Result<Line> {
+        let left = match until {
+            None => None,
+            Some(until) => {
+                let left = until.saturating_duration_since(Instant::now());
+                Some(left.max(Duration::from_millis(1)))
+            }
+        };
+        self.stream.get_ref().set_read_timeout(left)?;
+        let mut text = String::new();
+        (&mut self.stream).take(MAX_LINE).read_line(&mut text)?;
+        if text.is_empty() {
+            return Err(io::ErrorKind::UnexpectedEof.into());
+        }
+        Ok(serde_json::from_str(&text)?)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+    use super::super::{Served, Server};
+    use super::*;
+    use std::fs;
+    use std::os::unix::fs::PermissionsExt;
+    use std::path::PathBuf;
+    use std::sync::Arc;
+
+    struct Fake;
+
+    impl Served for Fake {
+        fn sync(&self, store: Option<&str>, progress: &mut dyn FnMut(&str)) -> Result<()> {
+            match store {
+                Some("slow") => loop {
+                    std::thread::park();
+                },
+                Some(store) => Err(Error::new("sync", store, Kind::StoreNotFound)),
+                None => {
+                    progress("2 of 3");
+                    progress("3 of 3");
+                    Ok(())
+                }
+            }
+        }
+        fn status(&self) -> Value {
+            serde_json::json!({"source": "/s"})
+        }
+        fn unmount(&self, lazy: bool) -> Result<()> {
+            match lazy {
+                true => Ok(()),
+                false => Err(Error::new("unmount", "/m", Kind::Busy)),
+            }
+        }
+    }
+
+    fn served() -> (tempfile::TempDir, PathBuf, Server) {
+        let temp = tempfile::tempdir().unwrap();
+        let path = temp.path().join("run/a.sock");
+        let server = Server::start(&path, Arc::new(Fake)).unwrap();
+        (temp, path, server)
+    }
+
+    fn ask(path: &Path, request: &Request) -> Result<Value> {
+        let none = &mut |_: &str| {};
+        Client::connect(path).unwrap().ask(request, None, none)
+    }
+
+    #[test]
+    fn every_verb_is_answered() {
+        let (_temp, path, _server) = served();
+        assert_eq!(ask(&path, &Request::Status).unwrap()["source"], "/s");
+        let busy = ask(&path, &Request::Umount { lazy: false }).unwrap_err();
+        assert_eq!(busy.kind(), Kind::Busy);
+        ask(&path, &Request::Umount { lazy: true }).unwrap();
+        let store = Some("gone".to_owned());
+        let missing = ask(&path, &Request::Sync { store }).unwrap_err();
+        assert_eq!(missing.kind(), Kind::StoreNotFound);
+    }
+
+    #[test]
+    fn progress_arrives_before_the_answer() {
+        let (_temp, path, _server) = served();
+        let mut seen = Vec::new();
+        let request = Request::Sync { store: None };
+        let mut client = Client::connect(&path).unwrap();
+        client
+            .ask(&request, None, &mut |note| seen.push(note.to_owned()))
+            .unwrap();
+        assert_eq!(seen, ["2 of 3", "3 of 3"]);
+    }
+
+    #[test]
+    fn waiting_ends_at_the_limit() {
+        let (_temp, path, _server) = served();
+        let store = Some("slow".to_owned());
+        let mut client = Client::connect(&path).unwrap();
+        let late = client.ask(
+            &Request::Sync { store },
+            Some(Duration::from_millis(20)),
+            &mut |_| {},
+        );
+        assert_eq!(late.unwrap_err().kind(), Kind::TimedOut);
+    }
+
+    #[test]
+    fn a_line_that_is_no_request_is_refused_with_a_reason() {
+        let (_temp, path, _server) = served();
+        let mut stream = UnixStream::connect(&path).unwrap();
+        stream.write_all(b"{\"verb\":\"dance\"}\n").unwrap();
+        let mut text = String::new();
+        stream.read_to_string(&mut text).unwrap();
+        assert!(text.contains("failed") && text.contains("dance"), "{text}");
+    }
+
+    #[test]
+    fn the_socket_is_private_and_goes_with_its_server() {
+        let (_temp, path, server) = served();
+        let mode = |path: &Path| fs::metadata(path).unwrap().permissions().mode() & 0o777;
+        assert_eq!(mode(&path), 0o600);
+        assert_eq!(mode(path.parent().unwrap()), 0o700);
+        drop(server);
+        assert!(!path.exists());
+    }
+
+    #[test]
+    fn a_new_server_takes_the_place_of_an_old_one_and_keeps_it() {
+        let (_temp, path, old) = served();
+        let _new = Server::start(&path, Arc::new(Fake)).unwrap();
+        drop(old);
+        assert_eq!(ask(&path, &Request::Status).unwrap()["source"], "/s");
+    }
+}

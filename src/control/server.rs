@@ -1,0 +1,184 @@
+//! The side of the mount: a listening socket, a thread per connection. It never outlives the process and never answers
+//! another user than the one it belongs to.
+
+use super::wire::{Line, MAX_LINE, Request};
+use crate::error::{Error, Kind, Result};
+use serde_json::Value;
+use std::fs;
+use std::io::{self, BufRead, BufReader, Read, Write};
+use std::os::unix::fs::{DirBuilderExt, MetadataExt, PermissionsExt};
+use std::os::unix::net::{UnixListener, UnixStream};
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::thread;
+use std::time::Duration;
+
+const OP: &str = "make the control socket";
+/// How long a client may take to send its request.
+const PATIENCE: Duration = Duration::from_secs(10);
+
+/// What the owner of a mount can do for whoever asks. Called from several threads at once.
+pub trait Served: Send + Sync + 'static {
+    /// Waits until everything is handled; `progress` shows a line meanwhile.
+    fn sync(&self, store: Option<&str>, progress: &mut dyn FnMut(&str)) -> Result<()>;
+    /// How the mount is.
+    fn status(&self) -> Value;
+    /// Unmounts; `Kind::Busy` when it is in use and `lazy` is not set. After success the process ends by itself.
+    fn unmount(&self, lazy: bool) -> Result<()>;
+}
+
+/// A socket that is served until this is dropped or the process ends.
+#[derive(Debug)]
+pub struct Server {
+    path: PathBuf,
+    identity: (u64, u64),
+}
+
+impl Server {
+    /// Makes the socket (0600, in a directory of 0700) and serves it. A socket that is already at `path` is replaced:
+    /// whoever calls this owns the mountpoint now.
+    pub fn start(path: &Path, served: Arc<dyn Served>) -> Result<Self> {
+        let subject = || path.display().to_string();
+        let folder = path.parent().unwrap_or(Path::new("/"));
+        private_folder(folder)?;
+        match fs::remove_file(path) {
+            Err(why) if why.kind() != io::ErrorKind::NotFound => {
+                return Err(Error::io(OP, subject(), why));
+            }
+            _ => {}
+        }
+        let made = UnixListener::bind(path).and_then(|listener| {
+            fs::set_permissions(path, fs::Permissions::from_mode(0o600))?;
+            let about = fs::symlink_metadata(path)?;
+            thread::Builder::new()
+                .name("control".to_owned())
+                .spawn(move || accept(&listener, &served))?;
+            Ok((about.dev(), about.ino()))
+        });
+        let identity = made.map_err(|why| Error::io(OP, subject(), why))?;
+        Ok(Self {
+            path: path.to_owned(),
+            identity,
+        })
+    }
+
+    /// Takes the socket's name away, unless another process has made its own there. Open connections go on.
+    pub fn withdraw(&self) {
+        let still_ours = fs::symlink_metadata(&self.path)
+            .is_ok_and(|about| (about.dev(), about.ino()) == self.identity);
+        if still_ours {
+            let _ = fs::remove_file(&self.path);
+        }
+    }
+}
+
+impl Drop for Server {
+    fn drop(&mut self) {
+        self.withdraw();
+    }
+}
+
+/// A directory that only this user can enter.
+fn private_folder(folder: &Path) -> Result<()> {
+    let subject = || folder.display().to_string();
+    let made = fs::DirBuilder::new()
+        .recursive(true)
+        .mode(0o700)
+        .create(folder);
+    made.map_err(|why| Error::io(OP, subject(), why))?;
+    let about = fs::symlink_metadata(folder).map_err(|why| Error::io(OP, subject(), why))?;
+    if !about.is_dir() || about.uid() != rustix::process::geteuid().as_raw() {
+        return Err(Error::because(
+            OP,
+            subject(),
+            Kind::Denied,
+            "it is no directory of this user (remove it)",
+        ));
+    }
+    if about.mode() & 0o077 != 0 {
+        fs::set_permissions(folder, fs::Permissions::from_mode(0o700))
+            .map_err(|why| Error::io(OP, subject(), why))?;
+    }
+    Ok(())
+}
+
+fn accept(listener: &UnixListener, served: &Arc<dyn Served>) {
+    loop {
+        match listener.accept() {
+            Ok((stream, _)) => {
+                let served = Arc::clone(served);
+                let started = thread::Builder::new()
+                    .name("control".to_owned())
+                    .spawn(move || answer(stream, &*served));
+                if let Err(why) = started {
+                    tracing::warn!("a control request was dropped: {why}");
+                }
+            }
+            Err(why) => {
+                // Out of descriptors, most likely: it passes.
+                tracing::warn!("the control socket does not accept: {why}");
+                thread::sleep(Duration::from_millis(100));
+            }
+        }
+    }
+}
+
+fn answer(stream: UnixStream, served: &dyn Served) {
+    let mut text = String::new();
+    let read = stream
+        .set_read_timeout(Some(PATIENCE))
+        .and_then(|()| BufReader::new((&stream).take(MAX_LINE)).read_line(&mut text));
+    if !read.is_ok_and(|length| length > 0) {
+        return;
+    }
+    let mut out = &stream;
+    let mut ends = false;
+    let line = match serde_json::from_str(&text) {
+        Ok(request) => {
+            ends = request == Request::Umount { lazy: false };
+            perform(request, served, &mut |note| {
+                let _ = send(&mut out, &Line::Progress(note.to_owned()));
+            })
+        }
+        Err(why) => Line::failed(&Error::because(
+            "read",
+            "the request",
+            Kind::Invalid,
+            why.to_string(),
+        )),
+    };
+    let mut out = &stream;
+    if let Err(why) = send(&mut out, &line) {
+        tracing::debug!("nobody waited for the answer to a control request: {why}");
+    }
+    if ends && matches!(line, Line::Done(_)) {
+        // The connection ends with the process, so that whoever asked knows when that is gone.
+        loop {
+            thread::park();
+        }
+    }
+}
+
+fn perform(request: Request, served: &dyn Served, progress: &mut dyn FnMut(&str)) -> Line {
+    tracing::debug!(?request, "asked over the control socket");
+    let done = match request {
+        Request::Sync { store } => served
+            .sync(store.as_deref(), progress)
+            .map(|()| Value::Null),
+        Request::Status => Ok(served.status()),
+        Request::Umount { lazy } => served.unmount(lazy).map(|()| Value::Null),
+    };
+    match done {
+        Ok(value) => Line::Done(value),
+        Err(error) => {
+            tracing::debug!("refused over the control socket: {error}");
+            Line::failed(&error)
+        }
+    }
+}
+
+fn send(out: &mut impl Write, line: &Line) -> io::Result<()> {
+    let mut text = serde_json::to_vec(line)?;
+    text.push(b'\n');
+    out.write_all(&text)
+}

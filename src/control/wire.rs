@@ -1,0 +1,94 @@
+//! What goes over the control socket: JSON, one line each. It never opens one.
+
+use crate::error::{Error, Kind};
+use serde::{Deserialize, Serialize};
+use serde_json::Value;
+
+/// The longest line that is read.
+pub(super) const MAX_LINE: u64 = 16 << 20;
+
+/// What is asked.
+#[derive(Serialize, Deserialize, Clone, PartialEq, Eq, Debug)]
+#[serde(tag = "verb", rename_all = "lowercase")]
+pub enum Request {
+    /// Wait until everything is handled, in one store or in all.
+    Sync {
+        /// The store's name as the mount shows it.
+        #[serde(default)]
+        store: Option<String>,
+    },
+    /// Tell how the mount is.
+    Status,
+    /// Unmount.
+    Umount {
+        /// Detach now, let go when the last user has gone.
+        #[serde(default)]
+        lazy: bool,
+    },
+}
+
+/// What is answered: any number of `Progress`, then one of the others.
+#[derive(Serialize, Deserialize, Clone, PartialEq, Debug)]
+#[serde(rename_all = "lowercase")]
+pub(super) enum Line {
+    /// Something to show while waiting.
+    Progress(String),
+    /// It is done.
+    Done(Value),
+    /// It failed.
+    Failed {
+        /// Why, for the program.
+        reason: Reason,
+        /// Why, for people.
+        why: String,
+    },
+}
+
+/// The kinds of failure that whoever asks can tell apart.
+#[derive(Serialize, Deserialize, Clone, Copy, PartialEq, Eq, Debug)]
+#[serde(rename_all = "lowercase")]
+pub(super) enum Reason {
+    Busy,
+    Late,
+    Missing,
+    Wrong,
+    Other,
+}
+
+impl From<Kind> for Reason {
+    fn from(kind: Kind) -> Self {
+        if kind == Kind::Busy {
+            Self::Busy
+        } else if kind == Kind::TimedOut {
+            Self::Late
+        } else if kind == Kind::StoreNotFound || kind == Kind::NotFound {
+            Self::Missing
+        } else if kind == Kind::Invalid {
+            Self::Wrong
+        } else {
+            Self::Other
+        }
+    }
+}
+
+impl From<Reason> for Kind {
+    fn from(reason: Reason) -> Self {
+        match reason {
+            Reason::Busy => Self::Busy,
+            Reason::Late => Self::TimedOut,
+            Reason::Missing => Self::StoreNotFound,
+            Reason::Wrong => Self::Invalid,
+            Reason::Other => Self::Io,
+        }
+    }
+}
+
+impl Line {
+    /// The answer to what went wrong.
+    pub(super) fn failed(error: &Error) -> Self {
+        Self::Failed {
+            reason: error.kind().into(),
+            why: error.to_string(),
+        }
+    }
+}

@@ -1,0 +1,223 @@
+//! When a file is finished, and what happens then. A draft is never made visible before that.
+
+use super::Fs;
+use super::handle::{Handle, OpenFile, Stamp, lock};
+use super::inode::Spot;
+use crate::error::{Error, Kind, Result};
+use crate::record::StoreName;
+use crate::volume::Now;
+use std::sync::Arc;
+
+impl Fs {
+    /// A descriptor of the handle was closed by this thread. The kernel says so for every descriptor, also for those
+    /// that a child inherited, so this is not yet the end: the draft is committed when it was written and the process
+    /// that opened it has closed it.
+    pub fn flush(self: &Arc<Self>, number: u64, thread: u32) -> Now<()> {
+        let handle = match self.handle(number) {
+            Ok(handle) => handle,
+            Err(e) => return Now::err(e),
+        };
+        if !handle.writer || handle.text.is_some() {
+            return Now::ok(());
+        }
+        self.flush_writer(&handle, thread).into()
+    }
+
+    fn flush_writer(&self, handle: &Handle, thread: u32) -> Result<()> {
+        let file = &handle.file;
+        let (drafting, changed) = {
+            let writing = file.writing();
+            (
+                writing.draft.is_some(),
+                writing.stamp != Stamp::from(&file.stat()?),
+            )
+        };
+        if changed && thread == handle.opener {
+            return self.commit(file, false);
+        }
+        if !drafting && !changed {
+            return Ok(());
+        }
+        let name = lock(&self.table).spot(file.ino);
+        let Some(spot) = name else { return Ok(()) };
+        if changed && same_process(thread, handle.opener) {
+            return self.commit(file, false);
+        }
+        // Another process closes what it inherited, or nothing was written: finished only when the opener holds it no more.
+        if holds(handle.opener, &spot) {
+            Ok(())
+        } else {
+            self.commit(file, true)
+        }
+    }
+
+    /// Makes the draft the record of its name, or lets type and sidecar follow what was written in place. `finished`
+    /// also commits a draft that was never written.
+    pub(super) fn commit(&self, file: &Arc<OpenFile>, finished: bool) -> Result<()> {
+        let mut writing = file.writing();
+        let stat = file.stat()?;
+        let changed = writing.stamp != Stamp::from(&stat);
+        let drafting = writing.draft.is_some();
+        if !changed && !(finished && drafting) {
+            return Ok(());
+        }
+        let (spot, superseded) = {
+            let table = lock(&self.table);
+            let inode = table.get(file.ino);
+            let named = inode.is_some_and(|inode| inode.linked || inode.superseded);
+            let superseded = inode.is_some_and(|inode| inode.superseded);
+            (table.spot(file.ino).filter(|_| named), superseded)
+        };
+        let Some(spot) = spot else {
+            // Unlinked while it was open: its bytes go with the last handle.
+            writing.stamp = Stamp::from(&stat);
+            return Ok(());
+        };
+        if !drafting {
+            self.volume.written_in_place(&spot.store, &spot.name)?;
+            writing.stamp = Stamp::from(&file.stat()?);
+            return Ok(());
+        }
+        let explicit = writing.explicit.clone();
+        let Some(draft) = writing.draft.as_mut() else {
+            return Ok(());
+        };
+        let committed = self
+            .volume
+            .commit(draft, &spot.store, &spot.name, explicit.as_ref())?;
+        writing.draft = None;
+        writing.explicit = None;
+        writing.stamp = Stamp::from(&committed.file);
+        let claim = writing.claim.take();
+        self.counters.committed();
+        {
+            let mut table = lock(&self.table);
+            table.settle_fresh(file.ino);
+            if let Some(inode) = table.get_mut(file.ino) {
+                inode.drafting = false;
+                inode.superseded = false;
+                inode.version = committed.file.inode;
+            }
+        }
+        if superseded {
+            self.name_changed(file.ino, &spot);
+        }
+        self.give_back(claim);
+        Ok(())
+    }
+
+    /// A superseded draft took the name on disk: an inode that has it in the kernel must be looked up again.
+    fn name_changed(&self, ino: u64, spot: &Spot) {
+        let parent = lock(&self.table).get(ino).map(|inode| inode.parent);
+        if let Some(parent) = parent {
+            self.notify(super::Notice::Entry {
+                parent,
+                name: spot.name.clone(),
+            });
+        }
+    }
+
+    fn give_back(&self, claim: Option<(StoreName, Box<str>)>) {
+        if let Some((store, name)) = claim {
+            self.volume.release_claim(&store, &name);
+        }
+    }
+
+    /// Forgets a draft that lost its name. Its claim is given back.
+    pub(super) fn abandon(&self, file: &OpenFile) {
+        let claim = file.writing().claim.take();
+        self.give_back(claim);
+    }
+
+    /// Forces what was written through a handle to disk. A draft is committed first: what a program has made durable
+    /// must be there after a crash.
+    pub fn fsync(self: &Arc<Self>, number: u64, data_only: bool) -> Now<()> {
+        let handle = match self.handle(number) {
+            Ok(handle) => handle,
+            Err(e) => return Now::err(e),
+        };
+        if handle.text.is_some() {
+            return Now::ok(());
+        }
+        let this = self.clone();
+        let spot = lock(&self.table).spot(handle.file.ino);
+        let named = spot.clone();
+        let synced = Now::blocking(move || {
+            let file = &handle.file;
+            if handle.writer {
+                this.commit(file, true)?;
+            }
+            let done = if data_only {
+                file.file.sync_data()
+            } else {
+                file.file.sync_all()
+            };
+            let subject =
+                named.map_or_else(String::new, |spot| format!("{}/{}", spot.store, spot.name));
+            done.map_err(|e| Error::io("fsync", subject, e))?;
+            Ok(handle.writer)
+        });
+        let this = self.clone();
+        synced.and_then(move |wrote| match spot {
+            Some(spot) if wrote => this.volume.sync(Some(&spot.store)),
+            _ => Now::ok(()),
+        })
+    }
+
+    /// Forces a store, or with the root every store, to disk.
+    pub fn fsync_directory(self: &Arc<Self>, ino: u64) -> Now<()> {
+        let store = lock(&self.table).store(ino).cloned();
+        self.volume.sync(store.as_ref())
+    }
+
+    /// Commits what any handle still has as a draft, for an unmount that does not wait for the handles.
+    pub fn commit_all(self: &Arc<Self>) {
+        for file in self.handles.writers() {
+            if let Err(e) = self.commit(&file, true) {
+                self.counters.failed_commit(&e);
+                tracing::error!("a record that was being written is lost: {e}");
+            }
+        }
+    }
+}
+
+/// The process of a thread, as /proc tells it; `None` when it is gone.
+fn process_of(thread: u32) -> Option<u32> {
+    let status = std::fs::read_to_string(format!("/proc/{thread}/status")).ok()?;
+    status
+        .lines()
+        .find_map(|line| line.strip_prefix("Tgid:"))?
+        .trim()
+        .parse()
+        .ok()
+}
+
+fn same_process(one: u32, other: u32) -> bool {
+    one == other || process_of(one).is_some_and(|process| process_of(other) == Some(process))
+}
+
+/// Whether a process still has a descriptor of this record. The path that the kernel prints for a descriptor ends with
+/// the record's place, wherever the process sees the mount. A process that cannot be looked into is taken to have none.
+fn holds(opener: u32, spot: &Spot) -> bool {
+    let Ok(descriptors) = std::fs::read_dir(format!("/proc/{opener}/fd")) else {
+        return false;
+    };
+    let end = format!("/{}/{}", spot.store, spot.name);
+    descriptors.flatten().any(|descriptor| {
+        std::fs::read_link(descriptor.path()).is_ok_and(|path| {
+            path.as_os_str()
+                .as_encoded_bytes()
+                .ends_with(end.as_bytes())
+        })
+    })
+}
+
+/// Why a handle cannot be used for something.
+pub(super) fn not_open_for(op: &'static str) -> Error {
+    Error::because(
+        op,
+        "",
+        Kind::NotPermitted,
+        "the handle is not open for this",
+    )
+}

@@ -1,0 +1,94 @@
+//! Bytes in and out of open files, where the kernel does not move them itself.
+
+use super::Fs;
+use crate::error::{Error, Result};
+use rustix::fs::FallocateFlags;
+use std::os::unix::fs::FileExt;
+
+impl Fs {
+    /// Reads at an offset into the buffer; the count is short only at the end of the file.
+    pub fn read(&self, number: u64, offset: u64, buffer: &mut [u8]) -> Result<usize> {
+        let handle = self.handle(number)?;
+        if let Some(text) = &handle.text {
+            let from = usize::try_from(offset)
+                .unwrap_or(usize::MAX)
+                .min(text.len());
+            let part = &text[from..text.len().min(from.saturating_add(buffer.len()))];
+            buffer[..part.len()].copy_from_slice(part);
+            return Ok(part.len());
+        }
+        let mut done = 0;
+        while done < buffer.len() {
+            let count = handle
+                .file
+                .file
+                .read_at(&mut buffer[done..], offset + done as u64)
+                .map_err(|e| Error::io("read", "", e))?;
+            if count == 0 {
+                break;
+            }
+            done += count;
+        }
+        Ok(done)
+    }
+
+    /// Writes at an offset, or at the end for a handle that appends.
+    pub fn write(&self, number: u64, offset: u64, bytes: &[u8]) -> Result<()> {
+        let handle = self.handle(number)?;
+        if !handle.writer {
+            return Err(super::commit::not_open_for("write"));
+        }
+        match &handle.append {
+            Some(append) => std::io::Write::write_all(&mut &*append, bytes),
+            None => handle.file.file.write_all_at(bytes, offset),
+        }
+        .map_err(|e| Error::io("write", "", e))
+    }
+
+    /// Reserves, punches or zeroes a range. `mode` as fallocate(2) has it.
+    pub fn fallocate(&self, number: u64, offset: u64, length: u64, mode: i32) -> Result<()> {
+        let handle = self.handle(number)?;
+        if !handle.writer {
+            return Err(super::commit::not_open_for("fallocate"));
+        }
+        let mode = FallocateFlags::from_bits_retain(mode.cast_unsigned());
+        rustix::fs::fallocate(&*handle.file.file, mode, offset, length)
+            .map_err(|e| Error::io("fallocate", "", e))
+    }
+
+    /// The next data or hole. `whence` as lseek(2) has it.
+    pub fn seek(&self, number: u64, offset: i64, whence: i32) -> Result<u64> {
+        use rustix::fs::SeekFrom;
+        let handle = self.handle(number)?;
+        let invalid = || Error::new("seek", "", crate::error::Kind::Invalid);
+        let at = u64::try_from(offset).map_err(|_| invalid());
+        let from = match whence {
+            libc::SEEK_SET => SeekFrom::Start(at?),
+            libc::SEEK_CUR => SeekFrom::Current(offset),
+            libc::SEEK_END => SeekFrom::End(offset),
+            libc::SEEK_DATA => SeekFrom::Data(at?),
+            libc::SEEK_HOLE => SeekFrom::Hole(at?),
+            _ => return Err(invalid()),
+        };
+        rustix::fs::seek(&*handle.file.file, from).map_err(|e| Error::io("seek", "", e))
+    }
+
+    /// Copies a range between two open files; the count may be short.
+    pub fn copy_range(&self, from: (u64, u64), to: (u64, u64), length: u64) -> Result<usize> {
+        let source = self.handle(from.0)?;
+        let target = self.handle(to.0)?;
+        if !target.writer {
+            return Err(super::commit::not_open_for("copy_file_range"));
+        }
+        let (mut at, mut into) = (from.1, to.1);
+        let length = usize::try_from(length).unwrap_or(usize::MAX).min(1 << 30);
+        rustix::fs::copy_file_range(
+            &*source.file.file,
+            Some(&mut at),
+            &*target.file.file,
+            Some(&mut into),
+            length,
+        )
+        .map_err(|e| Error::io("copy_file_range", "", e))
+    }
+}

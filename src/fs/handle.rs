@@ -1,0 +1,132 @@
+//! Open files and the handles on them: which file is open, what is still to be committed. It knows no name.
+
+use crate::error::Result;
+use crate::record::{ContentType, StoreName};
+use crate::volume::{Draft, FileStat};
+use std::collections::HashMap;
+use std::fs::File;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+/// Locks a mutex also after a panic elsewhere: what it guards is kept whole by each operation.
+pub(super) fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+/// What tells that a file was written: length, last write, last change of the inode.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+pub(super) struct Stamp {
+    size: u64,
+    modified_ns: i64,
+    changed_ns: i64,
+}
+
+impl From<&FileStat> for Stamp {
+    fn from(file: &FileStat) -> Self {
+        Self {
+            size: file.size,
+            modified_ns: file.modified_ns,
+            changed_ns: file.changed_ns,
+        }
+    }
+}
+
+/// One version's file, shared by all handles on its inode.
+#[derive(Debug)]
+pub struct OpenFile {
+    /// The inode it belongs to.
+    pub ino: u64,
+    /// The file.
+    pub file: Arc<File>,
+    /// Open for writing too.
+    pub writable: bool,
+    state: Mutex<Writing>,
+}
+
+/// What is still to be done for a file that is being written.
+#[derive(Debug, Default)]
+pub(super) struct Writing {
+    /// Not yet the record of its name.
+    pub(super) draft: Option<Draft>,
+    /// The file as it was when it was last committed or opened.
+    pub(super) stamp: Stamp,
+    /// The type set on it by name.
+    pub(super) explicit: Option<ContentType>,
+    /// The name it claims against other mounts.
+    pub(super) claim: Option<(StoreName, Box<str>)>,
+    /// Handles that may write.
+    pub(super) writers: u32,
+}
+
+impl OpenFile {
+    /// A file that is a record, or with a draft one that will be.
+    pub(super) fn new(ino: u64, file: Arc<File>, writable: bool, writing: Writing) -> Arc<Self> {
+        Arc::new(Self {
+            ino,
+            file,
+            writable,
+            state: Mutex::new(writing),
+        })
+    }
+
+    pub(super) fn writing(&self) -> MutexGuard<'_, Writing> {
+        lock(&self.state)
+    }
+
+    /// What the disk says of it.
+    pub(super) fn stat(&self) -> Result<FileStat> {
+        FileStat::of_file(&*self.file)
+    }
+}
+
+/// One open of a file.
+#[derive(Debug)]
+pub struct Handle {
+    /// The open file.
+    pub file: Arc<OpenFile>,
+    /// Opened for writing.
+    pub writer: bool,
+    /// The descriptor that appends, when the kernel does not write by itself.
+    pub append: Option<File>,
+    /// The thread that opened it.
+    pub opener: u32,
+    /// The text of a control file, made when it was opened.
+    pub text: Option<Arc<[u8]>>,
+}
+
+/// All handles by number.
+#[derive(Default)]
+pub(super) struct Handles {
+    open: Mutex<(u64, HashMap<u64, Arc<Handle>>)>,
+}
+
+impl Handles {
+    pub(super) fn add(&self, handle: Handle) -> u64 {
+        let mut open = lock(&self.open);
+        open.0 += 1;
+        let number = open.0;
+        open.1.insert(number, Arc::new(handle));
+        number
+    }
+
+    pub(super) fn get(&self, number: u64) -> Option<Arc<Handle>> {
+        lock(&self.open).1.get(&number).cloned()
+    }
+
+    pub(super) fn remove(&self, number: u64) -> Option<Arc<Handle>> {
+        lock(&self.open).1.remove(&number)
+    }
+
+    /// The files that some handle may write.
+    pub(super) fn writers(&self) -> Vec<Arc<OpenFile>> {
+        let open = lock(&self.open);
+        open.1
+            .values()
+            .filter(|handle| handle.writer)
+            .map(|handle| handle.file.clone())
+            .collect()
+    }
+
+    pub(super) fn len(&self) -> usize {
+        lock(&self.open).1.len()
+    }
+}

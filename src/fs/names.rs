@@ -1,0 +1,301 @@
+//! Making, removing and renaming names. A name that goes keeps its open file alive until the last handle is gone.
+
+use super::handle::{OpenFile, lock};
+use super::inode::{Node, Spot};
+use super::{Attr, CONTROL, CONTROL_NAME, Caller, Fs, ROOT};
+use crate::error::{Error, Kind, Result};
+use crate::record::StoreName;
+use crate::volume::Now;
+use std::sync::Arc;
+
+fn not_permitted(op: &'static str, name: &str, why: &str) -> Error {
+    Error::because(op, name, Kind::NotPermitted, why)
+}
+
+impl Fs {
+    /// Makes a store.
+    pub fn mkdir(
+        self: &Arc<Self>,
+        parent: u64,
+        name: &str,
+        mode: u32,
+        caller: Caller,
+    ) -> Now<Attr> {
+        if parent != ROOT {
+            let why = "a store holds records, no directories";
+            return Now::err(not_permitted("mkdir", name, why));
+        }
+        let store = match self.new_store_name(name) {
+            Ok(store) => store,
+            Err(e) => return Now::err(e),
+        };
+        let this = self.clone();
+        self.volume
+            .create_store(&store, mode & 0o7777, caller.owner())
+            .then(move |file| {
+                let ino = this.enter_store(&store, file.inode, true);
+                Ok(this.options.show.file(ino, &file))
+            })
+    }
+
+    fn new_store_name(&self, name: &str) -> Result<StoreName> {
+        if name == CONTROL_NAME {
+            return Err(Error::new("mkdir", name, Kind::Exists));
+        }
+        let store = StoreName::new(name).inspect_err(|e| self.refuse(name, e))?;
+        if !self.store_shown(&store) {
+            let why = "this mount shows only the stores named by -o store=";
+            return Err(not_permitted("mkdir", name, why));
+        }
+        Ok(store)
+    }
+
+    /// Removes an empty store.
+    pub fn rmdir(self: &Arc<Self>, parent: u64, name: &str) -> Now<()> {
+        if parent != ROOT {
+            return Now::err(Error::new("rmdir", name, Kind::NotADirectory));
+        }
+        if name == CONTROL_NAME {
+            return Now::err(not_permitted("rmdir", name, "it belongs to the mount"));
+        }
+        let store = match StoreName::new(name) {
+            Ok(store) => store,
+            Err(e) => return Now::err(e.with_kind(Kind::NotFound)),
+        };
+        let young = {
+            let table = lock(&self.table);
+            let ino = table.find(ROOT, name).map(|inode| inode.ino);
+            ino.is_some_and(|ino| !table.fresh_in(ino).is_empty())
+        };
+        if young {
+            return Now::err(Error::new("rmdir", name, Kind::NotEmpty));
+        }
+        let this = self.clone();
+        self.volume.remove_store(&store).then(move |()| {
+            let mut table = lock(&this.table);
+            if let Some(ino) = table.find(ROOT, store.as_str()).map(|inode| inode.ino) {
+                table.unlink(ino);
+            }
+            Ok(())
+        })
+    }
+
+    /// Makes an empty record; other kinds of nodes are refused.
+    pub fn mknod(
+        self: &Arc<Self>,
+        parent: u64,
+        name: &str,
+        mode: u32,
+        caller: Caller,
+    ) -> Now<Attr> {
+        let kind = mode & libc::S_IFMT;
+        if kind != libc::S_IFREG && kind != 0 {
+            let why = "a store holds records: no devices, pipes or sockets";
+            return Now::err(not_permitted("mknod", name, why));
+        }
+        let this = self.clone();
+        let flags = libc::O_CREAT | libc::O_EXCL | libc::O_WRONLY;
+        self.create(parent, name, mode, flags, caller)
+            .then(move |(mut attr, opened)| {
+                let committed = this.commit(&opened.open.file, true);
+                this.release(opened.handle);
+                committed?;
+                attr.keep = false;
+                Ok(attr)
+            })
+    }
+
+    /// Makes a link under a scratch name: editors lock files so.
+    pub fn symlink(self: &Arc<Self>, parent: u64, name: &str, target: &[u8]) -> Now<Attr> {
+        use crate::record::file_name::{NameKind, classify};
+        let spot = match self.spot_of(parent, name) {
+            Ok(spot) => spot,
+            Err(e) => return Now::err(e.with_kind(Kind::NotPermitted)),
+        };
+        if !matches!(classify(name), NameKind::Scratch) {
+            let why = "only scratch names such as .#name can be links";
+            return Now::err(not_permitted("symlink", name, why));
+        }
+        let this = self.clone();
+        self.volume
+            .create_link(&spot.store, name, target)
+            .then(move |stat| {
+                let attr = this.enter_record(parent, &spot.name, &stat, true, None);
+                attr.ok_or_else(|| Error::new("symlink", &*spot.name, Kind::Exists))
+            })
+    }
+
+    /// Removes a record.
+    pub fn unlink(self: &Arc<Self>, parent: u64, name: &str) -> Now<()> {
+        self.unlink_now(parent, name).into()
+    }
+
+    fn unlink_now(&self, parent: u64, name: &str) -> Result<()> {
+        if parent == CONTROL || self.is_input_link(parent, name) {
+            return Err(not_permitted("unlink", name, "it belongs to the mount"));
+        }
+        let spot = self
+            .spot_of(parent, name)
+            .map_err(|e| e.with_kind(Kind::NotPermitted))?;
+        let open = self.open_at(parent, name);
+        // A commit of the same file waits until the name is gone, or was done before.
+        let writing = open.as_ref().map(|open| open.writing());
+        let drafting = writing
+            .as_ref()
+            .is_some_and(|writing| writing.draft.is_some());
+        match self.volume.remove(&spot.store, name) {
+            Err(e) if e.kind() == Kind::NotFound && drafting => {}
+            other => other?,
+        }
+        let mut table = lock(&self.table);
+        if let Some(ino) = table.find(parent, name).map(|inode| inode.ino) {
+            table.unlink(ino);
+        }
+        table.forsake(parent, name);
+        drop(table);
+        drop(writing);
+        if let Some(open) = open.filter(|_| drafting) {
+            self.abandon(&open);
+        }
+        Ok(())
+    }
+
+    fn open_at(&self, parent: u64, name: &str) -> Option<Arc<OpenFile>> {
+        lock(&self.table).find(parent, name)?.open.clone()
+    }
+
+    /// Renames a record or a store. `flags` as renameat2(2) has them.
+    pub fn rename(self: &Arc<Self>, from: (u64, &str), to: (u64, &str), flags: u32) -> Now<()> {
+        if flags & !libc::RENAME_NOREPLACE != 0 {
+            let why = "records cannot be exchanged";
+            return Now::err(Error::because("rename", from.1, Kind::Invalid, why));
+        }
+        let no_replace = flags & libc::RENAME_NOREPLACE != 0;
+        if from.0 == ROOT && to.0 == ROOT {
+            return self.rename_store(from.1, to.1, no_replace);
+        }
+        if [from.0, to.0].contains(&CONTROL) || self.is_input_link(from.0, from.1) {
+            return Now::err(not_permitted("rename", from.1, "it belongs to the mount"));
+        }
+        if [from.0, to.0].contains(&ROOT) {
+            let why = "the mountpoint holds stores, a store holds records";
+            return Now::err(not_permitted("rename", from.1, why));
+        }
+        // The link to the input is never replaced: what is renamed onto it becomes the input.
+        let onto = if self.is_input_link(to.0, to.1) {
+            &self.options.input_key
+        } else {
+            to.1
+        };
+        self.rename_record(from, (to.0, onto), no_replace).into()
+    }
+
+    fn rename_store(self: &Arc<Self>, from: &str, to: &str, no_replace: bool) -> Now<()> {
+        let names = StoreName::new(from)
+            .map_err(|e| e.with_kind(Kind::NotPermitted))
+            .and_then(|from| Ok((from, self.new_store_name(to)?)));
+        let (from, to) = match names {
+            Ok(names) => names,
+            Err(e) => return Now::err(e),
+        };
+        if from == to {
+            return Now::ok(());
+        }
+        let this = self.clone();
+        self.volume
+            .rename_store(&from, &to, no_replace)
+            .then(move |()| {
+                let mut table = lock(&this.table);
+                if let Some(ino) = table.find(ROOT, to.as_str()).map(|inode| inode.ino) {
+                    table.unlink(ino);
+                }
+                if let Some(ino) = table.find(ROOT, from.as_str()).map(|inode| inode.ino) {
+                    table.relink(ino, ROOT, to.as_str());
+                    if let Some(inode) = table.get_mut(ino) {
+                        inode.node = Node::Store(to.clone());
+                    }
+                }
+                drop(table);
+                this.watching.store_renamed(&from, &to);
+                Ok(())
+            })
+    }
+
+    fn rename_record(&self, from: (u64, &str), to: (u64, &str), no_replace: bool) -> Result<()> {
+        let source = self
+            .spot_of(from.0, from.1)
+            .map_err(|e| e.with_kind(Kind::CrossDevice))?;
+        let target = self
+            .spot_of(to.0, to.1)
+            .map_err(|e| e.with_kind(Kind::CrossDevice))?;
+        let (moved, replaced) = (self.open_at(from.0, from.1), self.open_at(to.0, to.1));
+        if let (Some(moved), Some(replaced)) = (&moved, &replaced)
+            && moved.ino == replaced.ino
+        {
+            return Ok(());
+        }
+        // Commits of both files wait; locked in the order of their numbers, so that two renames cannot wait for each other.
+        let mut both: Vec<_> = [&moved, &replaced].into_iter().flatten().collect();
+        both.sort_by_key(|file| file.ino);
+        let guards: Vec<_> = both.iter().map(|file| (file.ino, file.writing())).collect();
+        let drafts = |file: &Option<Arc<OpenFile>>| {
+            file.as_ref().is_some_and(|file| {
+                guards
+                    .iter()
+                    .any(|(ino, writing)| *ino == file.ino && writing.draft.is_some())
+            })
+        };
+        let (draft, overwritten) = (drafts(&moved), drafts(&replaced));
+        if no_replace && overwritten {
+            return Err(Error::new("rename to", to.1, Kind::Exists));
+        }
+        if draft {
+            self.rename_draft(&source, &target, no_replace)?;
+        } else {
+            let done = self.volume.rename(
+                (&source.store, &source.name),
+                (&target.store, &target.name),
+                no_replace,
+            );
+            if let Err(e) = &done
+                && matches!(e.kind(), Kind::Invalid | Kind::NameTooLong)
+            {
+                self.refuse(&target.name, e);
+            }
+            done?;
+        }
+        let mut table = lock(&self.table);
+        if let Some(ino) = table.find(to.0, to.1).map(|inode| inode.ino) {
+            table.unlink(ino);
+        }
+        table.forsake(to.0, to.1);
+        table.forsake(from.0, from.1);
+        if let Some(ino) = table.find(from.0, from.1).map(|inode| inode.ino) {
+            table.relink(ino, to.0, to.1);
+            if draft && !table.is_fresh(ino) {
+                table.add_fresh(ino);
+            }
+        }
+        drop(table);
+        drop(guards);
+        if let Some(replaced) = replaced.filter(|_| overwritten) {
+            self.abandon(&replaced);
+        }
+        Ok(())
+    }
+
+    /// A file that is still being written takes the new name now and its record when it is finished: until then other
+    /// readers see what was there before.
+    fn rename_draft(&self, from: &Spot, to: &Spot, no_replace: bool) -> Result<()> {
+        self.volume
+            .may_create(&to.store, &to.name)
+            .inspect_err(|e| self.refuse(&to.name, e))?;
+        if no_replace && self.volume.stat(&to.store, &to.name).wait().is_ok() {
+            return Err(Error::new("rename to", &*to.name, Kind::Exists));
+        }
+        match self.volume.remove(&from.store, &from.name) {
+            Err(e) if e.kind() != Kind::NotFound => Err(e),
+            _ => Ok(()),
+        }
+    }
+}

@@ -1,0 +1,505 @@
+//! Opening, creating and releasing files. It decides which file an inode has; it never gives an open inode another one.
+
+use super::handle::{Handle, OpenFile, Stamp, Writing, lock};
+use super::inode::{Node, Spot};
+use super::{Attr, Fs, control};
+use crate::error::{Error, Kind, Result};
+use crate::volume::{FileStat, Now};
+use rustix::fs::OFlags;
+use std::fs::File;
+use std::os::fd::AsFd;
+use std::sync::Arc;
+
+/// Who asks.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Caller {
+    /// User.
+    pub uid: u32,
+    /// Group.
+    pub gid: u32,
+    /// Thread.
+    pub pid: u32,
+}
+
+/// An open that worked.
+#[derive(Debug)]
+pub struct Opened {
+    /// The handle's number.
+    pub handle: u64,
+    /// The handle.
+    pub open: Arc<Handle>,
+}
+
+impl Caller {
+    /// The owner that a new file gets, when the daemon has to set it.
+    pub(super) fn owner(&self) -> Option<(u32, u32)> {
+        let own = (
+            rustix::process::geteuid().as_raw(),
+            rustix::process::getegid().as_raw(),
+        );
+        // Only root can give files away; for others the kernel admits the daemon's own user alone.
+        (own.0 == 0 && own != (self.uid, self.gid)).then_some((self.uid, self.gid))
+    }
+}
+
+fn writes(flags: i32) -> bool {
+    flags & libc::O_ACCMODE != libc::O_RDONLY
+}
+
+impl Fs {
+    /// Makes a record and opens it. The record appears when it is finished.
+    pub fn create(
+        self: &Arc<Self>,
+        parent: u64,
+        name: &str,
+        mode: u32,
+        flags: i32,
+        caller: Caller,
+    ) -> Now<(Attr, Opened)> {
+        let spot = match self.spot_of(parent, name) {
+            Ok(spot) => spot,
+            Err(e) => return Now::err(e.with_kind(Kind::NotPermitted)),
+        };
+        let taken = lock(&self.table)
+            .find(parent, name)
+            .filter(|i| i.drafting)
+            .map(|i| i.ino);
+        if let Some(ino) = taken {
+            if flags & libc::O_EXCL != 0 {
+                return Now::err(Error::new("create", name, Kind::Exists));
+            }
+            return self.open_created(parent, name, ino, flags, caller);
+        }
+        let this = self.clone();
+        self.volume
+            .stat(&spot.store, name)
+            .finally(move |found| match found {
+                Ok(_) if flags & libc::O_EXCL != 0 => {
+                    Now::err(Error::new("create", &*spot.name, Kind::Exists))
+                }
+                Ok(_) => {
+                    let again = this.clone();
+                    this.lookup(parent, &spot.name).and_then(move |attr| {
+                        again.open_created(parent, &spot.name, attr.ino, flags, caller)
+                    })
+                }
+                Err(e) if e.kind() == Kind::NotFound => {
+                    this.create_new(parent, &spot, mode, flags, caller).into()
+                }
+                Err(e) => {
+                    if matches!(e.kind(), Kind::Invalid | Kind::NameTooLong) {
+                        this.refuse(&spot.name, &e);
+                    }
+                    Now::err(e)
+                }
+            })
+    }
+
+    fn open_created(
+        self: &Arc<Self>,
+        parent: u64,
+        name: &str,
+        ino: u64,
+        flags: i32,
+        caller: Caller,
+    ) -> Now<(Attr, Opened)> {
+        let this = self.clone();
+        let name: Box<str> = name.into();
+        self.open(ino, flags & !libc::O_CREAT, caller)
+            .and_then(move |opened| {
+                let number = opened.handle;
+                this.clone().lookup(parent, &name).finally(move |attr| {
+                    if attr.is_err() {
+                        this.release(number);
+                    }
+                    Now::Ready(attr.map(|attr| (attr, opened)))
+                })
+            })
+    }
+
+    fn create_new(
+        self: &Arc<Self>,
+        parent: u64,
+        spot: &Spot,
+        mode: u32,
+        flags: i32,
+        caller: Caller,
+    ) -> Result<(Attr, Opened)> {
+        if let Err(e) = self.volume.may_create(&spot.store, &spot.name) {
+            self.refuse(&spot.name, &e);
+            return Err(e);
+        }
+        let exclusive = flags & libc::O_EXCL != 0;
+        if exclusive {
+            self.volume.claim(&spot.store, &spot.name)?;
+        }
+        let draft = match self
+            .volume
+            .draft(&spot.store, mode & 0o7777, caller.owner(), None)
+        {
+            Ok(draft) => draft,
+            Err(e) => {
+                if exclusive {
+                    self.volume.release_claim(&spot.store, &spot.name);
+                }
+                return Err(e);
+            }
+        };
+        let file = draft.file.clone();
+        let stat = FileStat::of_file(&*file)?;
+        let claim = exclusive.then(|| (spot.store.clone(), spot.name.clone()));
+        let writing = Writing {
+            draft: Some(draft),
+            stamp: Stamp::from(&stat),
+            claim,
+            ..Writing::default()
+        };
+        let mut table = lock(&self.table);
+        if let Some(stale) = table.find(parent, &spot.name).map(|inode| inode.ino) {
+            table.unlink(stale);
+        }
+        let inode = table.insert(parent, &spot.name, Node::Record, stat.inode);
+        let ino = inode.ino;
+        inode.drafting = true;
+        inode.lookups += 1;
+        let open = OpenFile::new(ino, file, true, writing);
+        table.add_fresh(ino);
+        table.opened(ino, &open);
+        drop(table);
+        let mut attr = self.options.show.file(ino, &stat);
+        attr.keep = false;
+        let opened = self.hand_out(open, flags, caller).inspect_err(|_| {
+            lock(&self.table).unlink(ino);
+            drop(lock(&self.table).released(ino));
+        })?;
+        Ok((attr, opened))
+    }
+
+    /// Makes the handle on an open file that the table already counts as opened.
+    fn hand_out(&self, file: Arc<OpenFile>, flags: i32, caller: Caller) -> Result<Opened> {
+        let writer = writes(flags);
+        let append = if writer && flags & libc::O_APPEND != 0 && !self.options.shared_files {
+            Some(append_descriptor(&file)?)
+        } else {
+            None
+        };
+        if writer {
+            super::change::drop_privileges(file.file.as_fd(), true, caller)?;
+            file.writing().writers += 1;
+        }
+        let handle = Handle {
+            file,
+            writer,
+            append,
+            opener: caller.pid,
+            text: None,
+        };
+        let number = self.handles.add(handle);
+        match self.handles.get(number) {
+            Some(open) => Ok(Opened {
+                handle: number,
+                open,
+            }),
+            None => Err(Error::new("open", "", Kind::Io)),
+        }
+    }
+
+    /// Opens an inode. `Kind::Stale` tells the kernel to look the name up again, after the name was given a new inode.
+    pub fn open(self: &Arc<Self>, ino: u64, flags: i32, caller: Caller) -> Now<Opened> {
+        if control::is_control(ino) {
+            return self.open_control(ino, caller);
+        }
+        let write = writes(flags);
+        let truncate = write && flags & libc::O_TRUNC != 0;
+        let (spot, parent, open, held, linked, drafting) = {
+            let table = lock(&self.table);
+            let Some(inode) = table.get(ino) else {
+                return Now::err(Error::new("open", "", Kind::Stale));
+            };
+            let spot = table.spot(ino);
+            (
+                spot,
+                inode.parent,
+                inode.open.clone(),
+                inode.handles > 0,
+                inode.linked,
+                inode.drafting,
+            )
+        };
+        let Some(spot) = spot else {
+            return Now::err(Error::new("open", "", Kind::Stale));
+        };
+        if !linked {
+            // An unlinked file that is open somewhere: only /proc/PID/fd leads here.
+            return match open {
+                Some(open) if held && (open.writable || !write) => {
+                    self.share(open, truncate, flags, caller).into()
+                }
+                _ => Now::err(Error::new("open", &*spot.name, Kind::Stale)),
+            };
+        }
+        if truncate {
+            if let Some(open) = open.clone().filter(|_| drafting && !held) {
+                return self.share(open, true, flags, caller).into();
+            }
+            if held || drafting {
+                let given = self.give_new_inode(ino, parent, &spot);
+                let stale = Error::new("open", &*spot.name, Kind::Stale);
+                return Now::err(given.err().unwrap_or(stale));
+            }
+            return self
+                .open_truncated(ino, parent, &spot, flags, caller)
+                .into();
+        }
+        if drafting {
+            return match open {
+                Some(open) => self.share(open, false, flags, caller).into(),
+                None => Now::err(Error::new("open", &*spot.name, Kind::Stale)),
+            };
+        }
+        let this = self.clone();
+        match open {
+            Some(open) if open.writable || !write => self
+                .volume
+                .stat(&spot.store, &spot.name)
+                .finally(move |found| {
+                    let answer = || match found {
+                        Ok(stat) if this.still(ino, stat.file.inode) => {
+                            this.share(open, false, flags, caller)
+                        }
+                        Ok(_) | Err(_) if held => {
+                            this.give_new_inode(ino, parent, &spot)?;
+                            Err(Error::new("open", &*spot.name, Kind::Stale))
+                        }
+                        _ => {
+                            drop(lock(&this.table).close(ino));
+                            Err(Error::new("open", &*spot.name, Kind::Stale))
+                        }
+                    };
+                    Now::Ready(answer())
+                }),
+            _ => self.open_record(ino, spot, flags, caller),
+        }
+    }
+
+    fn still(&self, ino: u64, version: u64) -> bool {
+        lock(&self.table)
+            .get(ino)
+            .is_some_and(|i| i.version == version && i.linked && !i.drafting)
+    }
+
+    fn open_record(
+        self: &Arc<Self>,
+        ino: u64,
+        spot: Spot,
+        flags: i32,
+        caller: Caller,
+    ) -> Now<Opened> {
+        let this = self.clone();
+        let write = writes(flags);
+        let both = write || self.options.shared_files;
+        self.volume
+            .open(&spot.store, &spot.name, both, !write)
+            .then(move |(file, stat, writable)| {
+                let stamp = Stamp::from(&stat.file);
+                let open = OpenFile::new(
+                    ino,
+                    Arc::new(file),
+                    writable,
+                    Writing {
+                        stamp,
+                        ..Writing::default()
+                    },
+                );
+                let mut table = lock(&this.table);
+                let stale = || Error::new("open", &*spot.name, Kind::Stale);
+                let inode = table.get_mut(ino).ok_or_else(stale)?;
+                if !inode.linked || inode.drafting {
+                    return Err(stale());
+                }
+                let version = inode.version;
+                if inode.handles > 0 {
+                    // Somebody else opened it since; all handles of an inode share one file.
+                    if version != stat.file.inode {
+                        return Err(stale());
+                    }
+                    if let Some(first) = inode.open.clone().filter(|first| first.writable || !write)
+                    {
+                        table.opened(ino, &first);
+                        drop(table);
+                        return this.hand_out_counted(first, flags, caller);
+                    }
+                    if this.options.shared_files {
+                        let why = "it is open for reading only";
+                        return Err(Error::because(
+                            "open for writing",
+                            &*spot.name,
+                            Kind::Denied,
+                            why,
+                        ));
+                    }
+                }
+                inode.version = stat.file.inode;
+                table.opened(ino, &open);
+                drop(table);
+                this.hand_out_counted(open, flags, caller)
+            })
+    }
+
+    fn hand_out_counted(&self, open: Arc<OpenFile>, flags: i32, caller: Caller) -> Result<Opened> {
+        let ino = open.ino;
+        self.hand_out(open, flags, caller).inspect_err(|_| {
+            let dropped = lock(&self.table).released(ino);
+            drop(dropped);
+        })
+    }
+
+    /// Another handle on a file that is open.
+    fn share(
+        &self,
+        open: Arc<OpenFile>,
+        truncate: bool,
+        flags: i32,
+        caller: Caller,
+    ) -> Result<Opened> {
+        if truncate {
+            rustix::fs::ftruncate(&*open.file, 0).map_err(|e| Error::io("truncate", "", e))?;
+        }
+        lock(&self.table).opened(open.ino, &open);
+        self.hand_out_counted(open, flags, caller)
+    }
+
+    /// Gives the name a new inode, so that the next lookup finds that one. Open handles keep the old.
+    fn give_new_inode(&self, ino: u64, parent: u64, spot: &Spot) -> Result<()> {
+        let mut table = lock(&self.table);
+        let Some(inode) = table
+            .find(parent, &spot.name)
+            .filter(|inode| inode.ino == ino)
+        else {
+            return Ok(());
+        };
+        let old = inode.open.clone().filter(|_| table.is_fresh(ino));
+        drop(table);
+        // While nothing is on disk under the name, only a draft of its own can keep the name alive.
+        let next = match &old {
+            Some(old) => {
+                let stat = old.stat()?;
+                let owner = Caller {
+                    uid: stat.uid,
+                    gid: stat.gid,
+                    pid: 0,
+                }
+                .owner();
+                Some(
+                    self.volume
+                        .draft(&spot.store, stat.mode & 0o7777, owner, None)?,
+                )
+            }
+            None => None,
+        };
+        table = lock(&self.table);
+        if table.find(parent, &spot.name).map(|inode| inode.ino) != Some(ino) {
+            return Ok(());
+        }
+        table.supersede(ino);
+        if let Some(draft) = next {
+            let file = draft.file.clone();
+            let stat = FileStat::of_file(&*file)?;
+            let inode = table.insert(parent, &spot.name, Node::Record, stat.inode);
+            inode.drafting = true;
+            let writing = Writing {
+                draft: Some(draft),
+                stamp: Stamp::from(&stat),
+                ..Writing::default()
+            };
+            let ino = inode.ino;
+            inode.open = Some(OpenFile::new(ino, file, true, writing));
+            table.add_fresh(ino);
+        }
+        Ok(())
+    }
+
+    fn open_truncated(
+        self: &Arc<Self>,
+        ino: u64,
+        parent: u64,
+        spot: &Spot,
+        flags: i32,
+        caller: Caller,
+    ) -> Result<Opened> {
+        let stale = || Error::new("open", &*spot.name, Kind::Stale);
+        let draft = self
+            .volume
+            .draft(&spot.store, 0o600, None, Some(&spot.name))
+            .map_err(|e| {
+                if e.kind() == Kind::NotFound {
+                    stale()
+                } else {
+                    e
+                }
+            })?;
+        let file = draft.file.clone();
+        let stat = FileStat::of_file(&*file)?;
+        let writing = Writing {
+            draft: Some(draft),
+            stamp: Stamp::from(&stat),
+            ..Writing::default()
+        };
+        let open = OpenFile::new(ino, file, true, writing);
+        let mut table = lock(&self.table);
+        let inode = table.get_mut(ino).ok_or_else(stale)?;
+        if !inode.linked || inode.drafting || inode.handles > 0 || inode.parent != parent {
+            return Err(stale());
+        }
+        inode.drafting = true;
+        inode.version = stat.inode;
+        let parked = inode.open.take();
+        table.opened(ino, &open);
+        drop(table);
+        drop(parked);
+        self.hand_out_counted(open, flags, caller)
+    }
+
+    /// The handle of a number.
+    pub fn handle(&self, number: u64) -> Result<Arc<Handle>> {
+        self.handles
+            .get(number)
+            .ok_or_else(|| Error::new("use a handle", "", Kind::Stale))
+    }
+
+    /// A handle is gone. What is still a draft is committed.
+    pub fn release(self: &Arc<Self>, number: u64) {
+        let Some(handle) = self.handles.remove(number) else {
+            return;
+        };
+        let file = &handle.file;
+        if handle.text.is_some() {
+            return;
+        }
+        if handle.writer {
+            if let Err(e) = self.commit(file, true) {
+                self.counters.failed_commit(&e);
+                tracing::error!("a record that was being written is lost: {e}");
+            }
+            let mut writing = file.writing();
+            writing.writers = writing.writers.saturating_sub(1);
+        }
+        let dropped = lock(&self.table).released(file.ino);
+        drop(dropped);
+    }
+}
+
+/// A descriptor that appends, whatever offset the kernel gives.
+fn append_descriptor(file: &OpenFile) -> Result<File> {
+    let path = format!(
+        "/proc/self/fd/{}",
+        std::os::fd::AsRawFd::as_raw_fd(&*file.file)
+    );
+    rustix::fs::open(
+        path,
+        OFlags::WRONLY | OFlags::APPEND | OFlags::CLOEXEC,
+        rustix::fs::Mode::empty(),
+    )
+    .map(File::from)
+    .map_err(|e| Error::io("open for appending", "", e))
+}

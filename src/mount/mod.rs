@@ -1,0 +1,10 @@
+//! The kernel's door: a tree of inodes as a mounted file system, by fuser. No other room knows fuser.
+
+mod adapter;
+mod errno;
+mod invalidate;
+mod passthrough;
+mod reply;
+mod session;
+
+pub use session::{MountOptions, Mounted};

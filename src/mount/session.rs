@@ -1,0 +1,239 @@
+//! A mount from its start to its end. It never unmounts anything but itself.
+
+use super::adapter::Adapter;
+use super::invalidate;
+use super::passthrough::Passthrough;
+use crate::backend::dir::Folder;
+use crate::error::{Error, Kind, Result};
+use crate::fs::{Fs, Options, Show};
+use crate::record::StoreName;
+use crate::volume::Local;
+use fuser::{BackgroundSession, Config, MountOption, Session, SessionACL};
+use rustix::mount::UnmountFlags;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+use tokio::runtime::Runtime;
+
+/// How long names and attributes may be kept when nothing pushes changes.
+const TTL: Duration = Duration::from_secs(1);
+/// Read ahead, in KiB: the kernel offers a file system 128 only.
+const READ_AHEAD_KIB: u32 = 4096;
+/// What /proc/mounts shows after `fuse.`.
+const SUBTYPE: &str = "storefs";
+
+/// What a mount is to be.
+#[derive(Clone, Debug, Default)]
+pub struct MountOptions {
+    /// Nothing can be written.
+    pub read_only: bool,
+    /// Other users may use it.
+    pub allow_other: bool,
+    /// Show this owner.
+    pub uid: Option<u32>,
+    /// Show this group.
+    pub gid: Option<u32>,
+    /// Take these permission bits away.
+    pub umask: Option<u32>,
+    /// How long the kernel may keep names and attributes; `None` is automatic.
+    pub ttl: Option<Duration>,
+    /// The store that `default` means; `None` is the one called so.
+    pub default_store: Option<String>,
+    /// Only these stores; empty for all.
+    pub stores: Vec<String>,
+    /// The key of the run's input, when it is not `INPUT`.
+    pub input_key: Option<String>,
+    /// Let the kernel read and write files by itself, where that is allowed.
+    pub passthrough: bool,
+    /// What the source is called in /proc/mounts.
+    pub source_label: String,
+}
+
+/// A mount that answers.
+pub struct Mounted {
+    fs: Arc<Fs>,
+    mountpoint: PathBuf,
+    passthrough: Arc<Passthrough>,
+    session: Mutex<Option<BackgroundSession>>,
+    _runtime: Runtime,
+}
+
+impl Mounted {
+    /// Mounts a folder. Returns when the kernel's first request was answered.
+    pub fn start(folder: Arc<Folder>, mountpoint: &Path, options: MountOptions) -> Result<Self> {
+        let shown = mountpoint.display().to_string();
+        let failed = |e: std::io::Error| Error::io("mount on", shown.clone(), e);
+        let runtime = tokio::runtime::Builder::new_multi_thread()
+            .worker_threads(2)
+            .thread_name("storefs-wait")
+            .enable_time()
+            .build()
+            .map_err(failed)?;
+        let passthrough = Arc::new(Passthrough::new(
+            options.passthrough && rustix::process::geteuid().is_root(),
+        ));
+        let volume = Arc::new(Local::new(folder.clone(), options.read_only));
+        let tree = Fs::new(volume, tree_options(&options, passthrough.is_on())?);
+        let (sender, notices) = std::sync::mpsc::channel();
+        let adapter = Adapter {
+            fs: tree.clone(),
+            runtime: runtime.handle().clone(),
+            passthrough: passthrough.clone(),
+        };
+        let session = Session::new(adapter, mountpoint, &config(&options)).map_err(failed)?;
+        invalidate::start(session.notifier(), notices).map_err(failed)?;
+        tree.send_notices_to(sender);
+        let session = session.spawn().map_err(failed)?;
+        raise_read_ahead(mountpoint);
+        Ok(Self {
+            fs: tree,
+            mountpoint: mountpoint.to_owned(),
+            passthrough,
+            session: Mutex::new(Some(session)),
+            _runtime: runtime,
+        })
+    }
+
+    /// Waits until every change that others made in the folder so far is in the tree.
+    pub fn settle(&self, store: Option<&str>) -> Result<()> {
+        let store = store.map(StoreName::new).transpose()?;
+        self.fs.settle(store.as_ref())
+    }
+
+    /// What the mount is and does.
+    pub fn status(&self) -> serde_json::Value {
+        let mut status = self.fs.status();
+        status["mountpoint"] = serde_json::json!(self.mountpoint);
+        status["passthrough"] = serde_json::json!(self.passthrough.is_on());
+        status
+    }
+
+    /// Ends the mount. `Kind::Busy` while somebody uses it, unless `lazy`.
+    pub fn unmount(&self, lazy: bool) -> Result<()> {
+        let shown = self.mountpoint.display().to_string();
+        let flags = if lazy {
+            UnmountFlags::DETACH
+        } else {
+            UnmountFlags::empty()
+        };
+        match rustix::mount::unmount(&self.mountpoint, flags | UnmountFlags::NOFOLLOW) {
+            Ok(()) => Ok(()),
+            Err(rustix::io::Errno::PERM) => fusermount(&self.mountpoint, lazy),
+            Err(e) => Err(Error::io("unmount", shown, e)),
+        }
+    }
+
+    /// Waits until the kernel lets go of the mount, and then commits what no handle will.
+    pub fn wait(&self) -> Result<()> {
+        let session = self
+            .session
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .take();
+        let ended = match session {
+            Some(session) => session.join(),
+            None => Ok(()),
+        };
+        self.fs.commit_all();
+        ended.map_err(|e| Error::io("serve", self.mountpoint.display().to_string(), e))
+    }
+}
+
+fn tree_options(options: &MountOptions, shared_files: bool) -> Result<Options> {
+    let default_store = options.default_store.as_deref().unwrap_or("default");
+    let stores = options
+        .stores
+        .iter()
+        .map(|name| StoreName::new(name))
+        .collect::<Result<_>>()?;
+    Ok(Options {
+        show: Show {
+            uid: options.uid,
+            gid: options.gid,
+            umask: options.umask,
+        },
+        default_store: StoreName::new(default_store)?,
+        stores,
+        input_key: options
+            .input_key
+            .clone()
+            .unwrap_or_else(|| "INPUT".to_owned()),
+        ttl: options.ttl.unwrap_or(TTL),
+        shared_files,
+        source: options.source_label.clone(),
+    })
+}
+
+fn config(options: &MountOptions) -> Config {
+    let mut config = Config::default();
+    // A comma would begin another option.
+    let label = options.source_label.replace([',', '\\', '\n'], "_");
+    config.mount_options = vec![
+        MountOption::FSName(label),
+        MountOption::Subtype(SUBTYPE.to_owned()),
+        MountOption::DefaultPermissions,
+        MountOption::NoAtime,
+    ];
+    if options.read_only {
+        config.mount_options.push(MountOption::RO);
+    }
+    config.acl = if options.allow_other {
+        SessionACL::All
+    } else {
+        SessionACL::Owner
+    };
+    config.n_threads = Some(threads());
+    config.clone_fd = true;
+    config
+}
+
+/// Event loops: one for each processor, at most 4.
+fn threads() -> usize {
+    std::thread::available_parallelism()
+        .map_or(1, usize::from)
+        .min(4)
+}
+
+fn fusermount(mountpoint: &Path, lazy: bool) -> Result<()> {
+    let shown = mountpoint.display().to_string();
+    let mut command = Command::new("fusermount3");
+    command.arg("-u");
+    if lazy {
+        command.arg("-z");
+    }
+    let output = command
+        .arg("--")
+        .arg(mountpoint)
+        .output()
+        .map_err(|e| Error::io("run fusermount3 -u", shown.clone(), e))?;
+    if output.status.success() {
+        return Ok(());
+    }
+    let why = String::from_utf8_lossy(&output.stderr).trim().to_owned();
+    let kind = if why.contains("busy") {
+        Kind::Busy
+    } else {
+        Kind::Io
+    };
+    Err(Error::because("unmount", shown, kind, why))
+}
+
+/// Raises the mount's read-ahead where the daemon may. Without it a stream is read in pieces of 128 KiB.
+fn raise_read_ahead(mountpoint: &Path) {
+    let Ok(stat) = rustix::fs::statx(
+        rustix::fs::CWD,
+        mountpoint,
+        rustix::fs::AtFlags::NO_AUTOMOUNT | rustix::fs::AtFlags::STATX_DONT_SYNC,
+        rustix::fs::StatxFlags::empty(),
+    ) else {
+        return;
+    };
+    let path = format!(
+        "/sys/class/bdi/{}:{}/read_ahead_kb",
+        stat.stx_dev_major, stat.stx_dev_minor
+    );
+    if let Err(e) = std::fs::write(&path, READ_AHEAD_KIB.to_string()) {
+        tracing::debug!("read-ahead stays as it is: {path}: {e}");
+    }
+}

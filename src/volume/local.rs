@@ -1,0 +1,437 @@
+//! A volume straight onto a folder of stores: no copy and no index of its own; open files are the records' own files.
+
+use super::{Draft, Entry, FileStat, Now, Space, Stat, Volume};
+use crate::backend::dir::{Area, CommitIf, Folder, Listed, Origin, Place, Store};
+use crate::error::{Error, Kind, Result};
+use crate::record::{ContentType, StoreName};
+use rustix::fs::{Mode, OFlags, ResolveFlags};
+use rustix::process::{Gid, Uid};
+use sha2::{Digest, Sha256};
+use std::fs::File;
+use std::os::fd::{AsFd, OwnedFd};
+use std::os::unix::ffi::OsStrExt;
+use std::sync::Arc;
+
+/// A local folder as a volume.
+#[derive(Debug)]
+pub struct Local {
+    folder: Arc<Folder>,
+    read_only: bool,
+    /// Open file whose byte-range locks are the claims of exclusive creations; `None` where it cannot be made.
+    claims: Option<File>,
+}
+
+impl Local {
+    /// A volume over an opened folder.
+    pub fn new(folder: Arc<Folder>, read_only: bool) -> Self {
+        let claims = if read_only {
+            None
+        } else {
+            folder.claims_file().ok()
+        };
+        Self {
+            folder,
+            read_only,
+            claims,
+        }
+    }
+
+    /// The folder below.
+    pub fn folder(&self) -> &Arc<Folder> {
+        &self.folder
+    }
+
+    fn writable(&self, op: &'static str, subject: &str) -> Result<()> {
+        if self.read_only {
+            return Err(Error::because(
+                op,
+                subject,
+                Kind::ReadOnly,
+                "mounted read-only",
+            ));
+        }
+        Ok(())
+    }
+
+    fn lock_byte(&self, store: &StoreName, name: &str, kind: libc::c_int) -> Result<()> {
+        let Some(file) = &self.claims else {
+            return Ok(());
+        };
+        crate::sys::lock_byte(file.as_fd(), claim_offset(store, name), kind).map_err(|e| {
+            match e.raw_os_error() {
+                Some(libc::EAGAIN | libc::EACCES) => Error::because(
+                    "create",
+                    format!("{store}/{name}"),
+                    Kind::Exists,
+                    "another mount is making it",
+                ),
+                _ => Error::io("claim", format!("{store}/{name}"), e),
+            }
+        })
+    }
+}
+
+/// The byte of the claims file that stands for a name. Two names that share one only make an exclusive creation fail
+/// while the other is being made, one time in 2^62.
+fn claim_offset(store: &StoreName, name: &str) -> u64 {
+    // Every process must come to the same byte, so the hash is one that no build changes.
+    let digest = Sha256::new()
+        .chain_update(store.as_str())
+        .chain_update([0])
+        .chain_update(name)
+        .finalize();
+    let mut bytes = [0; 8];
+    bytes.copy_from_slice(&digest[..8]);
+    u64::from_be_bytes(bytes) >> 2
+}
+
+fn stat_of(place: &Place, file: FileStat) -> Stat {
+    Stat {
+        file,
+        origin: place.origin,
+    }
+}
+
+impl Volume for Local {
+    fn read_only(&self) -> bool {
+        self.read_only
+    }
+
+    fn root(&self) -> Now<FileStat> {
+        let path = self.folder.stores_path();
+        rustix::fs::stat(&path)
+            .map(|stat| FileStat::of_disk(&stat))
+            .map_err(|e| Error::io("stat", path.display().to_string(), e))
+            .into()
+    }
+
+    fn space(&self, store: Option<&StoreName>) -> Now<Space> {
+        let path = self.folder.stores_path();
+        let max_name = store
+            .and_then(|name| self.folder.store(name).ok())
+            .map_or_else(|| self.folder.max_name(), |store| store.max_name());
+        rustix::fs::statvfs(&path)
+            .map(|vfs| Space {
+                block: u32::try_from(vfs.f_frsize).unwrap_or(4096),
+                blocks: vfs.f_blocks,
+                free: vfs.f_bfree,
+                available: vfs.f_bavail,
+                files: vfs.f_files,
+                files_free: vfs.f_ffree,
+                max_name,
+            })
+            .map_err(|e| Error::io("statfs", path.display().to_string(), e))
+            .into()
+    }
+
+    fn stores(&self) -> Now<Vec<StoreName>> {
+        self.folder.stores().into()
+    }
+
+    fn store(&self, store: &StoreName) -> Now<FileStat> {
+        let open = || {
+            let store = self.folder.store(store)?;
+            store_stat(&store)
+        };
+        open().into()
+    }
+
+    fn create_store(
+        &self,
+        name: &StoreName,
+        mode: u32,
+        owner: Option<(u32, u32)>,
+    ) -> Now<FileStat> {
+        let make = || {
+            self.writable("mkdir", name.as_str())?;
+            let store = self.folder.create_store(name, mode)?;
+            if let Some((uid, gid)) = owner {
+                rustix::fs::fchown(
+                    store.dir(Area::Store)?,
+                    Some(Uid::from_raw(uid)),
+                    Some(Gid::from_raw(gid)),
+                )
+                .map_err(|e| Error::io("chown", name.as_str(), e))?;
+            }
+            store_stat(&store)
+        };
+        make().into()
+    }
+
+    fn remove_store(&self, name: &StoreName) -> Now<()> {
+        self.writable("rmdir", name.as_str())
+            .and_then(|()| self.folder.remove_store(name))
+            .into()
+    }
+
+    fn rename_store(&self, from: &StoreName, to: &StoreName, no_replace: bool) -> Now<()> {
+        self.writable("rename", from.as_str())
+            .and_then(|()| self.folder.rename_store(from, to, no_replace))
+            .into()
+    }
+
+    fn stat(&self, store: &StoreName, name: &str) -> Now<Stat> {
+        let find = || {
+            let store = self.folder.store(store)?;
+            let (place, file) = store.find(name)?;
+            Ok(stat_of(&place, file))
+        };
+        find().into()
+    }
+
+    fn prepare_list(&self, _store: &StoreName) -> Now<()> {
+        Now::ok(())
+    }
+
+    fn list(
+        &self,
+        store: &StoreName,
+        after: u64,
+        with_stat: bool,
+        each: &mut dyn FnMut(Entry<'_>) -> bool,
+    ) -> Result<()> {
+        let store = self.folder.store(store)?;
+        store.list(after, &mut |listed: Listed<'_>| {
+            let mut stat = None;
+            if with_stat {
+                match store.stat_listed(&listed) {
+                    Ok(file) => {
+                        stat = Some(Stat {
+                            file,
+                            origin: listed.origin,
+                        })
+                    }
+                    // Gone since it was listed.
+                    Err(_) => return true,
+                }
+            }
+            each(Entry {
+                name: listed.name,
+                next: listed.next,
+                stat,
+            })
+        })
+    }
+
+    fn open(
+        &self,
+        store: &StoreName,
+        name: &str,
+        write: bool,
+        fall_back: bool,
+    ) -> Now<(File, Stat, bool)> {
+        let open = || {
+            let store = self.folder.store(store)?;
+            let (place, _) = store.find(name)?;
+            let fixed = matches!(place.origin, Origin::Foreign | Origin::Alias);
+            if write && (self.read_only || fixed) && !fall_back {
+                let why = if fixed {
+                    "this name is for reading only: it is no key of the store"
+                } else {
+                    "mounted read-only"
+                };
+                let kind = if fixed { Kind::Denied } else { Kind::ReadOnly };
+                return Err(Error::because("open for writing", name, kind, why));
+            }
+            let write = write && !self.read_only && !fixed;
+            let (file, write) = match store.open(&place, write) {
+                Err(e) if write && fall_back && may_still_be_read(e.kind()) => {
+                    (store.open(&place, false)?, false)
+                }
+                other => (other?, write),
+            };
+            let file_stat = FileStat::of_file(&file)?;
+            Ok((file, stat_of(&place, file_stat), write))
+        };
+        open().into()
+    }
+
+    fn store_handle(&self, store: &StoreName) -> Result<OwnedFd> {
+        let store = self.folder.store(store)?;
+        store
+            .dir(Area::Store)?
+            .try_clone_to_owned()
+            .map_err(|e| Error::io("open the store", store.name().as_str(), e))
+    }
+
+    fn handle(&self, store: &StoreName, name: &str) -> Result<(OwnedFd, Stat)> {
+        let store = self.folder.store(store)?;
+        let (place, _) = store.find(name)?;
+        let fd = open_beneath(&store, &place, OFlags::PATH)?;
+        let file = FileStat::of_file(&fd)?;
+        Ok((fd, stat_of(&place, file)))
+    }
+
+    fn read_link(&self, store: &StoreName, name: &str) -> Now<Vec<u8>> {
+        let read = || {
+            let store = self.folder.store(store)?;
+            let (place, _) = store.find(name)?;
+            rustix::fs::readlinkat(store.dir(place.area)?, &*place.file, Vec::new())
+                .map(std::ffi::CString::into_bytes)
+                .map_err(|e| Error::io("readlink", name, e))
+        };
+        read().into()
+    }
+
+    fn create_link(&self, store: &StoreName, name: &str, target: &[u8]) -> Now<Stat> {
+        let make = || {
+            self.writable("symlink", name)?;
+            let store = self.folder.store(store)?;
+            rustix::fs::symlinkat(
+                std::ffi::OsStr::from_bytes(target),
+                store.dir(Area::Scratch)?,
+                name,
+            )
+            .map_err(|e| Error::io("symlink", name, e))?;
+            let (place, file) = store.find(name)?;
+            Ok(stat_of(&place, file))
+        };
+        make().into()
+    }
+
+    fn content_type(&self, store: &StoreName, name: &str) -> Now<ContentType> {
+        let read = || {
+            let store = self.folder.store(store)?;
+            let (place, _) = store.find(name)?;
+            store.content_type(name, &place)
+        };
+        read().into()
+    }
+
+    fn set_content_type(&self, store: &StoreName, name: &str, to: Option<&ContentType>) -> Now<()> {
+        let set = || {
+            self.writable("set the content type of", name)?;
+            self.folder
+                .store(store)?
+                .set_content_type(name, to)
+                .map(|_| ())
+        };
+        set().into()
+    }
+
+    fn may_create(&self, store: &StoreName, name: &str) -> Result<()> {
+        self.writable("create", name)?;
+        self.folder.store(store)?.may_create(name)
+    }
+
+    fn claim(&self, store: &StoreName, name: &str) -> Result<()> {
+        self.lock_byte(store, name, libc::F_WRLCK)
+    }
+
+    fn release_claim(&self, store: &StoreName, name: &str) {
+        // A claim that cannot be given back ends with this process.
+        let _ = self.lock_byte(store, name, libc::F_UNLCK);
+    }
+
+    fn draft(
+        &self,
+        store: &StoreName,
+        mode: u32,
+        owner: Option<(u32, u32)>,
+        replacing: Option<&str>,
+    ) -> Result<Draft> {
+        self.writable("write", store.as_str())?;
+        let draft = self.folder.draft(mode)?;
+        if let Some(name) = replacing {
+            self.folder.store(store)?.inherit(&draft, name)?;
+        } else if let Some((uid, gid)) = owner {
+            rustix::fs::fchown(
+                &*draft.file,
+                Some(Uid::from_raw(uid)),
+                Some(Gid::from_raw(gid)),
+            )
+            .map_err(|e| Error::io("chown", store.as_str(), e))?;
+        }
+        Ok(draft)
+    }
+
+    fn commit(
+        &self,
+        draft: &mut Draft,
+        store: &StoreName,
+        name: &str,
+        content_type: Option<&ContentType>,
+    ) -> Result<Stat> {
+        let store = self.folder.store(store)?;
+        let (place, file) = store.commit(draft, name, content_type, &CommitIf::Any, false)?;
+        Ok(stat_of(&place, file))
+    }
+
+    fn written_in_place(&self, store: &StoreName, name: &str) -> Result<()> {
+        self.folder.store(store)?.written_in_place(name).map(|_| ())
+    }
+
+    fn remove(&self, store: &StoreName, name: &str) -> Result<()> {
+        self.writable("remove", name)?;
+        self.folder.store(store)?.remove(name)
+    }
+
+    fn rename(
+        &self,
+        from: (&StoreName, &str),
+        to: (&StoreName, &str),
+        no_replace: bool,
+    ) -> Result<()> {
+        self.writable("rename", from.1)?;
+        let source = self.folder.store(from.0)?;
+        let target = self.folder.store(to.0)?;
+        source.rename(from.1, &target, to.1, no_replace).map(|_| ())
+    }
+
+    fn sync(&self, store: Option<&StoreName>) -> Now<()> {
+        let names = match store {
+            Some(name) => Ok(vec![name.clone()]),
+            None => self.folder.stores(),
+        };
+        let folder = self.folder.clone();
+        match names {
+            Err(e) => Now::err(e),
+            Ok(names) => {
+                Now::blocking(move || names.iter().try_for_each(|name| folder.store(name)?.sync()))
+            }
+        }
+    }
+
+    fn status(&self) -> serde_json::Value {
+        let stores: Vec<_> = self
+            .folder
+            .stores()
+            .unwrap_or_default()
+            .iter()
+            .filter_map(|name| self.folder.store(name).ok())
+            .map(|store| {
+                serde_json::json!({
+                    "name": store.name().as_str(),
+                    "layout": store.layout().as_str(),
+                })
+            })
+            .collect();
+        serde_json::json!({
+            "folder": self.folder.stores_path(),
+            "readOnly": self.read_only,
+            "stores": stores,
+        })
+    }
+}
+
+fn may_still_be_read(kind: Kind) -> bool {
+    matches!(
+        kind,
+        Kind::Denied | Kind::NotPermitted | Kind::ReadOnly | Kind::Busy
+    )
+}
+
+fn store_stat(store: &Store) -> Result<FileStat> {
+    FileStat::of_file(store.dir(Area::Store)?)
+}
+
+fn open_beneath(store: &Store, place: &Place, flags: OFlags) -> Result<OwnedFd> {
+    rustix::fs::openat2(
+        store.dir(place.area)?,
+        &*place.file,
+        flags | OFlags::NOFOLLOW | OFlags::CLOEXEC,
+        Mode::empty(),
+        ResolveFlags::BENEATH | ResolveFlags::NO_MAGICLINKS,
+    )
+    .map_err(|e| Error::io("open", &*place.file, e))
+}

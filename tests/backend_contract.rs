@@ -1,0 +1,67 @@
+//! One contract for every backend: each clause runs against each place of records.
+#![allow(clippy::unwrap_used)]
+
+mod contract;
+
+use contract::World;
+use std::sync::Arc;
+use storefs::backend::faulty::Faulty;
+use storefs::backend::memory::Memory;
+
+/// Makes a module per backend with a test per clause.
+macro_rules! contract {
+    ($($name:ident: $make:expr;)*) => {
+        $(contract! { @one $name $make, records: [
+            bytes_and_types_come_back
+            an_empty_record_is_a_record
+            a_record_of_3_megabytes_comes_back
+            a_file_is_as_good_a_body_as_bytes
+            types_are_kept_verbatim
+            every_class_of_key_is_kept
+            the_longest_key_is_kept
+            a_range_is_cut_at_the_end
+            a_missing_record_is_not_found
+            an_overwrite_replaces_bytes_type_and_tag
+            a_deleted_record_is_gone
+            a_reader_keeps_the_version_it_opened
+        ], listing: [
+            keys_are_listed_in_byte_order
+            pages_of_any_size_make_the_whole_listing
+            a_prefix_and_a_start_narrow_the_listing
+            a_listing_tells_what_head_tells
+            an_empty_store_has_no_keys
+        ], stores: [
+            a_store_that_is_missing_is_said_to_be_missing
+            creating_a_store_twice_gives_the_same_store
+            stores_are_listed_once_in_order
+            a_renamed_store_keeps_its_records
+            a_taken_name_is_refused
+            a_deleted_store_takes_its_records_along
+            unnamed_stores_are_reached_by_id
+        ], races: [
+            only_an_absent_record_is_created
+            only_the_version_meant_is_replaced
+            only_the_version_meant_is_deleted
+            of_16_creators_one_wins
+            of_16_editors_of_a_version_one_wins
+            of_16_deleters_one_wins
+            racing_writers_leave_one_whole_record
+        ]})*
+    };
+    (@one $name:ident $make:expr, $($part:ident: [$($clause:ident)*]),*) => {
+        mod $name {
+            use super::*;
+            $($(
+                #[test]
+                fn $clause() {
+                    contract::$part::$clause(&$make);
+                }
+            )*)*
+        }
+    };
+}
+
+contract! {
+    memory: World::new(Arc::new(Memory::new()), None);
+    memory_behind_an_empty_script: World::new(Arc::new(Faulty::new(Memory::new())), None);
+}

@@ -1,0 +1,291 @@
+//! Editors and the names they use for a moment. A record never shows a half-saved text, and no store ever sees a backup,
+//! lock or autosave file.
+#![allow(clippy::unwrap_used)]
+
+mod kernel;
+
+use kernel::{DUAL, EVERY, Mount, PLAIN, errno, names_in, text, values};
+use std::fs::{self, File};
+use std::io::{Read, Seek, SeekFrom, Write};
+use std::os::unix::fs::MetadataExt;
+
+#[test]
+fn sed_in_place_replaces_the_record_and_keeps_its_type() {
+    for way in EVERY {
+        let mount = Mount::new(way);
+        mount.sh("echo '<b>old</b>' > page; setfattr -n user.mime_type -v text/x-kept page");
+        let watch = mount.watch("page");
+        mount.sh("sed -i s/old/new/ page");
+        assert_eq!(
+            watch.seen(),
+            values(["<b>old</b>\n", "<b>new</b>\n"]),
+            "{way}"
+        );
+        assert_eq!(mount.content_type("page"), "text/x-kept", "{way}");
+        assert_eq!(mount.names(), ["page"], "{way}");
+        assert_eq!(mount.read("page"), "<b>new</b>\n", "{way}");
+    }
+}
+
+#[test]
+fn perl_in_place_replaces_the_record_and_keeps_its_type() {
+    for way in EVERY {
+        let mount = Mount::new(way);
+        mount.sh("echo 'old line' > note; setfattr -n user.mime_type -v text/x-kept note");
+        mount.sh("perl -pi -e 's/old/new/' note");
+        assert_eq!(mount.read("note"), "new line\n", "{way}");
+        assert_eq!(mount.content_type("note"), "text/x-kept", "{way}");
+        assert_eq!(mount.names(), ["note"], "{way}");
+        // With a backup, which is a scratch name: local to the mount and in no store.
+        mount.sh("perl -pi'*~' -e 's/new/newest/' note; grep -q 'newest line' note; grep -q 'new line' note~");
+        assert_eq!(
+            mount.beside("note").map(|b| text(&b)).as_deref(),
+            Some("newest line\n"),
+            "{way}"
+        );
+        no_scratch_beside(&mount);
+    }
+}
+
+#[test]
+fn vim_saves_with_every_way_it_has() {
+    for way in EVERY {
+        let mount = Mount::new(way);
+        mount.sh(
+            "echo '{\"a\": \"old\"}' > data; setfattr -n user.mime_type -v application/x-kept data",
+        );
+        let old = "{\"a\": \"old\"}\n";
+        let watch = mount.watch("data");
+        let mut whole = vec![old.to_owned()];
+        for (settings, word) in [
+            ("backupcopy=auto", "first"),
+            ("backupcopy=yes", "second"),
+            ("backupcopy=no", "third"),
+            ("backupcopy=no backup", "fourth"),
+            ("nobackup nowritebackup", "fifth"),
+        ] {
+            mount.sh(&format!(
+                "vim -es -u NONE -N -c 'set swapfile {settings}' -c '%s/: \".*\"/: \"{word}\"/' -c wq data </dev/null"
+            ));
+            whole.push(format!("{{\"a\": \"{word}\"}}\n"));
+            assert_eq!(
+                mount.read("data"),
+                *whole.last().unwrap(),
+                "{way}: {settings}"
+            );
+        }
+        let seen = watch.seen();
+        let strange: Vec<_> = seen.iter().filter(|value| !whole.contains(value)).collect();
+        // Saving by renaming the old file away leaves a moment without the name, as on any disk.
+        assert!(
+            strange.iter().all(|value| *value == kernel::ABSENT),
+            "{way}: {strange:?}"
+        );
+        assert_eq!(mount.content_type("data"), "application/x-kept", "{way}");
+        no_scratch_beside(&mount);
+        let names = mount.names();
+        assert!(
+            names.iter().all(|name| name == "data" || name == "data~"),
+            "{way}: {names:?}"
+        );
+    }
+}
+
+#[test]
+fn an_editor_that_truncates_and_writes_never_shows_a_part() {
+    for way in EVERY {
+        let mount = Mount::new(way);
+        let long: String = "line\n".repeat(40_000);
+        mount.sh("echo short > text");
+        let watch = mount.watch("text");
+        let path = mount.path("default/text");
+        for value in [&long, "short again\n"] {
+            // As nano saves: open with truncation, many writes, fsync, close.
+            let mut file = File::options()
+                .write(true)
+                .create(true)
+                .truncate(true)
+                .open(&path)
+                .unwrap();
+            for part in value.as_bytes().chunks(4096) {
+                file.write_all(part).unwrap();
+            }
+            drop(file);
+            assert_eq!(fs::read_to_string(&path).unwrap(), *value, "{way}");
+        }
+        assert!(
+            watch
+                .seen()
+                .is_subset(&values(["short\n", &long, "short again\n"])),
+            "{way}"
+        );
+    }
+}
+
+#[test]
+fn an_fsync_before_the_close_does_not_show_a_part_later() {
+    for way in EVERY {
+        let mount = Mount::new(way);
+        mount.sh("echo old > text");
+        let path = mount.path("default/text");
+        let mut file = File::create(&path).unwrap();
+        file.write_all(b"new").unwrap();
+        file.sync_all().unwrap();
+        drop(file);
+        assert_eq!(mount.beside("text").as_deref(), Some(&b"new"[..]), "{way}");
+    }
+}
+
+#[test]
+fn a_save_by_rename_reaches_readers_of_both_versions() {
+    for way in EVERY {
+        let mount = Mount::new(way);
+        mount.sh("echo old > text; setfattr -n user.mime_type -v text/x-kept text");
+        let mut before = File::open(mount.path("default/text")).unwrap();
+        // As emacs, VS Code and most libraries save: a new file beside it, renamed over.
+        mount.sh("echo new > .text.AbC123; mv .text.AbC123 text");
+        let mut kept = String::new();
+        before.read_to_string(&mut kept).unwrap();
+        assert_eq!(kept, "old\n", "{way}");
+        assert_eq!(mount.read("text"), "new\n", "{way}");
+        assert_eq!(mount.names(), ["text"], "{way}");
+        drop(before);
+        assert_eq!(
+            mount.beside("text").as_deref(),
+            Some(&b"new\n"[..]),
+            "{way}"
+        );
+    }
+}
+
+#[test]
+fn an_unlinked_open_file_lives_on_and_never_comes_back() {
+    for way in EVERY {
+        let mount = Mount::new(way);
+        mount.sh("echo text > note");
+        let path = mount.path("default/note");
+        let mut file = File::options().read(true).append(true).open(&path).unwrap();
+        let mut draft = File::create(mount.path("default/draft")).unwrap();
+        draft.write_all(b"never committed").unwrap();
+        fs::remove_file(&path).unwrap();
+        fs::remove_file(mount.path("default/draft")).unwrap();
+        file.write_all(b"more").unwrap();
+        draft.write_all(b", still not").unwrap();
+        file.seek(SeekFrom::Start(0)).unwrap();
+        let mut value = String::new();
+        file.read_to_string(&mut value).unwrap();
+        assert_eq!(value, "text\nmore", "{way}");
+        assert_eq!(file.metadata().unwrap().nlink(), 0, "{way}");
+        drop((file, draft));
+        mount.sync();
+        assert_eq!(mount.names(), [""; 0], "{way}");
+        assert_eq!(names_in(&mount.backing("default")), [""; 0], "{way}");
+    }
+}
+
+#[test]
+fn scratch_files_stay_with_the_mount() {
+    for way in [PLAIN, DUAL] {
+        let mut mount = Mount::new(way);
+        let names = [
+            "note~",
+            "#note#",
+            ".~lock.note.odt#",
+            "~$note.docx",
+            ".#lock",
+        ];
+        for name in names {
+            let path = mount.path("default").join(name);
+            fs::write(&path, name).unwrap();
+            assert_eq!(fs::read_to_string(&path).unwrap(), name, "{way}");
+        }
+        no_scratch_beside(&mount);
+        mount.stop();
+        mount.start();
+        for name in names {
+            let path = mount.path("default").join(name);
+            assert_eq!(
+                fs::read_to_string(&path).unwrap(),
+                name,
+                "{way}: kept over a remount"
+            );
+            fs::remove_file(&path).unwrap();
+            assert!(!path.exists(), "{way}");
+        }
+        mount.stop();
+        mount.start();
+        for name in names {
+            assert!(
+                !mount.path("default").join(name).exists(),
+                "{way}: {name} is gone for good"
+            );
+        }
+    }
+}
+
+#[test]
+fn a_link_under_a_scratch_name_is_an_emacs_lock() {
+    for way in [PLAIN, DUAL] {
+        let mount = Mount::new(way);
+        mount.sh("echo text > note; ln -s 'me@host.1234:5678' '.#note'; [[ $(readlink '.#note') == me@host.1234:5678 ]]");
+        no_scratch_beside(&mount);
+        mount.sh("rm '.#note'; test ! -L '.#note'");
+        let said = mount.sh_fails("ln -s note other");
+        assert!(said.contains("Operation not permitted"), "{way}: {said}");
+    }
+}
+
+#[test]
+fn a_record_renamed_to_a_scratch_name_leaves_the_store_and_comes_back() {
+    for way in EVERY {
+        let mount = Mount::new(way);
+        mount.sh("echo old > note; setfattr -n user.mime_type -v text/x-kept note; mv note note~");
+        assert_eq!(mount.sh("cat note~"), "old\n", "{way}");
+        assert_eq!(mount.beside("note"), None, "{way}");
+        no_scratch_beside(&mount);
+        // The name written again: the backup stays.
+        mount.sh("echo new > note; [[ $(cat note note~) == $'new\\nold' ]]");
+        assert_eq!(
+            mount.beside("note").as_deref(),
+            Some(&b"new\n"[..]),
+            "{way}"
+        );
+        // And the way back, over the record that is there.
+        mount.sh("mv note~ note");
+        assert_eq!(mount.read("note"), "old\n", "{way}");
+        assert_eq!(
+            mount.beside("note").as_deref(),
+            Some(&b"old\n"[..]),
+            "{way}"
+        );
+        assert_eq!(mount.names(), ["note"], "{way}");
+    }
+}
+
+#[test]
+fn an_illegal_name_is_refused_and_says_so() {
+    for way in [PLAIN, DUAL] {
+        let mount = Mount::new(way);
+        mount.sh("echo x > note");
+        for name in ["my report.pdf", "a:b", "ž", "a@b", "a+b"] {
+            let path = mount.path("default").join(name);
+            assert_eq!(errno(fs::write(&path, "x")), libc::EINVAL, "{way}: {name}");
+            let renamed = fs::rename(mount.path("default/note"), &path);
+            assert_eq!(errno(renamed), libc::EINVAL, "{way}: {name}");
+            assert_eq!(errno(fs::metadata(&path)), libc::ENOENT, "{way}: {name}");
+        }
+        assert_eq!(mount.names(), ["note"], "{way}");
+        let log = mount.log();
+        assert!(
+            log.contains("my report.pdf"),
+            "{way}: the log names the refused name: {log}"
+        );
+    }
+}
+
+/// No name of the store's own directory is one that no key can have.
+fn no_scratch_beside(mount: &Mount) {
+    let names = names_in(&mount.backing("default"));
+    let scratch = |name: &String| name.contains(['~', '#', '$']) || name.contains(".sw");
+    assert!(!names.iter().any(scratch), "{}: {names:?}", mount.way);
+}
