@@ -25,25 +25,16 @@ impl Fs {
 
     fn flush_writer(&self, handle: &Handle, thread: u32) -> Result<()> {
         let file = &handle.file;
-        let (drafting, changed) = {
-            let writing = file.writing();
-            (
-                writing.draft.is_some(),
-                writing.stamp != Stamp::from(&file.stat()?),
-            )
-        };
-        if changed && thread == handle.opener {
-            return self.commit(file, false);
-        }
-        if !drafting && !changed {
+        if file.writing().stamp == Stamp::from(&file.stat()?) {
+            // Nothing was written yet, and another process may have inherited the file: the release tells.
             return Ok(());
+        }
+        if same_process(thread, handle.opener) {
+            return self.commit(file, false);
         }
         let name = lock(&self.table).spot(file.ino);
         let Some(spot) = name else { return Ok(()) };
-        if changed && same_process(thread, handle.opener) {
-            return self.commit(file, false);
-        }
-        // Another process closes what it inherited, or nothing was written: finished only when the opener holds it no more.
+        // Another process closes what it inherited: finished only when the opener holds it no more.
         if holds(handle.opener, &spot) {
             Ok(())
         } else {
