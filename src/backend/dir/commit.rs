@@ -116,7 +116,7 @@ fn with_lock<T>(
     let dir = store.dir(Area::Store)?;
     let start = Instant::now();
     loop {
-        let writing = Writing::wait(dir);
+        let writing = Writing::wait(store)?;
         let mut state = sdk::fresh(store, sdk)?;
         let js = matches!(state.layout(), Layout::Js | Layout::Dual);
         let entry = state.catalog.get(key).filter(|_| js);
@@ -339,7 +339,7 @@ fn found(plan: &Plan, inode: u64, size: u64) -> Found {
 /// Removes a record; with `only` just when its file is this inode.
 pub(super) fn remove(store: &Store, sdk: &Sdk, key: &str, only: Option<u64>) -> Result<()> {
     let dir = store.dir(Area::Store)?;
-    let writing = Writing::wait(dir);
+    let writing = Writing::wait(store)?;
     let mut state = sdk::fresh(store, sdk)?;
     let entry = state
         .catalog

@@ -4,6 +4,7 @@
 //! `Backend` of the same folder stands on them.
 
 mod attrs;
+mod backend;
 mod catalog;
 mod commit;
 mod cursor;
@@ -26,6 +27,7 @@ mod support;
 mod target;
 mod temp;
 
+pub use backend::DirBackend;
 pub use folder::Folder;
 pub use store::Store;
 pub use temp::Draft;

@@ -86,35 +86,47 @@ impl State {
 }
 
 /// Held while a store is changed, so that two daemons do not mend or write one record at a time. The SDKs know nothing
-/// of it.
+/// of it. Within a process it only counts: there the store's own locks keep order.
 pub(super) struct Writing<'a> {
+    holders: &'a Mutex<u32>,
     dir: BorrowedFd<'a>,
-    held: bool,
 }
 
 impl<'a> Writing<'a> {
     /// Waits up to about a second and goes on all the same: somebody who holds it for ever must not stop the mount.
-    pub(super) fn wait(dir: BorrowedFd<'a>) -> Self {
+    pub(super) fn wait(store: &'a Store) -> Result<Self> {
         for _ in 0..200 {
-            let writing = Self::now(dir);
-            if writing.held {
-                return writing;
+            if let Some(writing) = Self::now(store)? {
+                return Ok(writing);
             }
             std::thread::sleep(Duration::from_millis(5));
         }
-        tracing::warn!("somebody holds the lock of a store's directory; going on without it");
-        Self { dir, held: false }
+        tracing::warn!(
+            "somebody holds the lock of {}; going on without it",
+            store.name()
+        );
+        let (holders, dir) = (store.holders(), store.dir(Area::Store)?);
+        *holders.lock().unwrap_or_else(PoisonError::into_inner) += 1;
+        Ok(Self { holders, dir })
     }
 
-    fn now(dir: BorrowedFd<'a>) -> Self {
-        let held = rustix::fs::flock(dir, FlockOperation::NonBlockingLockExclusive).is_ok();
-        Self { dir, held }
+    fn now(store: &'a Store) -> Result<Option<Self>> {
+        let (holders, dir) = (store.holders(), store.dir(Area::Store)?);
+        let mut count = holders.lock().unwrap_or_else(PoisonError::into_inner);
+        if *count == 0 && rustix::fs::flock(dir, FlockOperation::NonBlockingLockExclusive).is_err()
+        {
+            return Ok(None);
+        }
+        *count += 1;
+        Ok(Some(Self { holders, dir }))
     }
 }
 
 impl Drop for Writing<'_> {
     fn drop(&mut self) {
-        if self.held {
+        let mut count = self.holders.lock().unwrap_or_else(PoisonError::into_inner);
+        *count -= 1;
+        if *count == 0 {
             let _ = rustix::fs::flock(self.dir, FlockOperation::Unlock);
         }
     }
@@ -185,9 +197,9 @@ fn read(store: &Store, state: &mut State, stat: &FileStat) -> Result<()> {
     }
     state.stamp = Some(Stamp::of(stat));
     if state.layout() == Layout::Dual && !store.shared.options.read_only {
-        let writing = Writing::now(dir);
-        if writing.held && super::repair::repair(store, state, &found, &orphans) {
-            drop(writing);
+        if let Some(_writing) = Writing::now(store)?
+            && super::repair::repair(store, state, &found, &orphans)
+        {
             state.stamp(dir);
         }
     }

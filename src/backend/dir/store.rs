@@ -16,7 +16,7 @@ use rustix::io::Errno;
 use std::fs::File;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, Mutex, OnceLock, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 
 /// One store's directory.
 #[derive(Debug)]
@@ -31,6 +31,10 @@ pub struct Store {
     /// What is known of it in an SDK's layout; none when it is plain.
     sdk: Option<Sdk>,
     marked: AtomicBool,
+    /// How many are changing the store under the lock that other processes see.
+    holders: Mutex<u32>,
+    /// Held by those who look before they write.
+    turn: Mutex<()>,
 }
 
 /// A file that is to become a record: where it is now, and its open form when there is one.
@@ -62,12 +66,23 @@ impl Store {
             scratch: OnceLock::new(),
             sdk,
             marked: AtomicBool::new(false),
+            holders: Mutex::new(0),
+            turn: Mutex::new(()),
         })
     }
 
     /// Device and inode of its directory.
     pub(super) fn id(&self) -> (u64, u64) {
         self.id
+    }
+
+    pub(super) fn holders(&self) -> &Mutex<u32> {
+        &self.holders
+    }
+
+    /// Keeps others of this process who look before they write from writing meanwhile.
+    pub(super) fn turn(&self) -> MutexGuard<'_, ()> {
+        self.turn.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     pub(super) fn is_plain(&self) -> bool {

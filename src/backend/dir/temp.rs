@@ -116,7 +116,7 @@ fn umask() -> u32 {
 }
 
 /// A number nobody else will have.
-fn random() -> u64 {
+pub(super) fn random() -> u64 {
     use std::hash::{BuildHasher, Hasher};
     // The standard library seeds this from the system's random numbers.
     std::collections::hash_map::RandomState::new()
