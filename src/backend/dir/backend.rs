@@ -1,6 +1,7 @@
 //! The same folder as an asynchronous backend: every call runs on the blocking pool. It holds no record in memory but the
 //! piece that is being copied.
 
+use super::listings::Listings;
 use super::sdk::Writing;
 use super::{Area, CommitIf, FileStat, Folder, Layout, Origin, Place, Store};
 use crate::backend::{
@@ -8,14 +9,13 @@ use crate::backend::{
 };
 use crate::error::{Error, Kind, Result};
 use crate::record::key::{MAX_KEY, StoreId};
-use crate::record::{Body, ContentType, ETag, Key, Meta, Precondition, RecordId, Size, StoreName};
+use crate::record::{Body, ContentType, ETag, Meta, Precondition, RecordId, Size, StoreName};
 use async_trait::async_trait;
-use std::collections::HashMap;
 use std::fs::File;
 use std::io::{self, Read};
 use std::ops::Range;
 use std::os::unix::fs::FileExt;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::Arc;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 /// How many stores a page holds.
@@ -29,16 +29,7 @@ const MAX_SDK_KEY: usize = 219;
 #[derive(Clone, Debug)]
 pub struct DirBackend {
     folder: Arc<Folder>,
-    /// The sorted keys of stores as they were when a listing of several pages began.
-    listings: Arc<Mutex<HashMap<StoreId, Listing>>>,
-}
-
-/// All keys of a store at one state of its directory.
-#[derive(Clone, Debug)]
-struct Listing {
-    inode: u64,
-    times: (i64, i64),
-    keys: Arc<Vec<Key>>,
+    listings: Arc<Listings>,
 }
 
 impl DirBackend {
@@ -119,9 +110,11 @@ impl DirBackend {
         };
         let (_, stat) = store
             .commit(&mut draft, key, Some(content_type), &commit_if, true)
-            .map_err(|error| match error.kind() {
-                Kind::Exists if commit_if == CommitIf::Absent => error.with_kind(Kind::Changed),
-                _ => error,
+            .map_err(|error| {
+                if error.kind() == Kind::Exists && commit_if == CommitIf::Absent {
+                    return error.with_kind(Kind::Changed);
+                }
+                error
             })?;
         Ok(meta(&stat, Some(content_type.clone())))
     }
@@ -148,49 +141,8 @@ impl DirBackend {
         }
     }
 
-    fn keys(&self, name: &StoreId) -> Result<(Arc<Store>, Arc<Vec<Key>>)> {
-        let store = self.folder.store(name)?;
-        let stat = FileStat::of_file(store.dir(Area::Store)?)?;
-        let times = (stat.modified_ns, stat.changed_ns);
-        let lock = || self.listings.lock().unwrap_or_else(PoisonError::into_inner);
-        if let Some(there) = lock().get(name)
-            && (there.inode, there.times) == (stat.inode, times)
-        {
-            return Ok((store, there.keys.clone()));
-        }
-        let mut keys = Vec::new();
-        store.list(0, &mut |listed| {
-            if listed.origin == Origin::Record
-                && let Ok(key) = Key::new(listed.name)
-            {
-                keys.push(key);
-            }
-            listed.area == Area::Store
-        })?;
-        keys.sort_unstable();
-        let keys = Arc::new(keys);
-        let listing = Listing {
-            inode: stat.inode,
-            times,
-            keys: keys.clone(),
-        };
-        let mut listings = lock();
-        // A page or two at a time is in use; older ones only take memory.
-        if listings.len() >= 4 {
-            listings.clear();
-        }
-        // Times of the file system are coarse: a state this young may still get a change that they do not show.
-        if UNIX_EPOCH
-            .elapsed()
-            .is_ok_and(|now| now.as_nanos() > stamp(times) + 50_000_000)
-        {
-            listings.insert(name.clone(), listing);
-        }
-        Ok((store, keys))
-    }
-
     fn list_now(&self, name: &StoreId, query: &ListQuery) -> Result<KeyPage> {
-        let (store, keys) = self.keys(name)?;
+        let (store, keys) = self.listings.keys(&self.folder, name)?;
         let after = query.after.as_ref();
         let start = keys.partition_point(|key| {
             after.is_some_and(|after| key <= after) || key.as_str() < query.prefix.as_str()
@@ -257,10 +209,6 @@ impl DirBackend {
             }
         }
     }
-}
-
-fn stamp((modified, changed): (i64, i64)) -> u128 {
-    u128::try_from(modified.max(changed)).unwrap_or(0)
 }
 
 fn time(ns: i64) -> SystemTime {

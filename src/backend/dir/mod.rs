@@ -6,12 +6,15 @@
 mod attrs;
 mod backend;
 mod catalog;
+mod change;
 mod commit;
 mod cursor;
 mod disk;
 mod folder;
 mod js_lock;
 mod layout;
+mod listings;
+mod look;
 mod moves;
 mod plain;
 mod plan;

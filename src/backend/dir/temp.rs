@@ -93,10 +93,10 @@ fn remove_dead(tmp: BorrowedFd<'_>) -> Result<()> {
         let Ok(dir) = disk::open_dir(tmp, &name) else {
             continue;
         };
-        if fs::flock(&dir, FlockOperation::NonBlockingLockExclusive).is_ok() {
-            if let Err(error) = disk::remove_tree(tmp, &name) {
-                tracing::warn!("cannot clean up temporaries of a dead process: {error}");
-            }
+        if fs::flock(&dir, FlockOperation::NonBlockingLockExclusive).is_ok()
+            && let Err(error) = disk::remove_tree(tmp, &name)
+        {
+            tracing::warn!("cannot clean up temporaries of a dead process: {error}");
         }
     }
     Ok(())
