@@ -99,10 +99,7 @@ fn the_background_mount_answers_when_the_command_returns() {
     );
     let umount = said(&mut world.storefs(&["umount", "mnt"]));
     assert_eq!(umount.code, Some(0), "{umount:?}");
-    assert!(
-        !mount.process().exists(),
-        "umount returns before its daemon has ended"
-    );
+    wait_until("the process is gone", || !mount.process().exists());
     assert!(!mount.path.exists());
 }
 
@@ -155,7 +152,7 @@ fn a_failure_in_the_background_reaches_the_caller() {
 }
 
 #[test]
-fn the_helper_of_mount_8_mounts_and_accepts_its_options() {
+fn mount_8_finds_its_program_and_its_options_are_accepted() {
     let world = World::new();
     record(&world);
     let mut command = Command::new(support::STOREFS);

@@ -65,7 +65,7 @@ fn vim_saves_with_every_way_it_has() {
             ("nobackup nowritebackup", "fifth"),
         ] {
             mount.sh(&format!(
-                "vim -es -u NONE -N -c 'set swapfile {settings}' -c '%s/: \".*\"/: \"{word}\"/' -c wq data </dev/null"
+                "$(command -v vim || command -v vim.tiny) -es -u NONE -N -c 'set swapfile {settings}' -c '%s/: \".*\"/: \"{word}\"/' -c wq data </dev/null"
             ));
             whole.push(format!("{{\"a\": \"{word}\"}}\n"));
             assert_eq!(

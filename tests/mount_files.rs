@@ -3,13 +3,13 @@
 
 mod kernel;
 
+use kernel::support::World;
 use kernel::{DUAL, EVERY, Mount, PLAIN, PLAIN_DAEMON, errno, text};
 use rustix::fs::{FallocateFlags, Mode, OFlags, RenameFlags};
 use std::collections::BTreeSet;
 use std::fs::{self, File};
 use std::io::{Read, Write};
 use std::os::unix::fs::{FileExt, MetadataExt, OpenOptionsExt, PermissionsExt};
-use std::path::Path;
 use std::process::Command;
 use std::thread;
 use std::time::{Duration, SystemTime};
@@ -303,7 +303,7 @@ fn a_store_holds_nothing_but_records() {
 #[test]
 fn a_listing_of_ten_thousand_is_complete_while_it_changes() {
     for way in [PLAIN, DUAL, PLAIN_DAEMON] {
-        let mount = Mount::with(way, Path::new("/dev/shm"), "");
+        let mount = Mount::of(way, World::in_memory());
         let folder = mount.backing("default");
         let ending = if way.layout == "plain" { "" } else { ".txt" };
         for n in 0..10_000 {

@@ -4,9 +4,11 @@ pub mod attr;
 mod change;
 mod commit;
 mod control;
+mod create;
 mod data;
 mod handle;
 mod inode;
+mod lookup;
 mod names;
 mod open;
 mod readdir;
@@ -23,9 +25,9 @@ pub use readdir::DirEntry;
 
 use crate::error::{Error, Kind, Result};
 use crate::record::StoreName;
-use crate::volume::{Now, Space, Stat, Volume};
+use crate::volume::{Now, Space, Volume};
 use handle::{Handles, lock};
-use inode::{Node, Spot, Table};
+use inode::{Node, Table};
 use std::collections::VecDeque;
 use std::sync::mpsc::Sender;
 use std::sync::{Arc, Mutex};
@@ -138,230 +140,6 @@ impl Fs {
             why: error.to_string(),
             at: std::time::SystemTime::now(),
         });
-    }
-
-    /// The attributes of a name in a directory, which the kernel then knows once more.
-    pub fn lookup(self: &Arc<Self>, parent: u64, name: &str) -> Now<Attr> {
-        if parent == ROOT {
-            return self.lookup_store(name);
-        }
-        if parent == CONTROL {
-            return self.lookup_control(name);
-        }
-        self.lookup_record(parent, name, 3)
-    }
-
-    fn store_shown(&self, name: &StoreName) -> bool {
-        let only = &self.options.stores;
-        only.is_empty() || only.contains(name) || *name == self.options.default_store
-    }
-
-    fn lookup_store(self: &Arc<Self>, name: &str) -> Now<Attr> {
-        if name == CONTROL_NAME {
-            return self.getattr(CONTROL, None);
-        }
-        if name == "default" && self.options.default_store.as_str() != "default" {
-            let target = self.options.default_store.as_str().to_owned();
-            return Now::ok(self.enter_link(ROOT, name, &target));
-        }
-        let Ok(store) = StoreName::new(name) else {
-            return Now::err(Error::new("look up", name, Kind::NotFound));
-        };
-        if !self.store_shown(&store) {
-            return Now::err(Error::new("look up", name, Kind::NotFound));
-        }
-        let this = self.clone();
-        self.volume.store(&store).finally(move |found| {
-            Now::Ready(match found {
-                Ok(file) => {
-                    let ino = this.enter_store(&store, file.inode, true);
-                    Ok(this.options.show.file(ino, &file))
-                }
-                Err(e) => {
-                    let mut table = lock(&this.table);
-                    if let Some(ino) = table.find(ROOT, store.as_str()).map(|inode| inode.ino) {
-                        table.unlink(ino);
-                    }
-                    Err(e)
-                }
-            })
-        })
-    }
-
-    fn enter_store(&self, store: &StoreName, version: u64, count: bool) -> u64 {
-        let mut table = lock(&self.table);
-        let ino = match table.find(ROOT, store.as_str()) {
-            Some(inode) => inode.ino,
-            None => {
-                table
-                    .insert(ROOT, store.as_str(), Node::Store(store.clone()), version)
-                    .ino
-            }
-        };
-        if let Some(inode) = table.get_mut(ino) {
-            inode.version = version;
-            if count {
-                inode.lookups += 1;
-            }
-        }
-        drop(table);
-        self.watching.watch_store(store, ino);
-        ino
-    }
-
-    fn enter_link(&self, parent: u64, name: &str, target: &str) -> Attr {
-        let mut table = lock(&self.table);
-        let known = table
-            .find(parent, name)
-            .map(|inode| (inode.ino, matches!(inode.node, Node::Link(_))));
-        let ino = match known {
-            Some((ino, true)) => ino,
-            other => {
-                if let Some((ino, _)) = other {
-                    table.unlink(ino);
-                }
-                table.insert(parent, name, Node::Link(target.into()), 0).ino
-            }
-        };
-        if let Some(inode) = table.get_mut(ino) {
-            inode.lookups += 1;
-        }
-        self.link_attr(ino, target)
-    }
-
-    fn link_attr(&self, ino: u64, target: &str) -> Attr {
-        let file = crate::volume::FileStat {
-            mode: libc::S_IFLNK | 0o777,
-            size: target.len() as u64,
-            uid: rustix::process::getuid().as_raw(),
-            gid: rustix::process::getgid().as_raw(),
-            ..Default::default()
-        };
-        let mut attr = self.options.show.file(ino, &file);
-        attr.mode = 0o777;
-        attr
-    }
-
-    /// Whether this name of this directory is the link to the run's input.
-    fn is_input_link(&self, parent: u64, name: &str) -> bool {
-        name == "INPUT"
-            && self.options.input_key != "INPUT"
-            && lock(&self.table).store(parent) == Some(&self.options.default_store)
-    }
-
-    fn spot_of(&self, parent: u64, name: &str) -> Result<Spot> {
-        match lock(&self.table).store(parent) {
-            Some(store) => Ok(Spot {
-                store: store.clone(),
-                name: name.into(),
-            }),
-            None => Err(Error::new("look up", name, Kind::NotADirectory)),
-        }
-    }
-
-    fn lookup_record(self: &Arc<Self>, parent: u64, name: &str, tries: u32) -> Now<Attr> {
-        if self.is_input_link(parent, name) {
-            let target = self.options.input_key.clone();
-            return Now::ok(self.enter_link(parent, name, &target));
-        }
-        let spot = match self.spot_of(parent, name) {
-            Ok(spot) => spot,
-            Err(e) => return Now::err(e),
-        };
-        let mut before = None;
-        {
-            let mut table = lock(&self.table);
-            if let Some(inode) = table.find(parent, name) {
-                before = Some((inode.ino, inode.version, inode.drafting));
-            }
-            if let Some((ino, _, true)) = before
-                && let Some(inode) = table.get_mut(ino)
-                && let Some(file) = inode.open.clone()
-            {
-                inode.lookups += 1;
-                drop(table);
-                return self.draft_attr(ino, &file).into();
-            }
-        }
-        let this = self.clone();
-        self.volume
-            .stat(&spot.store, &spot.name)
-            .finally(move |found| match found {
-                Ok(stat) => match this.enter_record(parent, &spot.name, &stat, true, before) {
-                    Some(attr) => Now::ok(attr),
-                    // The inode changed while the disk was asked; its answer is older than that.
-                    None if tries > 0 => this.lookup_record(parent, &spot.name, tries - 1),
-                    None => Now::err(Error::new("look up", &*spot.name, Kind::Stale)),
-                },
-                Err(e) => {
-                    let mut table = lock(&this.table);
-                    let gone = table
-                        .find(parent, &spot.name)
-                        .filter(|i| !i.drafting)
-                        .map(|i| i.ino);
-                    if e.kind() == Kind::NotFound
-                        && let Some(ino) = gone
-                    {
-                        table.unlink(ino);
-                    }
-                    Now::err(e)
-                }
-            })
-    }
-
-    fn draft_attr(&self, ino: u64, file: &OpenFile) -> Result<Attr> {
-        let mut attr = self.options.show.file(ino, &file.stat()?);
-        attr.keep = false;
-        Ok(attr)
-    }
-
-    /// Takes what the disk says of a name into the table. `before` is what was known of the name when the disk was asked
-    /// (inode, version, drafting); `None` is answered when that has changed since in a way that matters.
-    fn enter_record(
-        &self,
-        parent: u64,
-        name: &str,
-        stat: &Stat,
-        count: bool,
-        before: Option<(u64, u64, bool)>,
-    ) -> Option<Attr> {
-        let mut closed = None;
-        let mut table = lock(&self.table);
-        let known = table
-            .find(parent, name)
-            .map(|inode| (inode.ino, inode.version, inode.drafting, inode.handles));
-        let ino = match known {
-            Some((ino, version, false, _)) if version == stat.file.inode => ino,
-            Some((ino, version, drafting, handles)) => {
-                if drafting || before != Some((ino, version, drafting)) {
-                    return None;
-                }
-                if handles > 0 {
-                    // Open handles keep the version that they opened; the name gets an inode of its own.
-                    table.unlink(ino);
-                    table
-                        .insert(parent, name, Node::Record, stat.file.inode)
-                        .ino
-                } else {
-                    closed = table.close(ino);
-                    if let Some(inode) = table.get_mut(ino) {
-                        inode.version = stat.file.inode;
-                    }
-                    ino
-                }
-            }
-            None => {
-                table
-                    .insert(parent, name, Node::Record, stat.file.inode)
-                    .ino
-            }
-        };
-        if count && let Some(inode) = table.get_mut(ino) {
-            inode.lookups += 1;
-        }
-        drop(table);
-        drop(closed);
-        Some(self.options.show.attr(ino, stat))
     }
 
     /// The kernel forgets lookups of an inode.

@@ -125,6 +125,11 @@ impl Fs {
             })
     }
 
+    /// A record has one name.
+    pub fn link(&self, name: &str) -> Now<Attr> {
+        Now::err(not_permitted("link", name, "a record has one name"))
+    }
+
     /// Removes a record.
     pub fn unlink(self: &Arc<Self>, parent: u64, name: &str) -> Now<()> {
         self.unlink_now(parent, name).into()

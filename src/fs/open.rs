@@ -2,7 +2,7 @@
 
 use super::handle::{Handle, OpenFile, Stamp, Writing, lock};
 use super::inode::{Node, Spot};
-use super::{Attr, Fs, control};
+use super::{Fs, control};
 use crate::error::{Error, Kind, Result};
 use crate::volume::{FileStat, Now};
 use rustix::fs::OFlags;
@@ -47,136 +47,13 @@ fn writes(flags: i32) -> bool {
 }
 
 impl Fs {
-    /// Makes a record and opens it. The record appears when it is finished.
-    pub fn create(
-        self: &Arc<Self>,
-        parent: u64,
-        name: &str,
-        mode: u32,
-        flags: i32,
-        caller: Caller,
-    ) -> Now<(Attr, Opened)> {
-        let spot = match self.spot_of(parent, name) {
-            Ok(spot) => spot,
-            Err(e) => return Now::err(e.with_kind(Kind::NotPermitted)),
-        };
-        let taken = lock(&self.table)
-            .find(parent, name)
-            .filter(|i| i.drafting)
-            .map(|i| i.ino);
-        if let Some(ino) = taken {
-            if flags & libc::O_EXCL != 0 {
-                return Now::err(Error::new("create", name, Kind::Exists));
-            }
-            return self.open_created(parent, name, ino, flags, caller);
-        }
-        let this = self.clone();
-        self.volume
-            .stat(&spot.store, name)
-            .finally(move |found| match found {
-                Ok(_) if flags & libc::O_EXCL != 0 => {
-                    Now::err(Error::new("create", &*spot.name, Kind::Exists))
-                }
-                Ok(_) => {
-                    let again = this.clone();
-                    this.lookup(parent, &spot.name).and_then(move |attr| {
-                        again.open_created(parent, &spot.name, attr.ino, flags, caller)
-                    })
-                }
-                Err(e) if e.kind() == Kind::NotFound => {
-                    this.create_new(parent, &spot, mode, flags, caller).into()
-                }
-                Err(e) => {
-                    if matches!(e.kind(), Kind::Invalid | Kind::NameTooLong) {
-                        this.refuse(&spot.name, &e);
-                    }
-                    Now::err(e)
-                }
-            })
-    }
-
-    fn open_created(
-        self: &Arc<Self>,
-        parent: u64,
-        name: &str,
-        ino: u64,
-        flags: i32,
-        caller: Caller,
-    ) -> Now<(Attr, Opened)> {
-        let this = self.clone();
-        let name: Box<str> = name.into();
-        self.open(ino, flags & !libc::O_CREAT, caller)
-            .and_then(move |opened| {
-                let number = opened.handle;
-                this.clone().lookup(parent, &name).finally(move |attr| {
-                    if attr.is_err() {
-                        this.release(number);
-                    }
-                    Now::Ready(attr.map(|attr| (attr, opened)))
-                })
-            })
-    }
-
-    fn create_new(
-        self: &Arc<Self>,
-        parent: u64,
-        spot: &Spot,
-        mode: u32,
-        flags: i32,
-        caller: Caller,
-    ) -> Result<(Attr, Opened)> {
-        if let Err(e) = self.volume.may_create(&spot.store, &spot.name) {
-            self.refuse(&spot.name, &e);
-            return Err(e);
-        }
-        let exclusive = flags & libc::O_EXCL != 0;
-        if exclusive {
-            self.volume.claim(&spot.store, &spot.name)?;
-        }
-        let draft = match self
-            .volume
-            .draft(&spot.store, mode & 0o7777, caller.owner(), None)
-        {
-            Ok(draft) => draft,
-            Err(e) => {
-                if exclusive {
-                    self.volume.release_claim(&spot.store, &spot.name);
-                }
-                return Err(e);
-            }
-        };
-        let file = draft.file.clone();
-        let stat = FileStat::of_file(&*file)?;
-        let claim = exclusive.then(|| (spot.store.clone(), spot.name.clone()));
-        let writing = Writing {
-            draft: Some(draft),
-            stamp: Stamp::from(&stat),
-            claim,
-            ..Writing::default()
-        };
-        let mut table = lock(&self.table);
-        if let Some(stale) = table.find(parent, &spot.name).map(|inode| inode.ino) {
-            table.unlink(stale);
-        }
-        let inode = table.insert(parent, &spot.name, Node::Record, stat.inode);
-        let ino = inode.ino;
-        inode.drafting = true;
-        inode.lookups += 1;
-        let open = OpenFile::new(ino, file, true, writing);
-        table.add_fresh(ino);
-        table.opened(ino, &open);
-        drop(table);
-        let mut attr = self.options.show.file(ino, &stat);
-        attr.keep = false;
-        let opened = self.hand_out(open, flags, caller).inspect_err(|_| {
-            lock(&self.table).unlink(ino);
-            drop(lock(&self.table).released(ino));
-        })?;
-        Ok((attr, opened))
-    }
-
     /// Makes the handle on an open file that the table already counts as opened.
-    fn hand_out(&self, file: Arc<OpenFile>, flags: i32, caller: Caller) -> Result<Opened> {
+    pub(super) fn hand_out(
+        &self,
+        file: Arc<OpenFile>,
+        flags: i32,
+        caller: Caller,
+    ) -> Result<Opened> {
         let writer = writes(flags);
         let append = if writer && flags & libc::O_APPEND != 0 && !self.options.shared_files {
             Some(append_descriptor(&file)?)
@@ -468,7 +345,7 @@ impl Fs {
     }
 
     /// A handle is gone. What is still a draft is committed.
-    pub fn release(self: &Arc<Self>, number: u64) {
+    pub fn release(&self, number: u64) {
         let Some(handle) = self.handles.remove(number) else {
             return;
         };

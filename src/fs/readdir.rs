@@ -242,7 +242,7 @@ impl Fs {
                 next,
                 kind: FileKind::Regular,
                 ino,
-                attr: None,
+                attr: self.control_attr(ino).ok(),
             };
             if next > offset && !each(entry) {
                 break;

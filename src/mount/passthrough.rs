@@ -1,6 +1,6 @@
 //! Files that the kernel reads and writes by itself. An inode has one backing file as long as it is open.
 
-use crate::fs::OpenFile;
+use crate::fs::{OpenFile, Opened};
 use fuser::BackingId;
 use std::collections::HashMap;
 use std::io;
@@ -29,6 +29,11 @@ impl Passthrough {
     /// Whether files are handed to the kernel.
     pub(super) fn is_on(&self) -> bool {
         self.on.load(Ordering::Relaxed)
+    }
+
+    /// Whether this open is handed over: every one of a record's file is, for all opens of an inode must be alike.
+    pub(super) fn takes(&self, opened: &Opened) -> bool {
+        self.is_on() && opened.open.text.is_none()
     }
 
     /// The kernel did not take what was negotiated.

@@ -123,3 +123,14 @@ pub(super) fn file_attr(attr: &Attr) -> FileAttr {
         flags: 0,
     }
 }
+
+/// Answers with a value, or with its size when that is asked for.
+pub(super) fn give(value: &[u8], room: u32, reply: fuser::ReplyXattr) {
+    if room == 0 {
+        reply.size(value.len() as u32);
+    } else if value.len() > room as usize {
+        reply.error(fuser::Errno::ERANGE);
+    } else {
+        reply.data(value);
+    }
+}

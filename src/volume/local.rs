@@ -1,14 +1,14 @@
 //! A volume straight onto a folder of stores: no copy and no index of its own; open files are the records' own files.
 
+use super::claims::Claims;
 use super::{Draft, Entry, FileStat, Now, Space, Stat, Volume};
 use crate::backend::dir::{Area, CommitIf, Folder, Listed, Origin, Place, Store};
 use crate::error::{Error, Kind, Result};
 use crate::record::{ContentType, StoreName};
 use rustix::fs::{Mode, OFlags, ResolveFlags};
 use rustix::process::{Gid, Uid};
-use sha2::{Digest, Sha256};
 use std::fs::File;
-use std::os::fd::{AsFd, OwnedFd};
+use std::os::fd::OwnedFd;
 use std::os::unix::ffi::OsStrExt;
 use std::sync::Arc;
 
@@ -17,18 +17,17 @@ use std::sync::Arc;
 pub struct Local {
     folder: Arc<Folder>,
     read_only: bool,
-    /// Open file whose byte-range locks are the claims of exclusive creations; `None` where it cannot be made.
-    claims: Option<File>,
+    claims: Claims,
 }
 
 impl Local {
     /// A volume over an opened folder.
     pub fn new(folder: Arc<Folder>, read_only: bool) -> Self {
-        let claims = if read_only {
+        let claims = Claims::new(if read_only {
             None
         } else {
             folder.claims_file().ok()
-        };
+        });
         Self {
             folder,
             read_only,
@@ -52,37 +51,6 @@ impl Local {
         }
         Ok(())
     }
-
-    fn lock_byte(&self, store: &StoreName, name: &str, kind: libc::c_int) -> Result<()> {
-        let Some(file) = &self.claims else {
-            return Ok(());
-        };
-        crate::sys::lock_byte(file.as_fd(), claim_offset(store, name), kind).map_err(|e| {
-            match e.raw_os_error() {
-                Some(libc::EAGAIN | libc::EACCES) => Error::because(
-                    "create",
-                    format!("{store}/{name}"),
-                    Kind::Exists,
-                    "another mount is making it",
-                ),
-                _ => Error::io("claim", format!("{store}/{name}"), e),
-            }
-        })
-    }
-}
-
-/// The byte of the claims file that stands for a name. Two names that share one only make an exclusive creation fail
-/// while the other is being made, one time in 2^62.
-fn claim_offset(store: &StoreName, name: &str) -> u64 {
-    // Every process must come to the same byte, so the hash is one that no build changes.
-    let digest = Sha256::new()
-        .chain_update(store.as_str())
-        .chain_update([0])
-        .chain_update(name)
-        .finalize();
-    let mut bytes = [0; 8];
-    bytes.copy_from_slice(&digest[..8]);
-    u64::from_be_bytes(bytes) >> 2
 }
 
 fn stat_of(place: &Place, file: FileStat) -> Stat {
@@ -315,12 +283,11 @@ impl Volume for Local {
     }
 
     fn claim(&self, store: &StoreName, name: &str) -> Result<()> {
-        self.lock_byte(store, name, libc::F_WRLCK)
+        self.claims.take(store, name)
     }
 
     fn release_claim(&self, store: &StoreName, name: &str) {
-        // A claim that cannot be given back ends with this process.
-        let _ = self.lock_byte(store, name, libc::F_UNLCK);
+        self.claims.give_back(store, name);
     }
 
     fn draft(

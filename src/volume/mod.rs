@@ -1,5 +1,6 @@
 //! What the tree stands on: records as files to stat, list, open, write and rename. It knows no inode of the tree.
 
+mod claims;
 pub mod local;
 mod now;
 

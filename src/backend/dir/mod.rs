@@ -4,16 +4,26 @@
 //! `Backend` of the same folder stands on them.
 
 mod attrs;
+mod catalog;
+mod commit;
 mod cursor;
 mod disk;
 mod folder;
+mod js_lock;
 mod layout;
 mod moves;
 mod plain;
+mod plan;
+mod repair;
+mod scan;
 mod scratch;
+mod sdk;
 mod shared;
+mod sidecar;
+mod steps;
 mod store;
 mod support;
+mod target;
 mod temp;
 
 pub use folder::Folder;

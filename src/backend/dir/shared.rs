@@ -9,8 +9,8 @@ use rustix::fs::{self, AtFlags, Gid, Mode, OFlags, Uid};
 use rustix::io::Errno;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, OnceLock};
 
 /// Our own directory in the folder.
 const OURS: &str = ".storefs";
@@ -29,7 +29,7 @@ pub(super) struct Shared {
     layouts: Option<OwnedFd>,
     temp: Option<Arc<TempDir>>,
     warned_of_attributes: AtomicBool,
-    warned_of_links: AtomicBool,
+    links: OnceLock<bool>,
 }
 
 impl Shared {
@@ -50,7 +50,7 @@ impl Shared {
             layouts: None,
             temp: None,
             warned_of_attributes: AtomicBool::new(false),
-            warned_of_links: AtomicBool::new(false),
+            links: OnceLock::new(),
         };
         if shared.options.read_only {
             if let Ok(ours) = disk::open_dir(shared.root.as_fd(), OURS) {
@@ -198,13 +198,23 @@ impl Shared {
         }
     }
 
-    /// Says once that the file system has no symbolic links.
-    pub(super) fn warn_of_links(&self) {
-        if !self.warned_of_links.swap(true, Ordering::Relaxed) {
-            tracing::warn!(
-                "{}: the file system has no symbolic links; stores are written for the JavaScript SDK only",
-                self.path.display()
-            );
-        }
+    /// Whether the file system has symbolic links; says once when it has none.
+    pub(super) fn has_links(&self) -> bool {
+        *self.links.get_or_init(|| {
+            let Some(temp) = &self.temp else {
+                return true;
+            };
+            let name = temp.name();
+            let made = fs::symlinkat("x", temp.dir(), &name);
+            let _ = disk::remove(temp.dir(), &name);
+            let none = matches!(made, Err(Errno::PERM | Errno::OPNOTSUPP | Errno::NOSYS));
+            if none {
+                tracing::warn!(
+                    "{}: the file system has no symbolic links; stores are written for the JavaScript SDK only",
+                    self.path.display()
+                );
+            }
+            !none
+        })
     }
 }

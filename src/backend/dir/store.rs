@@ -1,19 +1,20 @@
 //! One store's directory: sends each call to the layout that has the name. It never keeps a record's bytes.
 
+use super::sdk::Sdk;
 use super::shared::Shared;
 use super::temp::Draft;
 use super::{
-    Area, CommitIf, FileStat, Layout, Listed, Origin, Place, attrs, cursor, disk, layout, plain,
-    scratch,
+    Area, CommitIf, FileStat, Layout, Listed, Origin, Place, attrs, commit, cursor, disk, layout,
+    plain, repair, scratch, sdk,
 };
 use crate::error::{Error, Kind, Result};
-use crate::record::file_name::{NameKind, classify};
+use crate::record::file_name::{MAX_PYTHON, NameKind, classify};
 use crate::record::key::MAX_KEY;
 use crate::record::{ContentType, StoreName};
 use rustix::fs;
 use rustix::io::Errno;
 use std::fs::File;
-use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 
@@ -27,7 +28,8 @@ pub struct Store {
     dir: OwnedFd,
     id: (u64, u64),
     scratch: OnceLock<OwnedFd>,
-    plain: bool,
+    /// What is known of it in an SDK's layout; none when it is plain.
+    sdk: Option<Sdk>,
     marked: AtomicBool,
 }
 
@@ -39,11 +41,18 @@ pub(super) struct Source<'a> {
     pub(super) open: &'a File,
 }
 
+impl Source<'_> {
+    /// Whether it is in this directory already.
+    pub(super) fn is_in(&self, dir: BorrowedFd<'_>) -> bool {
+        self.dir.as_raw_fd() == dir.as_raw_fd()
+    }
+}
+
 impl Store {
     pub(super) fn new(shared: Arc<Shared>, name: StoreName, dir: OwnedFd) -> Result<Self> {
         let stat =
             fs::fstat(&dir).map_err(|error| Error::io("open the store", name.as_str(), error))?;
-        let plain = layout::is_plain(&shared, &name);
+        let sdk = (!layout::is_plain(&shared, &name)).then(Sdk::default);
         Ok(Self {
             shared,
             current: Mutex::new(name.clone()),
@@ -51,7 +60,7 @@ impl Store {
             dir,
             id: (stat.st_dev, stat.st_ino),
             scratch: OnceLock::new(),
-            plain,
+            sdk,
             marked: AtomicBool::new(false),
         })
     }
@@ -59,6 +68,10 @@ impl Store {
     /// Device and inode of its directory.
     pub(super) fn id(&self) -> (u64, u64) {
         self.id
+    }
+
+    pub(super) fn is_plain(&self) -> bool {
+        self.sdk.is_none()
     }
 
     pub(super) fn is(&self, id: (u64, u64)) -> bool {
@@ -82,9 +95,12 @@ impl Store {
         *self.current.lock().unwrap_or_else(PoisonError::into_inner) = to.clone();
     }
 
-    /// Its layout.
+    /// Its layout. It is decided when the store is first read, and again when it is empty.
     pub fn layout(&self) -> Layout {
-        Layout::Plain
+        match &self.sdk {
+            None => Layout::Plain,
+            Some(sdk) => sdk::fresh(self, sdk).map_or(Layout::Dual, |state| state.layout()),
+        }
     }
 
     /// The store's directory, or that of its scratch files (made when missing).
@@ -113,22 +129,23 @@ impl Store {
 
     /// The longest name this layout keeps, in bytes, for statfs.
     pub fn max_name(&self) -> u32 {
-        match self.layout() {
-            Layout::Plain => MAX_KEY as u32,
-            Layout::Js | Layout::Python | Layout::Dual => {
-                crate::record::file_name::MAX_PYTHON as u32
-            }
-        }
+        let most = match &self.sdk {
+            None => MAX_KEY,
+            Some(_) => MAX_PYTHON,
+        };
+        u32::try_from(most).unwrap_or(u32::MAX)
     }
 
     /// Where a name's bytes are and what fstatat says of them. `Kind::NotFound` when there is no such record;
     /// `Kind::Invalid` or `Kind::NameTooLong` for a name that can never be here.
     pub fn find(&self, name: &str) -> Result<(Place, FileStat)> {
-        match classify(name) {
-            NameKind::Key(key) => plain::find(self, key),
-            NameKind::Scratch => scratch::find(self, name),
-            NameKind::Foreign(decoded) => plain::find_foreign(self, name, &decoded),
-            NameKind::Illegal(why) => Err(illegal("find the record", name, why)),
+        match (classify(name), &self.sdk) {
+            (NameKind::Key(key), None) => plain::find(self, key),
+            (NameKind::Key(key), Some(sdk)) => sdk::find(self, sdk, key),
+            (NameKind::Scratch, _) => scratch::find(self, name),
+            (NameKind::Foreign(decoded), None) => plain::find_foreign(self, name, &decoded),
+            (NameKind::Foreign(decoded), Some(sdk)) => sdk::find(self, sdk, &decoded),
+            (NameKind::Illegal(why), _) => Err(illegal("find the record", name, why)),
         }
     }
 
@@ -136,7 +153,10 @@ impl Store {
     pub fn may_create(&self, name: &str) -> Result<()> {
         self.shared.may_write("make the record")?;
         match classify(name) {
-            NameKind::Key(_) => Ok(()),
+            NameKind::Key(key) => match &self.sdk {
+                None => Ok(()),
+                Some(sdk) => sdk::may_create(self, sdk, key),
+            },
             NameKind::Scratch => scratch::may_create(name),
             NameKind::Foreign(_) => Err(foreign("make the record", name)),
             NameKind::Illegal(why) => Err(illegal("make the record", name, why)),
@@ -167,15 +187,26 @@ impl Store {
                 return Err(foreign("open for writing", &place.file));
             }
         }
-        disk::open_file(self.found_dir(place.area)?, &place.file, write)
+        let dir = self.found_dir(place.area)?;
+        if self.sdk.is_some() && place.area == Area::Store {
+            sdk::wait_for_writer(dir, &place.file);
+        }
+        disk::open_file(dir, &place.file, write)
             .map_err(|error| disk::failed("open", &place.file, error))
     }
 
     /// The record's content type: stored, else guessed.
     pub fn content_type(&self, name: &str, place: &Place) -> Result<ContentType> {
-        match place.area {
-            Area::Store => plain::content_type(self, name, place),
-            Area::Scratch => scratch::content_type(self, name, place),
+        match (place.area, &self.sdk) {
+            (Area::Scratch, _) => scratch::content_type(self, name, place),
+            (Area::Store, None) => plain::content_type(self, name, place),
+            (Area::Store, Some(sdk)) => {
+                let decoded = match classify(name) {
+                    NameKind::Foreign(decoded) => decoded,
+                    _ => name.to_owned(),
+                };
+                sdk::content_type(self, sdk, &decoded, place)
+            }
         }
     }
 
@@ -188,7 +219,10 @@ impl Store {
     ) -> Result<(Place, FileStat)> {
         self.shared.may_write("set the content type")?;
         match classify(name) {
-            NameKind::Key(key) => plain::set_content_type(self, key, to),
+            NameKind::Key(key) => match &self.sdk {
+                None => plain::set_content_type(self, key, to),
+                Some(sdk) => commit::set_content_type(self, sdk, key, to),
+            },
             NameKind::Scratch => scratch::set_content_type(self, name, to),
             NameKind::Foreign(_) => Err(foreign("set the content type", name)),
             NameKind::Illegal(why) => Err(illegal("set the content type", name, why)),
@@ -198,10 +232,14 @@ impl Store {
     /// Calls `each` for every listed name after the entry whose `next` was `after` (0 from the start), until it
     /// returns false.
     pub fn list(&self, after: u64, each: &mut dyn FnMut(Listed<'_>) -> bool) -> Result<()> {
-        if let Some(position) = cursor::in_store(after)
-            && !plain::list(self, position, each)?
-        {
-            return Ok(());
+        if let Some(position) = cursor::in_store(after) {
+            let more = match &self.sdk {
+                None => plain::list(self, position, each)?,
+                Some(sdk) => sdk::list(self, sdk, after, each)?,
+            };
+            if !more {
+                return Ok(());
+            }
         }
         scratch::list(self, cursor::in_scratch(after), each)
     }
@@ -235,7 +273,7 @@ impl Store {
     }
 
     /// Makes a file from elsewhere on the same disk what this name stands for. `new`: `Kind::Exists` when there is one.
-    fn install(
+    pub(super) fn install(
         &self,
         source: Source<'_>,
         name: &str,
@@ -244,10 +282,13 @@ impl Store {
         inherit: bool,
     ) -> Result<Place> {
         match classify(name) {
-            NameKind::Key(key) => {
-                self.mark()?;
-                plain::install(self, source, key, content_type, new, inherit)
-            }
+            NameKind::Key(key) => match &self.sdk {
+                None => {
+                    self.mark()?;
+                    plain::install(self, source, key, content_type, new, inherit)
+                }
+                Some(sdk) => commit::install(self, sdk, source, key, content_type, new, inherit),
+            },
             NameKind::Scratch => scratch::install(self, source, name, content_type, new, inherit),
             NameKind::Foreign(_) => Err(foreign("write the record", name)),
             NameKind::Illegal(why) => Err(illegal("write the record", name, why)),
@@ -256,7 +297,7 @@ impl Store {
 
     /// Remembers at the first write that the store is plain.
     fn mark(&self) -> Result<()> {
-        if self.plain && !self.marked.load(Ordering::Relaxed) {
+        if self.is_plain() && !self.marked.load(Ordering::Relaxed) {
             self.shared.mark(&self.current(), Layout::Plain)?;
             self.marked.store(true, Ordering::Relaxed);
         }
@@ -267,7 +308,10 @@ impl Store {
     /// sidecar that tells a size is mended.
     pub fn written_in_place(&self, name: &str) -> Result<(Place, FileStat)> {
         match classify(name) {
-            NameKind::Key(key) => plain::written_in_place(self, key),
+            NameKind::Key(key) => match &self.sdk {
+                None => plain::written_in_place(self, key),
+                Some(sdk) => commit::written_in_place(self, sdk, key),
+            },
             _ => self.find(name),
         }
     }
@@ -276,10 +320,26 @@ impl Store {
     pub fn remove(&self, name: &str) -> Result<()> {
         self.shared.may_write("remove the record")?;
         match classify(name) {
-            NameKind::Key(key) => plain::remove(self, key),
+            NameKind::Key(key) => match &self.sdk {
+                None => plain::remove(self, key),
+                Some(sdk) => commit::remove(self, sdk, key, None),
+            },
             NameKind::Scratch => scratch::remove(self, name),
             NameKind::Foreign(_) => Err(foreign("remove the record", name)),
             NameKind::Illegal(why) => Err(illegal("remove the record", name, why)),
+        }
+    }
+
+    /// Removes what has a name if it is still this inode.
+    pub(super) fn remove_version(&self, name: &str, place: &Place, inode: u64) -> Result<()> {
+        if let (Area::Store, Some(sdk)) = (place.area, &self.sdk) {
+            return commit::remove(self, sdk, name, Some(inode));
+        }
+        match self.stat(place) {
+            Ok(stat) if stat.inode == inode => self.remove(name),
+            Ok(_) => Ok(()),
+            Err(error) if error.kind() == Kind::NotFound => Ok(()),
+            Err(error) => Err(error),
         }
     }
 
@@ -312,7 +372,10 @@ impl Store {
     /// `None`: anything may have. Returns the names, as the mount shows them, whose place or type changed or that came
     /// or went; in the plain layout simply the names of those files.
     pub fn refresh(&self, files: Option<&[&str]>) -> Result<Vec<String>> {
-        plain::refresh(self, files.unwrap_or_default())
+        match &self.sdk {
+            None => plain::refresh(self, files.unwrap_or_default()),
+            Some(sdk) => sdk::refresh(self, sdk, files),
+        }
     }
 
     /// Waits until everything written so far in this directory is on disk.
@@ -338,13 +401,19 @@ impl Store {
                 Kind::NotEmpty,
                 format!("it still holds {name}"),
             )),
-            None => Ok(()),
+            None => self
+                .sdk
+                .as_ref()
+                .map_or(Ok(()), |sdk| repair::empty_out(self, sdk)),
         }
     }
 
     /// After a rename: an SDK's own file in the store has to say the new name.
-    pub(super) fn tell_name(&self, _name: &StoreName) -> Result<()> {
-        Ok(())
+    pub(super) fn tell_name(&self, name: &StoreName) -> Result<()> {
+        match self.sdk {
+            None => Ok(()),
+            Some(_) => repair::tell_name(self, name),
+        }
     }
 
     /// Sets the type attribute, and says once when the file system keeps none.

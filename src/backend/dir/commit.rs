@@ -1,0 +1,372 @@
+//! Writing in the SDKs' layouts: a record's files are made ready outside of the store and renamed in, in an order in
+//! which no reader meets a sidecar without its value. A failure leaves the old record as it was.
+
+use super::catalog::Entry;
+use super::js_lock::JsLock;
+use super::plan::{self, Plan};
+use super::scan::Found;
+use super::sdk::{self, Sdk, State, Writing};
+use super::sidecar::{self, Form, Sidecar};
+use super::steps::Steps;
+use super::store::Source;
+use super::target;
+use super::{Area, FileStat, Layout, Place, Store, attrs, disk};
+use crate::error::{Error, Kind, Result};
+use crate::record::ContentType;
+use crate::record::file_name::python_encode;
+use rustix::fs::{self, XattrFlags};
+use rustix::io::Errno;
+use std::fs::File;
+use std::io::Write;
+use std::os::fd::BorrowedFd;
+use std::time::{Duration, Instant};
+
+/// How long a write waits for an SDK that holds the file's lock before it goes on without.
+const PATIENCE: Duration = Duration::from_secs(1);
+
+/// Makes a file outside of the store the record of a key.
+pub(super) fn install(
+    store: &Store,
+    sdk: &Sdk,
+    source: Source<'_>,
+    key: &str,
+    content_type: Option<&ContentType>,
+    new: bool,
+    inherit: bool,
+) -> Result<Place> {
+    let dir = store.dir(Area::Store)?;
+    with_lock(store, sdk, key, |state| {
+        let old = state.catalog.get(key).cloned();
+        if new && old.as_ref().is_some_and(|old| !old.absent) {
+            return Err(Error::new("write the record", key, Kind::Exists));
+        }
+        let existing = plan::existing_type(store, state.layout(), old.as_ref())?;
+        let decided = ContentType::decide(content_type, existing.as_ref(), key, source.open)
+            .map_err(|error| Error::io("read the draft of", key, error))?;
+        let plan = plan::plan(store, state, key, &decided)?;
+        if inherit && let Some(old) = &plan.old {
+            take_over(dir, &old.file(), source.open)?;
+        }
+        carry_out(store, state, &plan, source, new)?;
+        state
+            .catalog
+            .get(key)
+            .map(sdk::place)
+            .ok_or_else(|| Error::new("write the record", key, Kind::Corrupt))
+    })
+}
+
+/// Gives a record another type, or with `None` the one that name and bytes say.
+pub(super) fn set_content_type(
+    store: &Store,
+    sdk: &Sdk,
+    key: &str,
+    to: Option<&ContentType>,
+) -> Result<(Place, FileStat)> {
+    with_lock(store, sdk, key, |state| {
+        let file = open_entry(store, state, key)?;
+        let to = match to {
+            Some(to) => to.clone(),
+            None => ContentType::guess(key, &file)
+                .map_err(|error| Error::io("read the record", key, error))?,
+        };
+        let plan = plan::plan(store, state, key, &to)?;
+        reshape_as(store, state, &plan, &file)
+    })?;
+    sdk::find(store, sdk, key)
+}
+
+/// After a record was written in place: its type is decided again, and its sidecar tells its size.
+pub(super) fn written_in_place(store: &Store, sdk: &Sdk, key: &str) -> Result<(Place, FileStat)> {
+    with_lock(store, sdk, key, |state| {
+        let file = open_entry(store, state, key)?;
+        let old = state.catalog.get(key).cloned();
+        let existing = plan::existing_type(store, state.layout(), old.as_ref())?;
+        let decided = ContentType::decide(None, existing.as_ref(), key, &file)
+            .map_err(|error| Error::io("read the record", key, error))?;
+        let size = disk::stat_open(&file)
+            .map_err(|error| disk::failed("stat", key, error))?
+            .size;
+        let told = old.and_then(|old| old.beside?.size);
+        if existing.as_ref() == Some(&decided) && told.is_none_or(|told| told == size) {
+            return Ok(());
+        }
+        let plan = plan::plan(store, state, key, &decided)?;
+        reshape_as(store, state, &plan, &file)
+    })?;
+    sdk::find(store, sdk, key)
+}
+
+/// Opens the file of a record that must be there.
+pub(super) fn open_entry(store: &Store, state: &State, key: &str) -> Result<File> {
+    let entry = state.catalog.get(key).filter(|entry| !entry.absent);
+    let entry = entry.ok_or_else(|| Error::new("find the record", key, Kind::NotFound))?;
+    disk::open_file(store.dir(Area::Store)?, &entry.file(), false)
+        .map_err(|error| disk::failed("open", key, error))
+}
+
+/// Runs a change of one key with the store locked against our own kind, and against the JavaScript SDK where it may be
+/// writing the same file. The catalog is what the directory is afterwards.
+fn with_lock<T>(
+    store: &Store,
+    sdk: &Sdk,
+    key: &str,
+    change: impl FnOnce(&mut State) -> Result<T>,
+) -> Result<T> {
+    let dir = store.dir(Area::Store)?;
+    let start = Instant::now();
+    loop {
+        let writing = Writing::wait(dir);
+        let mut state = sdk::fresh(store, sdk)?;
+        let js = matches!(state.layout(), Layout::Js | Layout::Dual);
+        let entry = state.catalog.get(key).filter(|_| js);
+        let lock = match entry {
+            Some(entry) => Some(JsLock::take(dir, &entry.file())?),
+            None => None,
+        };
+        if matches!(lock, Some(None)) && start.elapsed() < PATIENCE {
+            drop((state, writing));
+            std::thread::sleep(Duration::from_millis(10));
+            continue;
+        }
+        let result = change(&mut state);
+        drop(lock);
+        match &result {
+            Ok(_) => state.stamp(dir),
+            Err(_) => state.doubt(),
+        }
+        return result;
+    }
+}
+
+fn take_over(dir: BorrowedFd<'_>, file: &str, new: &File) -> Result<()> {
+    let failed = |error: Errno| disk::failed("write the record", file, error);
+    let Some(old) = disk::stat_if_there(dir, file).map_err(failed)? else {
+        return Ok(());
+    };
+    let names = attrs::names(dir, file).map_err(failed)?;
+    attrs::inherit(dir, file, &old, &names, new)
+}
+
+/// Does what is planned with the record's own file, which stays the same inode.
+pub(super) fn reshape_as(store: &Store, state: &mut State, plan: &Plan, open: &File) -> Result<()> {
+    let Some(old) = &plan.old else {
+        return Err(Error::new(
+            "write the record",
+            plan.key.as_str(),
+            Kind::NotFound,
+        ));
+    };
+    let source = Source {
+        dir: store.dir(Area::Store)?,
+        file: &old.file(),
+        open,
+    };
+    carry_out(store, state, plan, source, false)
+}
+
+/// Does what is planned: everything that may fail for want of space comes first, and the renames are taken back when one
+/// of them fails.
+fn carry_out(
+    store: &Store,
+    state: &mut State,
+    plan: &Plan,
+    source: Source<'_>,
+    new: bool,
+) -> Result<()> {
+    let dir = store.dir(Area::Store)?;
+    let temp = store.shared.temp()?;
+    let failed = |error: Errno| disk::failed("write the record", &plan.key, error);
+    let stat = disk::stat_open(source.open).map_err(failed)?;
+    mark(state.layout(), plan, source.open, &stat);
+    let beside = match &plan.target.sidecar {
+        Some((_, form)) => Some(write_sidecar(store, plan, *form, stat.size)?),
+        None => None,
+    };
+    let old = plan.old.as_ref();
+    let linked = old.is_some_and(|old| old.link && old.file() == plan.target.value);
+    let link = plan
+        .target
+        .link
+        .as_ref()
+        .filter(|_| !linked)
+        .map(|_| temp.name());
+    let stays = source.is_in(dir) && source.file == plan.target.value;
+    let mut steps = Steps::new(dir);
+    let mut renames = || {
+        if let Some(link) = &link {
+            fs::symlinkat(&*plan.target.value, temp.dir(), link)?;
+        }
+        if !stays {
+            let there = old.is_some_and(|old| old.file() == plan.target.value);
+            steps.put(
+                source.dir,
+                source.file,
+                &plan.target.value,
+                there,
+                new && !there,
+            )?;
+        }
+        if let (Some((name, _)), Some((stem, _))) = (&beside, &plan.target.sidecar) {
+            let there = old.and_then(Entry::stem).is_some_and(|old| old == *stem);
+            steps.put(temp.dir(), name, &target::sidecar_file(stem), there, false)?;
+        }
+        if let (Some(name), Some(to)) = (&link, &plan.target.link) {
+            steps.put(temp.dir(), name, to, old.is_some_and(|old| old.link), false)?;
+        }
+        Ok(())
+    };
+    if let Err(error) = renames() {
+        steps.undo();
+        for name in beside.iter().map(|(name, _)| name).chain(&link) {
+            let _ = disk::remove(temp.dir(), name);
+        }
+        return Err(failed(error));
+    }
+    steps.finish();
+    if let Some(old) = old {
+        clean_up(dir, old, plan);
+    }
+    state
+        .catalog
+        .put(found(plan, beside.map_or(0, |(_, inode)| inode), stat.size));
+    Ok(())
+}
+
+/// Keeps on the file itself what its name and its sidecar do not say. None of it is needed to read the record, so it
+/// does not matter when the disk is full or keeps no attributes.
+fn mark(layout: Layout, plan: &Plan, file: &File, stat: &FileStat) {
+    if plan.target.link.is_some() {
+        let mark = sdk::mark(stat);
+        let _ = fs::fsetxattr(file, attrs::DUAL, mark.as_bytes(), XattrFlags::empty());
+    }
+    if layout == Layout::Js && plan.target.sidecar.is_none() {
+        let text = plan.content_type.as_str();
+        let _ = fs::fsetxattr(file, attrs::TYPE, text.as_bytes(), XattrFlags::empty());
+    }
+}
+
+/// Writes the sidecar under a temporary name. Its name there and its inode.
+fn write_sidecar(store: &Store, plan: &Plan, form: Form, size: u64) -> Result<(String, u64)> {
+    let temp = store.shared.temp()?;
+    let content_type = plan.content_type.as_str();
+    let text = match form {
+        Form::Python => sidecar::python(&plan.key, content_type, size),
+        Form::Js | Form::Ours => sidecar::ours(
+            &plan.key,
+            content_type,
+            size,
+            plan.target.extension(&plan.key),
+        ),
+    };
+    let (name, mut file) = temp.file(0o644)?;
+    let failed =
+        |error: std::io::Error| Error::io("write the sidecar of", plan.key.as_str(), error);
+    let written = file
+        .write_all(text.as_bytes())
+        .and_then(|()| Ok(disk::stat_open(&file)?.inode));
+    match written {
+        Ok(inode) => Ok((name, inode)),
+        Err(error) => {
+            let _ = disk::remove(temp.dir(), &name);
+            Err(failed(error))
+        }
+    }
+}
+
+/// Removes what the key had and no longer has. The record is written; what cannot be removed is only left over.
+fn clean_up(dir: BorrowedFd<'_>, old: &Entry, plan: &Plan) {
+    let target = &plan.target;
+    let sidecar = target
+        .sidecar
+        .as_ref()
+        .map(|(stem, _)| target::sidecar_file(stem));
+    for file in files_of(old) {
+        let kept = file == target.value
+            || Some(&file) == sidecar.as_ref()
+            || Some(&file) == target.link.as_ref();
+        if !kept && let Err(error) = disk::remove(dir, &file) {
+            tracing::warn!(
+                "cannot remove {file}, which {} does not need any more: {error}",
+                plan.key
+            );
+        }
+    }
+}
+
+/// All files of a key, in the order in which they are removed.
+fn files_of(entry: &Entry) -> Vec<String> {
+    let mut files = Vec::with_capacity(3);
+    if entry.link {
+        files.push(python_encode(&entry.key));
+    }
+    files.extend(entry.stem().map(|stem| target::sidecar_file(&stem)));
+    files.push(entry.file().into_owned());
+    files.extend(entry.extras().iter().map(ToString::to_string));
+    files
+}
+
+/// What a scan would find after the plan was carried out.
+fn found(plan: &Plan, inode: u64, size: u64) -> Found {
+    let target = &plan.target;
+    let said = target.sidecar.as_ref().map(|(_, form)| Sidecar {
+        key: plan.key.clone(),
+        content_type: plan.content_type.as_str().to_owned(),
+        extension: Some(target.extension(&plan.key).to_owned())
+            .filter(|extension| *form != Form::Python && !extension.is_empty()),
+        size: Some(size),
+        form: *form,
+    });
+    Found {
+        key: plan.key.clone(),
+        value: target.value.clone(),
+        sidecar: target
+            .sidecar
+            .as_ref()
+            .map(|(stem, _)| (stem.clone(), inode)),
+        content_type: match &target.sidecar {
+            Some(_) => Some(plan.content_type.as_str().to_owned()),
+            None => super::scan::type_of_file(&target.value),
+        },
+        said,
+        outdated: false,
+        absent: false,
+        link: target.link.is_some(),
+        extras: Vec::new(),
+    }
+}
+
+/// Removes a record; with `only` just when its file is this inode.
+pub(super) fn remove(store: &Store, sdk: &Sdk, key: &str, only: Option<u64>) -> Result<()> {
+    let dir = store.dir(Area::Store)?;
+    let writing = Writing::wait(dir);
+    let mut state = sdk::fresh(store, sdk)?;
+    let entry = state
+        .catalog
+        .get(key)
+        .filter(|entry| !entry.absent)
+        .cloned();
+    let entry = entry.ok_or_else(|| Error::new("remove the record", key, Kind::NotFound))?;
+    let failed = |error: Errno| disk::failed("remove the record", key, error);
+    if let Some(only) = only
+        && let Some(stat) = disk::stat_if_there(dir, &entry.file()).map_err(failed)?
+        && stat.inode != only
+    {
+        return Ok(());
+    }
+    let mut files = files_of(&entry);
+    if state.layout() == Layout::Python {
+        // As the Python SDK does it: without its value a sidecar is nothing to it.
+        files.sort_by_key(|file| *file != entry.file());
+    }
+    for file in files {
+        if let Err(error) = disk::remove(dir, &file) {
+            state.doubt();
+            return Err(failed(error));
+        }
+    }
+    state.catalog.remove(key);
+    state.stamp(dir);
+    drop(writing);
+    Ok(())
+}

@@ -1,0 +1,57 @@
+//! The lock that the JavaScript SDK takes on a file while it writes it: a directory `<file>.lock`. It is never left
+//! behind.
+
+use super::disk;
+use crate::error::Result;
+use rustix::fs::{self, AtFlags, Mode};
+use rustix::io::Errno;
+use std::os::fd::BorrowedFd;
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
+
+/// After this long without a sign of life a lock counts as left behind (proper-lockfile's default).
+const STALE: Duration = Duration::from_secs(10);
+
+/// Held until it is dropped.
+#[derive(Debug)]
+pub(super) struct JsLock<'a> {
+    dir: BorrowedFd<'a>,
+    name: String,
+}
+
+impl<'a> JsLock<'a> {
+    /// Takes the lock of a file. None when an SDK holds it.
+    pub(super) fn take(dir: BorrowedFd<'a>, file: &str) -> Result<Option<Self>> {
+        let name = format!("{file}.lock");
+        for _ in 0..3 {
+            match fs::mkdirat(dir, &name, Mode::from_raw_mode(0o777)) {
+                Ok(()) => return Ok(Some(Self { dir, name })),
+                Err(Errno::EXIST) if is_held(dir, file) => return Ok(None),
+                // Left behind by a process that died.
+                Err(Errno::EXIST) => {
+                    let _ = fs::unlinkat(dir, &name, AtFlags::REMOVEDIR);
+                }
+                Err(error) => return Err(disk::failed("lock the record's file", file, error)),
+            }
+        }
+        Ok(None)
+    }
+}
+
+impl Drop for JsLock<'_> {
+    fn drop(&mut self) {
+        let _ = fs::unlinkat(self.dir, &self.name, AtFlags::REMOVEDIR);
+    }
+}
+
+/// Whether an SDK is writing this file just now.
+pub(super) fn is_held(dir: BorrowedFd<'_>, file: &str) -> bool {
+    disk::stat(dir, &format!("{file}.lock")).is_ok_and(|stat| age(stat.modified_ns) < STALE)
+}
+
+/// How long ago a time of the file system was.
+pub(super) fn age(at_ns: i64) -> Duration {
+    let at = Duration::from_nanos(u64::try_from(at_ns).unwrap_or(0));
+    SystemTime::now()
+        .duration_since(UNIX_EPOCH + at)
+        .unwrap_or_default()
+}

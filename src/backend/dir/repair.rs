@@ -1,0 +1,240 @@
+//! Mending a dual store after an SDK rewrote it, so that both SDKs read the same again. It touches only what we made, and
+//! nothing that an SDK is just writing.
+
+use super::catalog::Entry;
+use super::js_lock::{age, is_held};
+use super::plan::{self, existing_type};
+use super::scan::{self, Scan};
+use super::sdk::{self, Sdk, State};
+use super::sidecar::Form;
+use super::{Area, FileStat, Layout, Origin, Place, Store, attrs, commit, disk, target};
+use crate::error::{Error, Kind, Result};
+use crate::record::file_name::{python_encode, sidecar_stem};
+use crate::record::key::key_fault;
+use crate::record::{ContentType, StoreName};
+use rustix::fs::FileType;
+use serde_json::Value;
+use std::io::{Read, Write};
+use std::os::fd::BorrowedFd;
+use std::time::Duration;
+
+/// What looks unfinished is left alone until it is this old.
+const UNFINISHED: Duration = Duration::from_secs(2);
+
+/// Mends what a scan found. True when anything was changed.
+pub(super) fn repair(store: &Store, state: &mut State, scan: &Scan, orphans: &[String]) -> bool {
+    let Ok(dir) = store.dir(Area::Store) else {
+        return false;
+    };
+    let mut changed = false;
+    let mut remove = |file: &str, why: &str| match disk::remove(dir, file) {
+        Ok(()) => {
+            tracing::debug!("removed {file}: {why}");
+            changed = true;
+        }
+        Err(error) => tracing::warn!("cannot remove {file}, though {why}: {error}"),
+    };
+    for link in &scan.dangling {
+        remove(link, "an SDK removed the record behind this link");
+    }
+    for stem in &scan.lonely {
+        remove(
+            &target::sidecar_file(stem),
+            "an SDK removed the record beside it",
+        );
+    }
+    for file in orphans {
+        remove(file, "the Python SDK removed the record");
+    }
+    let settled = disk::stat_open(dir).is_ok_and(|stat| age(stat.modified_ns) > UNFINISHED);
+    let broken: Vec<Entry> = state
+        .catalog
+        .from(0)
+        .filter(|entry| is_broken(entry, settled))
+        .filter(|entry| !store.shared.is_input(&entry.key))
+        .cloned()
+        .collect();
+    for entry in broken {
+        if !is_ours(dir, &entry) || is_busy(dir, &entry, &scan.temporaries) {
+            continue;
+        }
+        match mend(store, state, &entry) {
+            Ok(()) => changed = true,
+            Err(error) if error.kind() == Kind::NotFound => {}
+            Err(error) => {
+                tracing::warn!("cannot mend {} after an SDK rewrote it: {error}", entry.key)
+            }
+        }
+    }
+    changed
+}
+
+/// Whether the files of a key are not as both SDKs need them, by an SDK's hand on what was ours.
+fn is_broken(entry: &Entry, settled: bool) -> bool {
+    let Some(beside) = &entry.beside else {
+        return false;
+    };
+    if key_fault(entry.key.as_bytes()).is_some() {
+        return false;
+    }
+    let superseded = !entry.extras().is_empty();
+    let reduced = entry.link && beside.form != Form::Ours;
+    let unlinked = settled && !entry.link && beside.form == Form::Ours && !entry.outdated;
+    (superseded && (entry.outdated || entry.absent || !entry.link)) || reduced || unlinked
+}
+
+/// Whether the older values that would be removed were written by us.
+fn is_ours(dir: BorrowedFd<'_>, entry: &Entry) -> bool {
+    entry
+        .extras()
+        .iter()
+        .filter(|extra| sidecar_stem(extra).is_none())
+        .all(|extra| matches!(attrs::text(dir, extra, attrs::DUAL), Ok(Some(_))))
+}
+
+/// Whether an SDK is in the middle of writing this key.
+fn is_busy(dir: BorrowedFd<'_>, entry: &Entry, temporaries: &[String]) -> bool {
+    let encoded = python_encode(&entry.key);
+    let begins = |name: &String| {
+        name.strip_prefix(&*encoded)
+            .is_some_and(|rest| rest.starts_with('.'))
+    };
+    if temporaries.iter().any(begins) {
+        return true;
+    }
+    let values = entry.extras().iter().map(|extra| &**extra);
+    if values
+        .chain([&*entry.file()])
+        .any(|file| is_held(dir, file))
+    {
+        return true;
+    }
+    // The Python SDK writes the value, then the sidecar.
+    let (Ok(value), Some(Ok(beside))) = (
+        disk::stat(dir, &entry.file()),
+        entry
+            .stem()
+            .map(|stem| disk::stat(dir, &target::sidecar_file(&stem))),
+    ) else {
+        return false;
+    };
+    let told = entry.beside.as_ref().and_then(|beside| beside.size);
+    let complete = beside.modified_ns >= value.modified_ns && told == Some(value.size);
+    !entry.outdated && !complete && age(value.modified_ns) < UNFINISHED
+}
+
+/// Gives a key the three files of the dual layout again, around the bytes it has now.
+fn mend(store: &Store, state: &mut State, entry: &Entry) -> Result<()> {
+    let dir = store.dir(Area::Store)?;
+    if entry.absent {
+        for extra in entry.extras() {
+            disk::remove(dir, extra)
+                .map_err(|error| disk::failed("remove the older value", extra, error))?;
+        }
+        return Ok(());
+    }
+    let file = commit::open_entry(store, state, &entry.key)?;
+    let content_type = match existing_type(store, Layout::Dual, Some(entry))? {
+        Some(known) => known,
+        None => ContentType::guess(&entry.key, &file)
+            .map_err(|error| Error::io("read the record", &*entry.key, error))?,
+    };
+    let plan = plan::plan(store, state, &entry.key, &content_type)?;
+    commit::reshape_as(store, state, &plan, &file)
+}
+
+/// Mends a sidecar that tells another size than the file has, once nobody is writing it: the Python SDK lists that size.
+pub(super) fn mend_size(
+    store: &Store,
+    sdk: &Sdk,
+    (key, place): (&str, &Place),
+    told: Option<u64>,
+    stat: &FileStat,
+) {
+    let differs = told.is_some_and(|told| told != stat.size);
+    if !differs || store.shared.options.read_only || age(stat.modified_ns) < UNFINISHED {
+        return;
+    }
+    if place.origin != Origin::Record
+        || store
+            .dir(Area::Store)
+            .is_ok_and(|dir| is_held(dir, &place.file))
+    {
+        return;
+    }
+    if let Err(error) = commit::written_in_place(store, sdk, key) {
+        tracing::debug!("cannot mend the size that the sidecar of {key} tells: {error}");
+    }
+}
+
+/// Removes what a store without records still holds: the SDKs' own file, sidecars, links and old temporaries.
+pub(super) fn empty_out(store: &Store, sdk: &Sdk) -> Result<()> {
+    let dir = store.dir(Area::Store)?;
+    let absent: Vec<String> = {
+        let state = sdk::fresh(store, sdk)?;
+        let absent = state.catalog.from(0).filter(|entry| entry.absent);
+        absent.map(|entry| entry.file().into_owned()).collect()
+    };
+    let mut names = Vec::new();
+    disk::walk(dir, 0, &mut |entry| {
+        let leftover = match entry.kind {
+            FileType::Symlink => true,
+            FileType::RegularFile => {
+                entry.name == scan::STORE_FILE
+                    || sidecar_stem(entry.name).is_some()
+                    || absent.iter().any(|file| file == entry.name)
+                    || (scan::is_python_temporary(entry.name) && is_old(dir, entry.name))
+            }
+            _ => false,
+        };
+        if leftover {
+            names.push(entry.name.to_owned());
+        }
+        Ok(true)
+    })?;
+    for name in names {
+        disk::remove(dir, &name)
+            .map_err(|error| disk::failed("remove the leftover", &name, error))?;
+    }
+    Ok(())
+}
+
+/// Whether a temporary was left behind rather than is being written.
+fn is_old(dir: BorrowedFd<'_>, name: &str) -> bool {
+    disk::stat(dir, name).is_ok_and(|stat| age(stat.modified_ns) > Duration::from_secs(60))
+}
+
+/// After a rename of the store: the SDKs' own file in it has to say the new name, or the JavaScript SDK would write to
+/// the old one.
+pub(super) fn tell_name(store: &Store, name: &StoreName) -> Result<()> {
+    let dir = store.dir(Area::Store)?;
+    let Ok(file) = disk::open_file(dir, scan::STORE_FILE, false) else {
+        return Ok(());
+    };
+    let failed =
+        |error: std::io::Error| Error::io("tell the SDKs the new name of", name.as_str(), error);
+    let mut text = String::new();
+    file.take(64 * 1024)
+        .read_to_string(&mut text)
+        .map_err(failed)?;
+    let Ok(Value::Object(mut fields)) = serde_json::from_str(&text) else {
+        return Ok(());
+    };
+    fields.insert("name".to_owned(), name.as_str().into());
+    let text = serde_json::to_string_pretty(&fields).map_err(|error| failed(error.into()))?;
+    let temp = store.shared.temp()?;
+    let (temporary, mut file) = temp.file(0o644)?;
+    let put = file.write_all(text.as_bytes()).and_then(|()| {
+        Ok(disk::rename(
+            temp.dir(),
+            &temporary,
+            dir,
+            scan::STORE_FILE,
+            false,
+        )?)
+    });
+    if put.is_err() {
+        let _ = disk::remove(temp.dir(), &temporary);
+    }
+    put.map_err(failed)
+}

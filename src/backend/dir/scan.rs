@@ -1,0 +1,387 @@
+//! The one reader of all SDK layouts: which records the files of a store's directory are. It changes nothing, and
+//! believes a sidecar no more than the files beside it.
+
+use super::disk;
+use super::sidecar::{self, Form, Sidecar};
+use crate::error::Result;
+use crate::record::file_name::{SIDECAR, js_decode, python_encode, sidecar_stem};
+use crate::record::types_table::{content_type_of_extension, extension_of_type};
+use rustix::fs::FileType;
+use std::collections::{HashMap, HashSet};
+use std::os::fd::BorrowedFd;
+
+/// The SDKs' own file in a store. It is no record.
+pub(super) const STORE_FILE: &str = "__metadata__.json";
+
+/// What one key's files are.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub(super) struct Found {
+    /// The key, legal or not.
+    pub(super) key: String,
+    /// The file with the bytes.
+    pub(super) value: String,
+    /// Its sidecar's stem and inode.
+    pub(super) sidecar: Option<(String, u64)>,
+    /// What the sidecar says, when there is one.
+    pub(super) said: Option<Sidecar>,
+    /// The value is newer than what the sidecar describes and is another file.
+    pub(super) outdated: bool,
+    /// The type; `None` when only the bytes can tell.
+    pub(super) content_type: Option<String>,
+    /// What Python's `set_value(key, None)` leaves: files, but no record.
+    pub(super) absent: bool,
+    /// The percent-encoded key is a link to the value.
+    pub(super) link: bool,
+    /// Older value files of the same key, newest first, and sidecars that another one overrules.
+    pub(super) extras: Vec<String>,
+}
+
+/// What a directory holds.
+#[derive(Debug, Default)]
+pub(super) struct Scan {
+    pub(super) found: Vec<Found>,
+    /// Links of ours that lead nowhere: the JavaScript SDK removed the value.
+    pub(super) dangling: Vec<String>,
+    /// Sidecars of ours without a value, by their stems.
+    pub(super) lonely: Vec<String>,
+    /// Names that the Python SDK is just writing.
+    pub(super) temporaries: Vec<String>,
+    pub(super) evidence: Evidence,
+}
+
+/// Which SDK's hand is seen in a store.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+pub(super) struct Evidence {
+    pub(super) js: bool,
+    pub(super) python: bool,
+    pub(super) dual: bool,
+    /// The SDKs' own file is there; it has to be asked.
+    pub(super) store_file: bool,
+}
+
+/// The regular files and the links of a directory.
+type Files = HashMap<Box<str>, Seen>;
+
+#[derive(Clone, Copy, Debug)]
+struct Seen {
+    inode: u64,
+    link: bool,
+}
+
+/// One file that may be a key's value.
+struct Candidate {
+    key: String,
+    value: String,
+    sidecar: Option<(String, u64, Sidecar)>,
+    link: bool,
+}
+
+/// Reads a store. `known` tells what the sidecar of a stem said when it was this inode, so that it is not read again.
+/// `is_input` tells the keys whose files prove nothing of the layout.
+pub(super) fn read(
+    dir: BorrowedFd<'_>,
+    known: &dyn Fn(&str, u64) -> Option<Sidecar>,
+    is_input: &dyn Fn(&str) -> bool,
+) -> Result<Scan> {
+    let mut scan = Scan::default();
+    let files = walk(dir, &mut scan)?;
+    let mut used = HashSet::new();
+    let mut candidates = with_sidecars(dir, &files, known, &mut used, &mut scan);
+    for candidate in &candidates {
+        scan.evidence.add(candidate, is_input);
+    }
+    for (name, seen) in &files {
+        if used.contains(name) || sidecar_stem(name).is_some() {
+            continue;
+        }
+        if seen.link {
+            if is_dangling(dir, &files, name) {
+                scan.dangling.push(name.to_string());
+            }
+            continue;
+        }
+        let (key, extension) = split(name);
+        scan.evidence.js |= extension.is_some() && !is_input(key);
+        candidates.push(Candidate {
+            key: key.to_owned(),
+            value: name.to_string(),
+            sidecar: None,
+            link: false,
+        });
+    }
+    let mut by_key: HashMap<String, Vec<Candidate>> = HashMap::with_capacity(candidates.len());
+    for candidate in candidates {
+        by_key
+            .entry(candidate.key.clone())
+            .or_default()
+            .push(candidate);
+    }
+    scan.found = by_key
+        .into_values()
+        .map(|group| settle(dir, group))
+        .collect();
+    // In byte order a first listing is the same on every disk.
+    scan.found.sort_unstable_by(|a, b| a.key.cmp(&b.key));
+    Ok(scan)
+}
+
+fn walk(dir: BorrowedFd<'_>, scan: &mut Scan) -> Result<Files> {
+    let mut files = Files::new();
+    disk::walk(dir, 0, &mut |entry| {
+        let link = entry.kind == FileType::Symlink;
+        if !link && entry.kind != FileType::RegularFile {
+            return Ok(true);
+        }
+        if entry.name == STORE_FILE {
+            scan.evidence.store_file |= !link;
+            return Ok(true);
+        }
+        if is_python_temporary(entry.name) {
+            scan.temporaries.push(entry.name.to_owned());
+        }
+        let inode = entry.inode;
+        files.insert(entry.name.into(), Seen { inode, link });
+        Ok(true)
+    })?;
+    // One with a sidecar is a record that only looks like a temporary.
+    scan.temporaries.retain(|name| {
+        let temporary = !files.contains_key(&*format!("{name}{SIDECAR}"));
+        if temporary {
+            files.remove(&**name);
+        }
+        temporary
+    });
+    Ok(files)
+}
+
+/// The values that sidecars speak of. Files named exactly as the sidecar come first: what another sidecar only implies
+/// never takes them away.
+fn with_sidecars<'a>(
+    dir: BorrowedFd<'_>,
+    files: &'a Files,
+    known: &dyn Fn(&str, u64) -> Option<Sidecar>,
+    used: &mut HashSet<&'a Box<str>>,
+    scan: &mut Scan,
+) -> Vec<Candidate> {
+    let mut candidates = Vec::new();
+    let mut implied = Vec::new();
+    for (name, seen) in files {
+        let Some(stem) = sidecar_stem(name).filter(|_| !seen.link) else {
+            continue;
+        };
+        let said = known(stem, seen.inode).or_else(|| sidecar::read(dir, stem));
+        let Some(said) = said else {
+            continue;
+        };
+        match files.get_key_value(stem) {
+            Some((own, Seen { link: false, .. })) => {
+                used.insert(own);
+                candidates.push(candidate(own, stem, seen.inode, said, false));
+            }
+            Some((own, _)) => match target(dir, files, own) {
+                Some(value) => {
+                    used.insert(own);
+                    used.insert(value);
+                    candidates.push(candidate(value, stem, seen.inode, said, true));
+                }
+                None => implied.push((stem, seen.inode, said)),
+            },
+            None => implied.push((stem, seen.inode, said)),
+        }
+    }
+    for (stem, inode, said) in implied {
+        let by_type = extension_of_type(&said.content_type);
+        let names = [said.extension.as_deref(), by_type]
+            .into_iter()
+            .flatten()
+            .map(|extension| format!("{}.{extension}", said.key))
+            .chain([said.key.clone()]);
+        let value = names
+            .filter_map(|name| files.get_key_value(&*name))
+            .find(|(name, seen)| !seen.link && !used.contains(name));
+        match value {
+            Some((value, _)) => {
+                used.insert(value);
+                candidates.push(candidate(value, stem, inode, said, false));
+            }
+            None if said.form == Form::Ours => scan.lonely.push(stem.to_owned()),
+            None => {}
+        }
+    }
+    candidates
+}
+
+fn candidate(value: &str, stem: &str, inode: u64, said: Sidecar, link: bool) -> Candidate {
+    Candidate {
+        key: said.key.clone(),
+        value: value.to_owned(),
+        link: link && stem == python_encode(&said.key),
+        sidecar: Some((stem.to_owned(), inode, said)),
+    }
+}
+
+/// The regular file in the same directory that a link leads to.
+fn target<'a>(dir: BorrowedFd<'_>, files: &'a Files, link: &str) -> Option<&'a Box<str>> {
+    let to = rustix::fs::readlinkat(dir, link, Vec::new()).ok()?;
+    let (name, seen) = files.get_key_value(to.to_str().ok()?)?;
+    (!seen.link).then_some(name)
+}
+
+/// Whether this is a link as we make them, to a value that is gone.
+fn is_dangling(dir: BorrowedFd<'_>, files: &Files, link: &str) -> bool {
+    let Ok(to) = rustix::fs::readlinkat(dir, link, Vec::new()) else {
+        return false;
+    };
+    to.to_str().is_ok_and(|to| {
+        disk::is_file_name(to)
+            && !files.contains_key(to)
+            && js_decode(to).is_some_and(|(key, _)| python_encode(key) == link)
+    })
+}
+
+/// The key and the extension of a file that no sidecar speaks of. An unknown extension is part of the key.
+pub(super) fn split(file: &str) -> (&str, Option<&str>) {
+    match js_decode(file) {
+        Some((key, extension))
+            if extension == "None" || content_type_of_extension(extension).is_some() =>
+        {
+            (key, Some(extension))
+        }
+        _ => (file, None),
+    }
+}
+
+/// The type that a file's extension says.
+pub(super) fn type_of_file(file: &str) -> Option<String> {
+    let extension = split(file).1?;
+    content_type_of_extension(extension).map(str::to_owned)
+}
+
+/// The record of one key. Of several values the newest wins, and if that is not the one that the sidecar describes, the
+/// sidecar's type is not its type.
+fn settle(dir: BorrowedFd<'_>, mut group: Vec<Candidate>) -> Found {
+    if group.len() > 1 {
+        group.sort_by_cached_key(|candidate| {
+            let modified =
+                disk::stat(dir, &candidate.value).map_or(i64::MIN, |stat| stat.modified_ns);
+            let proper = candidate
+                .sidecar
+                .as_ref()
+                .is_some_and(|(stem, _, said)| *stem == python_encode(&said.key));
+            std::cmp::Reverse((
+                modified,
+                candidate.sidecar.is_some(),
+                proper,
+                candidate.value.clone(),
+            ))
+        });
+    }
+    let first = group.remove(0);
+    let said_type = first
+        .sidecar
+        .as_ref()
+        .map(|(_, _, said)| &said.content_type);
+    let mut found = Found {
+        absent: said_type.is_some_and(|said| said == sidecar::NONE),
+        content_type: said_type.cloned().or_else(|| type_of_file(&first.value)),
+        key: first.key,
+        value: first.value,
+        sidecar: None,
+        said: None,
+        outdated: false,
+        link: first.link,
+        extras: Vec::new(),
+    };
+    if let Some((stem, inode, said)) = first.sidecar {
+        found.sidecar = Some((stem, inode));
+        found.said = Some(said);
+    }
+    for other in group {
+        if other.value != found.value && !found.extras.contains(&other.value) {
+            found.extras.push(other.value);
+        }
+        match other.sidecar {
+            Some((stem, inode, said)) if found.sidecar.is_none() => {
+                found.sidecar = Some((stem, inode));
+                found.said = Some(said);
+                found.outdated = true;
+            }
+            Some((stem, ..)) => found.extras.push(format!("{stem}{SIDECAR}")),
+            None => {}
+        }
+    }
+    found
+}
+
+impl Evidence {
+    fn add(&mut self, candidate: &Candidate, is_input: &dyn Fn(&str) -> bool) {
+        let Some((stem, _, said)) = &candidate.sidecar else {
+            return;
+        };
+        if is_input(&said.key) {
+            return;
+        }
+        match said.form {
+            Form::Ours if candidate.link => self.dual = true,
+            Form::Ours | Form::Js => self.js = true,
+            Form::Python if *stem == python_encode(&said.key) => self.python = true,
+            // Named after a file with an extension: an old Python SDK, whose values are named as JavaScript's.
+            Form::Python => self.js = true,
+        }
+    }
+}
+
+/// Whether a file is one that the Python SDK is writing: `name.` + 8 random characters + an extension + `.tmp`.
+pub(super) fn is_python_temporary(name: &str) -> bool {
+    let random = |part: &str| {
+        part.len() == 8
+            && part
+                .bytes()
+                .all(|byte| byte.is_ascii_lowercase() || byte.is_ascii_digit() || byte == b'_')
+    };
+    let Some(rest) = name.strip_suffix(".tmp") else {
+        return false;
+    };
+    let mut parts = rest.rsplitn(3, '.');
+    let (last, before, head) = (parts.next(), parts.next(), parts.next());
+    let ends_so =
+        last.is_some_and(random) && before.is_some_and(|part| !part.is_empty() || head.is_some());
+    let with_extension = before.is_some_and(random) && head.is_some_and(|head| !head.is_empty());
+    ends_so || with_extension
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn temporaries_of_the_python_sdk_are_known_by_their_names() {
+        for name in [
+            "OUTPUT.x3k_9abc.tmp",
+            "OUTPUT.__metadata__.json.04mun168.json.tmp",
+            "a.b.abcdefgh.b.tmp",
+            "__metadata__.json.abcdefgh.json.tmp",
+        ] {
+            assert!(is_python_temporary(name), "{name}");
+        }
+        for name in [
+            "a.tmp",
+            "OUTPUT.short.tmp",
+            "abcdefgh.tmp",
+            "a.ABCDEFGH.tmp",
+            "a.abcdefgh",
+        ] {
+            assert!(!is_python_temporary(name), "{name}");
+        }
+    }
+
+    #[test]
+    fn only_a_known_extension_is_taken_off_a_name() {
+        assert_eq!(split("data.v1.json"), ("data.v1", Some("json")));
+        assert_eq!(split("data.v1"), ("data.v1", None));
+        assert_eq!(split("photo.JPG"), ("photo", Some("JPG")));
+        assert_eq!(split("x.None"), ("x", Some("None")));
+        assert_eq!(split(".json"), (".json", None));
+        assert_eq!(split("OUTPUT"), ("OUTPUT", None));
+    }
+}
