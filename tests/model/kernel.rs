@@ -65,7 +65,7 @@ impl Kernel {
             default_store: StoreName::new("default").unwrap(),
             stores: Vec::new(),
             input_key: "INPUT".to_owned(),
-            ttl: Duration::from_secs(1),
+            ttl: Some(Duration::from_secs(1)),
             shared_files,
             source: "model".to_owned(),
         };
