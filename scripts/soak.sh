@@ -26,7 +26,7 @@ if [[ -z $binary ]]; then
 fi
 binary=$(realpath "$binary")
 started=$SECONDS
-STOREFS_KILLS=$kills STOREFS_TEST_BINARY=$binary cargo test --test crash -- --nocapture
+STOREFS_KILLS=$kills cargo test --release --locked --test crash -- --nocapture
 echo "soak: $kills kills in $((SECONDS - started)) s"
 scripts/install-conformance.sh
 scripts/conformance.sh --binary "$binary" --only fsx --seeds "$seeds"

@@ -4,6 +4,7 @@
 
 mod kernel;
 
+use kernel::support::PATIENCE;
 use kernel::{DUAL, DUAL_DAEMON, Mount, PLAIN, PLAIN_DAEMON, Way};
 use sha2::{Digest, Sha256};
 use std::collections::{BTreeMap, BTreeSet};
@@ -12,7 +13,6 @@ use std::io::{BufRead, BufReader};
 use std::process::{Child, Command, Stdio};
 use std::sync::mpsc::{Receiver, channel};
 use std::thread;
-use std::time::Duration;
 
 const KINDS: [&str; 5] = ["new", "over", "save", "line", "drop"];
 
@@ -106,9 +106,8 @@ impl Drop for Writers {
 fn work_and_kill(mount: &mut Mount, ledger: &mut Ledger, enough: usize) {
     let mut writers = Writers::start(mount, ledger.highest);
     let mut acknowledged = [0; KINDS.len()];
-    let patience = Duration::from_secs(30);
     while acknowledged.iter().any(|&done| done < enough) {
-        let (writer, line) = writers.said.recv_timeout(patience).unwrap_or_else(|_| {
+        let (writer, line) = writers.said.recv_timeout(PATIENCE).unwrap_or_else(|_| {
             panic!(
                 "{}: the writers stand still at {acknowledged:?}: {}",
                 mount.way,
@@ -132,7 +131,7 @@ fn work_and_kill(mount: &mut Mount, ledger: &mut Ledger, enough: usize) {
     );
     // The pipes end when the writers do, and they end by the failure of what they were doing.
     let mut stopped = BTreeSet::new();
-    while let Ok((writer, line)) = writers.said.recv_timeout(patience) {
+    while let Ok((writer, line)) = writers.said.recv_timeout(PATIENCE) {
         if line.starts_with("stopped") {
             stopped.insert(writer);
             if stopped.len() == KINDS.len() {

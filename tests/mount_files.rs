@@ -3,13 +3,13 @@
 
 mod kernel;
 
+use kernel::support::World;
 use kernel::{DUAL, EVERY, Mount, PLAIN, PLAIN_DAEMON, errno, text};
 use rustix::fs::{FallocateFlags, Mode, OFlags, RenameFlags};
 use std::collections::BTreeSet;
 use std::fs::{self, File};
 use std::io::{Read, Write};
 use std::os::unix::fs::{FileExt, MetadataExt, OpenOptionsExt, PermissionsExt};
-use std::path::Path;
 use std::process::Command;
 use std::thread;
 use std::time::{Duration, SystemTime};
@@ -303,7 +303,7 @@ fn a_store_holds_nothing_but_records() {
 #[test]
 fn a_listing_of_ten_thousand_is_complete_while_it_changes() {
     for way in [PLAIN, DUAL, PLAIN_DAEMON] {
-        let mount = Mount::with(way, Path::new("/dev/shm"), "");
+        let mount = Mount::of(way, World::in_memory());
         let folder = mount.backing("default");
         let ending = if way.layout == "plain" { "" } else { ".txt" };
         for n in 0..10_000 {
@@ -338,6 +338,19 @@ fn a_listing_of_ten_thousand_is_complete_while_it_changes() {
             .map(|n| format!("r{n:05}"));
         let missing: Vec<_> = even.filter(|name| !seen.contains(name)).take(5).collect();
         assert_eq!(missing, [""; 0], "{way}: these stayed and were not listed");
+    }
+}
+
+#[test]
+fn files_are_handed_to_the_kernel_where_that_was_not_turned_off() {
+    for way in EVERY {
+        let mount = Mount::new(way);
+        let requests = |kind: &str| mount.status()["requests"][kind].as_u64().unwrap();
+        let (reads, writes) = (requests("read"), requests("write"));
+        mount.sh("head -c 500000 /dev/urandom > a.bin; cat a.bin a.bin > b.bin; cat b.bin > /dev/null; echo x >> b.bin");
+        let (reads, writes) = (requests("read") - reads, requests("write") - writes);
+        assert_eq!(writes == 0, way.passthrough, "{way}: {writes} writes");
+        assert!(!way.passthrough || reads == 0, "{way}: {reads} reads");
     }
 }
 

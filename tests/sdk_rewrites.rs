@@ -3,6 +3,7 @@
 #![allow(clippy::unwrap_used)]
 
 mod sdk;
+mod support;
 
 use std::collections::BTreeSet;
 

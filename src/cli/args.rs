@@ -149,7 +149,7 @@ pub(super) struct StatusArgs {
     version,
     about = "Mounts a storage folder for mount(8)"
 )]
-pub(super) struct Helper {
+pub(super) struct Mount8Args {
     /// The storage folder
     pub source: String,
     /// Where to mount it
@@ -192,7 +192,7 @@ mod tests {
     #[test]
     fn the_definitions_are_consistent() {
         Cli::command().debug_assert();
-        Helper::command().debug_assert();
+        Mount8Args::command().debug_assert();
     }
 
     #[test]
@@ -224,9 +224,9 @@ mod tests {
             "-t",
             "fuse.storefs",
         ];
-        let helper = Helper::try_parse_from(line).unwrap();
-        assert_eq!(helper.source, "/s");
-        assert_eq!(helper.options, ["rw,noauto"]);
+        let args = Mount8Args::try_parse_from(line).unwrap();
+        assert_eq!(args.source, "/s");
+        assert_eq!(args.options, ["rw,noauto"]);
     }
 
     #[test]

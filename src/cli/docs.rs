@@ -1,7 +1,7 @@
 //! Completions and manual pages, made from the definitions in `args`. It never holds a text of its own.
 
 use super::Outcome;
-use super::args::{Cli, Helper};
+use super::args::{Cli, Mount8Args};
 use super::exit::print;
 use crate::error::Error;
 use clap::CommandFactory;
@@ -17,7 +17,7 @@ pub(super) fn completions(shell: clap_complete::Shell) -> Outcome {
     Ok(())
 }
 
-/// `storefs man`: a page for the program, one for each verb, one for the helper of mount(8). Prints their paths.
+/// `storefs man`: a page for the program, one for each verb, one for what mount(8) runs. Prints their paths.
 pub(super) fn man(dir: &Path) -> Outcome {
     const OP: &str = "write the manual pages into";
     let fault = |why: io::Error| Error::io(OP, dir.display().to_string(), why);
@@ -26,11 +26,11 @@ pub(super) fn man(dir: &Path) -> Outcome {
     program.build();
     let mut written = String::new();
     let verbs = program.get_subcommands().map(|verb| (verb, "1"));
-    let helper = Helper::command();
+    let for_mount = Mount8Args::command();
     let pages = [(&program, "1")]
         .into_iter()
         .chain(verbs)
-        .chain([(&helper, "8")]);
+        .chain([(&for_mount, "8")]);
     for (command, section) in pages {
         let name = command.get_display_name().unwrap_or(command.get_name());
         let path = dir.join(format!("{name}.{section}"));

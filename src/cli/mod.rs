@@ -20,7 +20,7 @@ mod status;
 mod sync;
 mod umount;
 
-use args::{Cli, Helper, Verb};
+use args::{Cli, Mount8Args, Verb};
 use clap::Parser;
 use config::Surroundings;
 use exit::Failure;
@@ -53,9 +53,9 @@ pub fn run(argv: impl IntoIterator<Item = OsString>) -> ExitCode {
 }
 
 fn dispatch(argv: &[OsString], here: &Surroundings) -> Outcome {
-    if is_helper(argv.first()) {
-        return match parsed::<Helper>(argv)? {
-            Some(helper) => mount::for_mount_8(&helper, here, argv),
+    if is_mount_8(argv.first()) {
+        return match parsed::<Mount8Args>(argv)? {
+            Some(args) => mount::for_mount_8(&args, here, argv),
             None => Ok(()),
         };
     }
@@ -73,11 +73,11 @@ fn dispatch(argv: &[OsString], here: &Surroundings) -> Outcome {
 }
 
 /// Whether the program was called as mount(8) calls it.
-fn is_helper(name: Option<&OsString>) -> bool {
+fn is_mount_8(name: Option<&OsString>) -> bool {
     let name = name.and_then(|name| Path::new(name).file_name());
     ["mount.fuse.storefs", "mount.storefs"]
         .iter()
-        .any(|helper| name == Some(OsStr::new(helper)))
+        .any(|known| name == Some(OsStr::new(known)))
 }
 
 /// The arguments, or `None` when help or the version was asked for and has been printed.
@@ -104,9 +104,9 @@ mod tests {
 
     #[test]
     fn the_name_it_is_called_by_decides_who_reads_the_arguments() {
-        let helper = |name: &str| is_helper(Some(&OsString::from(name)));
-        assert!(helper("/sbin/mount.fuse.storefs") && helper("mount.storefs"));
-        assert!(!helper("storefs") && !helper("/usr/bin/mount"));
-        assert!(!is_helper(None));
+        let is_one = |name: &str| is_mount_8(Some(&OsString::from(name)));
+        assert!(is_one("/sbin/mount.fuse.storefs") && is_one("mount.storefs"));
+        assert!(!is_one("storefs") && !is_one("/usr/bin/mount"));
+        assert!(!is_mount_8(None));
     }
 }

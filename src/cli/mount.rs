@@ -1,7 +1,7 @@
 //! The verb `mount`: checks, mounts, says so, stays until the kernel lets go. It never mounts over anything that is in
 //! use.
 
-use super::args::{Helper, MountArgs};
+use super::args::{Mount8Args, MountArgs};
 use super::config::Surroundings;
 use super::exit::{Failure, print};
 use super::live::Live;
@@ -40,10 +40,10 @@ pub(super) fn mount(args: &MountArgs, here: &Surroundings, argv: &[OsString]) ->
 }
 
 /// `mount.fuse.storefs`, as mount(8) calls it.
-pub(super) fn for_mount_8(helper: &Helper, here: &Surroundings, argv: &[OsString]) -> Outcome {
-    let options = options::parse(&helper.options, helper.sloppy)?;
-    let plan = Plan::new(Some(&helper.source), &helper.mountpoint, options, here)?;
-    if helper.fake {
+pub(super) fn for_mount_8(args: &Mount8Args, here: &Surroundings, argv: &[OsString]) -> Outcome {
+    let options = options::parse(&args.options, args.sloppy)?;
+    let plan = Plan::new(Some(&args.source), &args.mountpoint, options, here)?;
+    if args.fake {
         place::check_device(here.uid)?;
         return Ok(());
     }

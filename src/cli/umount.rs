@@ -7,6 +7,7 @@ use super::mounts::{self, Entry};
 use super::{Outcome, busy, reach};
 use crate::control::Request;
 use crate::error::{Error, Kind, Result};
+use std::io::{self, Write};
 use std::thread;
 use std::time::{Duration, Instant};
 
@@ -43,9 +44,17 @@ pub(super) fn umount(args: &UmountArgs, here: &Surroundings) -> Outcome {
 fn attempt(entry: &Entry, lazy: bool, here: &Surroundings) -> Result<()> {
     match reach::connect(OP, entry, here) {
         Ok(mut client) => {
-            client.ask(&Request::Umount { lazy }, None, &mut |_| {})?;
+            match client.ask(&Request::Umount { lazy }, None, &mut |_| {}) {
+                // The daemon may have ended before it could answer.
+                Err(why) if why.kind() != Kind::Io || is_there(entry)? => return Err(why),
+                _ => {}
+            }
             if !lazy && !client.wait_for_end(ENDING) {
-                tracing::debug!("the daemon is still ending");
+                let still = format!(
+                    "unmounted {}; its daemon is still ending",
+                    entry.mountpoint.display()
+                );
+                let _ = writeln!(io::stderr(), "storefs: {still}");
             }
             Ok(())
         }
@@ -56,4 +65,10 @@ fn attempt(entry: &Entry, lazy: bool, here: &Surroundings) -> Result<()> {
         }
         Err(why) => Err(why),
     }
+}
+
+fn is_there(entry: &Entry) -> Result<bool> {
+    Ok(mounts::all()?
+        .iter()
+        .any(|other| other.id == entry.id && other.is_ours()))
 }

@@ -1,6 +1,6 @@
 //! Drives the real SDKs: one process each, asked line by line, and the 45 cases they are compared on.
 //! Must never skip a test: without the SDKs it fails and names the script that installs them.
-#![allow(clippy::unwrap_used, dead_code, unreachable_pub)]
+#![allow(clippy::unwrap_used, dead_code, unreachable_pub, unused_imports)]
 
 use std::collections::BTreeSet;
 use std::fs::File;
@@ -11,6 +11,8 @@ use std::sync::mpsc::{Receiver, channel};
 use std::time::Duration;
 
 use serde_json::{Value, json};
+
+use crate::support::clean;
 
 pub mod project;
 
@@ -91,17 +93,8 @@ impl Sdk {
             Flavour::Js => "js.mjs",
             Flavour::Python => "py.py",
         }));
-        for (name, _) in std::env::vars_os() {
-            let text = name.to_string_lossy();
-            if ["ACTOR_", "APIFY_", "CRAWLEE_"]
-                .iter()
-                .any(|p| text.starts_with(p))
-            {
-                command.env_remove(&name);
-            }
-        }
         let purge = if start.purge { "1" } else { "0" };
-        command
+        clean(&mut command)
             .env("STOREFS_TEST_TOOLS", &tools)
             .env("CRAWLEE_STORAGE_DIR", start.root)
             .env("APIFY_LOCAL_STORAGE_DIR", start.root)

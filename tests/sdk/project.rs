@@ -4,10 +4,11 @@
 use std::collections::BTreeSet;
 use std::fs;
 use std::path::{Path, PathBuf};
-use std::process::{Child, Command, Stdio};
-use std::time::{Duration, Instant};
 
 use super::Flavour;
+use crate::support::{Mount, World};
+
+pub use crate::support::wait_until as eventually;
 
 /// The layouts a store folder can have on disk.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -52,33 +53,30 @@ impl Layout {
 
 /// A folder for one test: `storage` is the source, `mnt` the mountpoint.
 pub struct Project {
-    folder: tempfile::TempDir,
+    world: World,
 }
 
 impl Project {
-    /// An empty one; the storage folder is made by the first mount or SDK.
+    /// A storage folder with nothing in it, as a new project has it.
     pub fn new() -> Project {
-        Project {
-            folder: tempfile::Builder::new()
-                .prefix("storefs-sdk-")
-                .tempdir()
-                .unwrap(),
-        }
+        let world = World::new();
+        fs::remove_dir_all(world.storage().join("key_value_stores")).unwrap();
+        Project { world }
     }
 
     /// The storage folder, as an SDK is told about it.
     pub fn root(&self) -> PathBuf {
-        self.folder.path().join("storage")
+        self.world.storage()
     }
 
     /// A path beside the storage folder.
     pub fn beside(&self, name: &str) -> PathBuf {
-        self.folder.path().join(name)
+        self.world.root().join(name)
     }
 
     /// The folder of a store on disk, without the mount.
     pub fn store_folder(&self, store: &str) -> PathBuf {
-        self.root().join("key_value_stores").join(store)
+        self.world.source(store)
     }
 
     /// Mounts with `-o layout=`.
@@ -86,72 +84,26 @@ impl Project {
         self.mount_with(&format!("layout={}", layout.name()), &[])
     }
 
-    /// Mounts with these options and, over the cleaned ones, this environment.
+    /// Mounts with these options and this environment.
     pub fn mount_with(&self, options: &str, env: &[(&str, &str)]) -> Mounted {
-        fs::create_dir_all(self.root()).unwrap();
-        Mounted::new(&self.root(), &self.folder.path().join("mnt"), options, env)
+        let at = self.world.root().join("mnt");
+        let mut command = self.world.storefs(&["mount", "--foreground"]);
+        if !options.is_empty() {
+            command.args(["-o", options]);
+        }
+        command.arg(self.root()).arg(&at).envs(env.iter().copied());
+        let mount = Mount::start(command, &at, &self.root());
+        Mounted { at, mount }
     }
 }
 
 /// A mount in the foreground of its own process; unmounted when dropped.
 pub struct Mounted {
     at: PathBuf,
-    daemon: Child,
+    mount: Mount,
 }
 
 impl Mounted {
-    fn new(root: &Path, at: &Path, options: &str, env: &[(&str, &str)]) -> Mounted {
-        fs::create_dir_all(at).unwrap();
-        let mut command = Command::new(env!("CARGO_BIN_EXE_storefs"));
-        for (name, _) in std::env::vars_os() {
-            let text = name.to_string_lossy();
-            if ["ACTOR_", "APIFY_", "CRAWLEE_"]
-                .iter()
-                .any(|p| text.starts_with(p))
-            {
-                command.env_remove(&name);
-            }
-        }
-        command
-            .args(["mount", "--foreground"])
-            .arg(root)
-            .arg(at)
-            .envs(env.iter().copied());
-        if !options.is_empty() {
-            command.args(["-o", options]);
-        }
-        let daemon = command.stdin(Stdio::null()).spawn().unwrap();
-        let mut mounted = Mounted {
-            at: at.to_owned(),
-            daemon,
-        };
-        let end = Instant::now() + Duration::from_secs(30);
-        while !mounted.is_mounted() {
-            if let Some(status) = mounted.daemon.try_wait().unwrap() {
-                panic!(
-                    "storefs mount {} {} ended with {status}",
-                    root.display(),
-                    at.display()
-                );
-            }
-            assert!(
-                Instant::now() < end,
-                "storefs mount {} did not get ready",
-                at.display()
-            );
-            std::thread::sleep(Duration::from_millis(5));
-        }
-        mounted
-    }
-
-    fn is_mounted(&self) -> bool {
-        let at = fs::canonicalize(&self.at).unwrap_or_else(|_| self.at.clone());
-        let mounts = fs::read_to_string("/proc/self/mountinfo").unwrap();
-        mounts
-            .lines()
-            .any(|line| line.split(' ').nth(4) == at.to_str())
-    }
-
     /// The mountpoint.
     pub fn at(&self) -> &Path {
         &self.at
@@ -223,51 +175,14 @@ impl Mounted {
     }
 
     /// Waits until the mount has taken in what other processes did in the folder.
+    #[track_caller]
     pub fn sync(&self) {
-        let output = Command::new(env!("CARGO_BIN_EXE_storefs"))
-            .arg("sync")
-            .arg(&self.at)
-            .output()
-            .unwrap();
-        assert!(
-            output.status.success(),
-            "storefs sync: {}",
-            String::from_utf8_lossy(&output.stderr)
-        );
+        self.mount.sync();
     }
 
-    /// Unmounts and waits for the daemon to end well.
-    pub fn unmount(mut self) {
-        let output = Command::new("umount").arg(&self.at).output().unwrap();
-        assert!(
-            output.status.success(),
-            "umount: {}",
-            String::from_utf8_lossy(&output.stderr)
-        );
-        let status = self.daemon.wait().unwrap();
-        assert!(status.success(), "storefs mount ended with {status}");
-    }
-}
-
-impl Drop for Mounted {
-    fn drop(&mut self) {
-        if self.is_mounted() {
-            let _ = Command::new("umount")
-                .arg("-l")
-                .arg(&self.at)
-                .stderr(Stdio::null())
-                .status();
-        }
-        let _ = self.daemon.kill();
-        let _ = self.daemon.wait();
-    }
-}
-
-/// Waits for something that another process does, and says what it was when it does not come.
-pub fn eventually(what: &str, mut is_so: impl FnMut() -> bool) {
-    let end = Instant::now() + Duration::from_secs(20);
-    while !is_so() {
-        assert!(Instant::now() < end, "it never came: {what}");
-        std::thread::sleep(Duration::from_millis(20));
+    /// Unmounts and checks that the program ends well.
+    #[track_caller]
+    pub fn unmount(self) {
+        self.mount.unmount();
     }
 }

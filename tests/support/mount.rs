@@ -14,12 +14,15 @@ pub struct Mount {
     source: PathBuf,
     child: Child,
     log: Arc<Mutex<String>>,
+    /// The mountpoint was there before.
+    stays: bool,
 }
 
 impl Mount {
     /// Starts the command, which mounts at `path`, and waits for the line that says so.
     #[track_caller]
     pub fn start(mut command: Command, path: &Path, source: &Path) -> Self {
+        let stays = path.exists();
         let mut child = command
             .stdin(Stdio::null())
             .stdout(Stdio::piped())
@@ -34,6 +37,7 @@ impl Mount {
             source: source.to_owned(),
             child,
             log,
+            stays,
         };
         let mut line = String::new();
         out.read_line(&mut line).unwrap();
@@ -149,7 +153,9 @@ impl Drop for Mount {
         }
         let _ = self.child.wait();
         detach(&self.path);
-        let _ = std::fs::remove_dir(&self.path);
+        if !self.stays {
+            let _ = std::fs::remove_dir(&self.path);
+        }
         if thread::panicking() {
             eprintln!(
                 "--- log of the mount at {} ---\n{}",
