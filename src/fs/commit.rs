@@ -101,7 +101,6 @@ impl Fs {
                 inode.version = committed.file.inode;
             }
         }
-        self.directory_changed(file.ino);
         if superseded {
             self.name_changed(file.ino, &spot);
         }
@@ -117,20 +116,6 @@ impl Fs {
                 parent,
                 name: spot.name.clone(),
             });
-        }
-    }
-
-    /// The store of this inode changed on disk without a request that the kernel would know by.
-    pub(super) fn directory_changed(&self, ino: u64) {
-        let mut table = lock(&self.table);
-        let parent = table.get(ino).map(|inode| inode.parent);
-        let Some(store) = parent.and_then(|parent| table.get_mut(parent)) else {
-            return;
-        };
-        if std::mem::take(&mut store.shown) {
-            let notice = Notice::Attributes(store.ino);
-            drop(table);
-            self.notify(notice);
         }
     }
 

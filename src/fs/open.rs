@@ -8,7 +8,7 @@ use crate::volume::{FileStat, Now};
 use rustix::fs::OFlags;
 use std::fs::File;
 use std::os::fd::AsFd;
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 
 /// Who asks.
 #[derive(Clone, Copy, Debug, Default)]
@@ -33,10 +33,11 @@ pub struct Opened {
 impl Caller {
     /// The owner that a new file gets, when the daemon has to set it.
     pub(super) fn owner(&self) -> Option<(u32, u32)> {
-        let own = (
-            rustix::process::geteuid().as_raw(),
-            rustix::process::getegid().as_raw(),
-        );
+        static OWN: OnceLock<(u32, u32)> = OnceLock::new();
+        let own = *OWN.get_or_init(|| {
+            let (uid, gid) = (rustix::process::geteuid(), rustix::process::getegid());
+            (uid.as_raw(), gid.as_raw())
+        });
         // Only root can give files away; for others the kernel admits the daemon's own user alone.
         (own.0 == 0 && own != (self.uid, self.gid)).then_some((self.uid, self.gid))
     }
@@ -330,6 +331,8 @@ impl Fs {
         }
         inode.drafting = true;
         inode.version = stat.inode;
+        // The kernel drops what it knows of a file that it truncates.
+        inode.told = 0;
         let parked = inode.open.take();
         table.opened(ino, &open);
         drop(table);
