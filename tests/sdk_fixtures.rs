@@ -92,7 +92,7 @@ impl Tree {
     fn copy_to(self, project: &Project) {
         let status = Command::new("cp")
             .args(["-a", "--no-preserve=ownership"])
-            .arg(self.folder().join("storage"))
+            .arg(self.folder().join("storage/."))
             .arg(project.root())
             .status()
             .unwrap();
@@ -203,13 +203,16 @@ fn the_sdk_reads(
                     read.content_type,
                     recorded.content_type
                 );
-                let latin1 = flavour == Flavour::Python
-                    && read.value == Given::Nothing
-                    && recorded.content_type.contains("iso-8859-1");
-                assert!(
-                    latin1 || read.holds(&source.read(store, key)),
-                    "{what}: {read:?}"
-                );
+                let bytes = source.read(store, key);
+                // Python gives nothing for text that is not UTF-8, also from its own stores.
+                let undecodable = recorded.content_type.starts_with("text/")
+                    && std::str::from_utf8(&bytes).is_err();
+                let python_gives_nothing = flavour == Flavour::Python && undecodable;
+                if python_gives_nothing {
+                    assert_eq!(read.value, Given::Nothing, "{what}");
+                } else {
+                    assert!(read.holds(&bytes), "{what}: {read:?}");
+                }
             }
         }
         sdk.finish();

@@ -1,5 +1,5 @@
-//! Mending a dual store after an SDK rewrote it, so that both SDKs read the same again. It touches only what we made, and
-//! nothing that an SDK is just writing.
+//! Mending a dual store after an SDK wrote to it, so that both SDKs read the same again. It never touches what an SDK is
+//! just writing, nor moves a file that a running SDK looks for by its name.
 
 use super::catalog::Entry;
 use super::js_lock::{age, is_held};
@@ -46,16 +46,23 @@ pub(super) fn repair(store: &Store, state: &mut State, scan: &Scan, orphans: &[S
     for file in orphans {
         remove(file, "the Python SDK removed the record");
     }
+    // In a store that only looks like nobody's yet, an SDK's records stay as that SDK made them.
+    let adopts = scan.evidence.dual || store.shared.options.layout == Some(Layout::Dual);
     let settled = disk::stat_open(dir).is_ok_and(|stat| age(stat.modified_ns) > UNFINISHED);
     let broken: Vec<Entry> = state
         .catalog
         .from(0)
-        .filter(|entry| is_broken(entry, settled))
-        .filter(|entry| !store.shared.is_input(&entry.key))
+        .filter(|entry| {
+            let input = store.shared.is_input(&entry.key);
+            (!input && is_broken(entry, settled)) || (adopts && is_foreign(entry, input))
+        })
         .cloned()
         .collect();
     for entry in broken {
-        if !is_ours(dir, &entry) || is_busy(dir, &entry, &scan.temporaries) {
+        if !is_ours(dir, &entry)
+            || is_busy(dir, &entry, &scan.temporaries)
+            || misses(store, state, &entry)
+        {
             continue;
         }
         match mend(store, state, &entry) {
@@ -81,6 +88,33 @@ fn is_broken(entry: &Entry, settled: bool) -> bool {
     let reduced = entry.link && beside.form != Form::Ours;
     let unlinked = settled && !entry.link && beside.form == Form::Ours && !entry.outdated;
     (superseded && (entry.outdated || entry.absent || !entry.link)) || reduced || unlinked
+}
+
+/// Whether one SDK alone made this record, so that the other does not see it, or not rightly.
+fn is_foreign(entry: &Entry, input: bool) -> bool {
+    if entry.absent || !entry.extras().is_empty() || key_fault(entry.key.as_bytes()).is_some() {
+        return false;
+    }
+    match &entry.beside {
+        Some(beside) => beside.form == Form::Python && !entry.link,
+        None => !input,
+    }
+}
+
+/// Whether mending takes a file away from an SDK that knows it by its name: a running JavaScript process looks for its
+/// values, and a running Python process for its input, where it has left them.
+fn misses(store: &Store, state: &State, entry: &Entry) -> bool {
+    let input = store.shared.is_input(&entry.key);
+    if !is_foreign(entry, input) || (entry.beside.is_some() && !input) {
+        return false;
+    }
+    let Some(content_type) = &entry.content_type else {
+        return true;
+    };
+    let file = entry.file();
+    let taken = |name: &str| state.catalog.owner(name, &entry.key).is_some();
+    let now = input.then_some(Some(&*file));
+    target::of(Layout::Dual, &entry.key, content_type, now, &taken).value != file
 }
 
 /// Whether the older values that would be removed were written by us.

@@ -86,7 +86,11 @@ pub(super) fn read(
     let mut scan = Scan::default();
     let files = walk(dir, &mut scan)?;
     let mut used = HashSet::new();
-    let mut candidates = with_sidecars(dir, &files, known, &mut used, &mut scan);
+    let told = |stem: &str, inode| {
+        let said = known(stem, inode).or_else(|| sidecar::read(dir, stem))?;
+        Some(said.of_input(stem, is_input))
+    };
+    let mut candidates = with_sidecars(dir, &files, &told, &mut used, &mut scan);
     for candidate in &candidates {
         scan.evidence.add(candidate, is_input);
     }
@@ -159,7 +163,7 @@ fn walk(dir: BorrowedFd<'_>, scan: &mut Scan) -> Result<Files> {
 fn with_sidecars<'a>(
     dir: BorrowedFd<'_>,
     files: &'a Files,
-    known: &dyn Fn(&str, u64) -> Option<Sidecar>,
+    told: &dyn Fn(&str, u64) -> Option<Sidecar>,
     used: &mut HashSet<&'a str>,
     scan: &mut Scan,
 ) -> Vec<Candidate> {
@@ -169,8 +173,7 @@ fn with_sidecars<'a>(
         let Some(stem) = sidecar_stem(name).filter(|_| !seen.link) else {
             continue;
         };
-        let said = known(stem, seen.inode).or_else(|| sidecar::read(dir, stem));
-        let Some(said) = said else {
+        let Some(said) = told(stem, seen.inode) else {
             continue;
         };
         match files.get_key_value(stem) {
