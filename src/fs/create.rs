@@ -133,6 +133,11 @@ impl Fs {
             lock(&self.table).unlink(ino);
             drop(lock(&self.table).released(ino));
         })?;
+        if flags & libc::O_ACCMODE == libc::O_RDONLY {
+            // Nothing can be written through this handle, so there is no end of writing to wait for.
+            self.commit(&opened.open.file, true)
+                .inspect_err(|_| self.release(opened.handle))?;
+        }
         Ok((attr, opened))
     }
 }

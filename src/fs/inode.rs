@@ -50,6 +50,10 @@ pub(super) struct Inode {
     pub(super) version: u64,
     /// Its file, while it is open or parked.
     pub(super) open: Option<Arc<OpenFile>>,
+    /// Its type was guessed when it was made here, and nobody has set one.
+    pub(super) guessed: bool,
+    /// The kernel was told attributes of this directory since it last changed.
+    pub(super) shown: bool,
     /// It stands in the queue of parked files.
     queued: bool,
 }
@@ -163,6 +167,8 @@ impl Table {
             superseded: false,
             version,
             open: None,
+            guessed: false,
+            shown: false,
             queued: false,
         })
     }
@@ -286,10 +292,12 @@ impl Table {
         self.fresh.push(ino);
     }
 
-    /// The draft was committed, or was given a name that is on disk.
-    pub(super) fn settle_fresh(&mut self, ino: u64) {
+    /// The draft was committed. Whether nothing was on disk under its name before.
+    pub(super) fn settle_fresh(&mut self, ino: u64) -> bool {
+        let before = self.fresh.len();
         self.fresh.retain(|other| *other != ino);
         self.superseded.retain(|other| *other != ino);
+        self.fresh.len() < before
     }
 
     /// Whether the inode's draft is on disk under no name.

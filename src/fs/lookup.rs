@@ -70,6 +70,7 @@ impl Fs {
         };
         if let Some(inode) = table.get_mut(ino) {
             inode.version = version;
+            inode.shown = true;
             if count {
                 inode.lookups += 1;
             }

@@ -11,6 +11,7 @@ mod inode;
 mod lookup;
 mod names;
 mod open;
+mod processes;
 mod readdir;
 mod watching;
 mod xattr;
@@ -181,6 +182,9 @@ impl Fs {
         match (node, file) {
             (Node::Link(target), _) => Now::ok(self.link_attr(ino, &target)),
             (Node::Store(store), _) => {
+                if let Some(inode) = lock(&self.table).get_mut(ino) {
+                    inode.shown = true;
+                }
                 let show = self.options.show;
                 self.volume
                     .store(&store)

@@ -4,7 +4,7 @@ use super::handle::{OpenFile, lock};
 use super::inode::{Node, Spot};
 use super::{Attr, CONTROL, CONTROL_NAME, Caller, Fs, ROOT};
 use crate::error::{Error, Kind, Result};
-use crate::record::StoreName;
+use crate::record::{ContentType, StoreName};
 use crate::volume::Now;
 use std::sync::Arc;
 
@@ -254,6 +254,11 @@ impl Fs {
         if no_replace && overwritten {
             return Err(Error::new("rename to", to.1, Kind::Exists));
         }
+        let kept = if draft {
+            None
+        } else {
+            self.type_to_keep(from, to, &target)
+        };
         if draft {
             self.rename_draft(&source, &target, no_replace)?;
         } else {
@@ -286,7 +291,52 @@ impl Fs {
         if let Some(replaced) = replaced.filter(|_| overwritten) {
             self.abandon(&replaced);
         }
-        Ok(())
+        match kept {
+            Some(kept) => self.keep_type(&target, &kept),
+            None => Ok(()),
+        }
+    }
+
+    /// The type of the record that is replaced, when the one that replaces it was made here and never given a type:
+    /// editors save so.
+    fn type_to_keep(
+        &self,
+        from: (u64, &str),
+        to: (u64, &str),
+        target: &Spot,
+    ) -> Option<ContentType> {
+        let table = lock(&self.table);
+        let guessed = table
+            .find(from.0, from.1)
+            .is_some_and(|inode| inode.guessed);
+        let there = table.find(to.0, to.1).is_some();
+        drop(table);
+        if !guessed || !there {
+            return None;
+        }
+        self.volume
+            .content_type(&target.store, &target.name)
+            .wait()
+            .ok()
+    }
+
+    fn keep_type(&self, target: &Spot, kept: &ContentType) -> Result<()> {
+        let (file, ..) = self
+            .volume
+            .open(&target.store, &target.name, false, true)
+            .wait()?;
+        let decided = ContentType::decide(None, Some(kept), &target.name, &file)
+            .map_err(|e| Error::io("read", &*target.name, e))?;
+        let now = self
+            .volume
+            .content_type(&target.store, &target.name)
+            .wait()?;
+        if now == decided {
+            return Ok(());
+        }
+        self.volume
+            .set_content_type(&target.store, &target.name, Some(&decided))
+            .wait()
     }
 
     /// A file that is still being written takes the new name now and its record when it is finished: until then other

@@ -17,6 +17,8 @@ pub(super) struct Adapter {
     pub(super) fs: Arc<Fs>,
     pub(super) runtime: tokio::runtime::Handle,
     pub(super) passthrough: Arc<Passthrough>,
+    /// Dropped with the adapter, which the library does when its event loops have ended.
+    pub(super) _alive: std::sync::mpsc::Sender<()>,
 }
 
 thread_local! {

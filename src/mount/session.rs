@@ -12,6 +12,7 @@ use fuser::{BackgroundSession, Config, MountOption, Session, SessionACL};
 use rustix::mount::UnmountFlags;
 use std::path::{Path, PathBuf};
 use std::process::Command;
+use std::sync::mpsc::Receiver;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 use tokio::runtime::Runtime;
@@ -56,6 +57,8 @@ pub struct Mounted {
     mountpoint: PathBuf,
     passthrough: Arc<Passthrough>,
     session: Mutex<Option<BackgroundSession>>,
+    /// Hangs up when the event loops have ended.
+    alive: Mutex<Option<Receiver<()>>>,
     _runtime: Runtime,
 }
 
@@ -77,10 +80,12 @@ impl Mounted {
         let tree = Fs::new(volume, tree_options(&options, passthrough.is_on())?);
         make_default_store(&folder, tree.options(), options.read_only)?;
         let (sender, notices) = std::sync::mpsc::channel();
+        let (_alive, alive) = std::sync::mpsc::channel();
         let adapter = Adapter {
             fs: tree.clone(),
             runtime: runtime.handle().clone(),
             passthrough: passthrough.clone(),
+            _alive,
         };
         let session = Session::new(adapter, mountpoint, &config(&options)).map_err(failed)?;
         invalidate::start(session.notifier(), notices).map_err(failed)?;
@@ -92,6 +97,7 @@ impl Mounted {
             mountpoint: mountpoint.to_owned(),
             passthrough,
             session: Mutex::new(Some(session)),
+            alive: Mutex::new(Some(alive)),
             _runtime: runtime,
         })
     }
@@ -127,17 +133,25 @@ impl Mounted {
 
     /// Waits until the kernel lets go of the mount, and then commits what no handle will.
     pub fn wait(&self) -> Result<()> {
+        let alive = self
+            .alive
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .take();
+        if let Some(alive) = alive {
+            // Nothing is ever sent: this returns when the other end is gone.
+            let _ = alive.recv();
+        }
         let session = self
             .session
             .lock()
             .unwrap_or_else(PoisonError::into_inner)
             .take();
-        let ended = match session {
-            Some(session) => session.join(),
-            None => Ok(()),
-        };
+        // Joined or dropped, fuser 0.18 unmounts the path again although the mount is gone (its check is inverted), and
+        // with it a newer mount that was made there since. It also calls the end by a lazy unmount an error.
+        std::mem::forget(session);
         self.fs.commit_all();
-        ended.map_err(|e| Error::io("serve", self.mountpoint.display().to_string(), e))
+        Ok(())
     }
 }
 

@@ -1,0 +1,379 @@
+//! The reference: what a mount promises, in maps. A version is a file; a node is what the mount has under a name while
+//! it is open; the disk is what everybody else sees.
+
+use super::operation::{How, Name, Opener};
+use super::types;
+use std::collections::BTreeMap;
+use storefs::error::Kind;
+
+/// One file's contents and attributes.
+#[derive(Clone, Debug, Default)]
+pub struct Version {
+    pub bytes: Vec<u8>,
+    pub mode: u32,
+    /// Its time when it was set and not written since, in seconds.
+    pub modified: Option<i64>,
+    /// The type that is kept with it, where name and bytes do not say it.
+    pub stored: Option<String>,
+    pub note: Option<&'static str>,
+    /// Counts everything that changes the file or its attributes.
+    changes: u64,
+}
+
+/// A file that the mount has open, or is making.
+#[derive(Clone, Debug)]
+pub struct Node {
+    pub version: usize,
+    store: usize,
+    pub key: &'static str,
+    pub linked: bool,
+    pub drafting: bool,
+    superseded: bool,
+    pub handles: usize,
+    writers: usize,
+    explicit: Option<String>,
+    /// The version's changes when it was last finished.
+    seen: u64,
+}
+
+/// An open file.
+#[derive(Clone, Debug)]
+pub struct Handle {
+    pub node: usize,
+    pub writer: bool,
+    pub append: bool,
+    pub opener: Opener,
+    /// The name under which the opener can be seen to have it open.
+    pub held: Option<Name>,
+}
+
+#[derive(Clone, Debug, Default)]
+struct Store {
+    disk: BTreeMap<&'static str, usize>,
+    tree: BTreeMap<&'static str, usize>,
+}
+
+/// Everything.
+#[derive(Clone, Debug, Default)]
+pub struct Reference {
+    names: BTreeMap<&'static str, usize>,
+    stores: Vec<Store>,
+    pub versions: Vec<Version>,
+    pub nodes: Vec<Node>,
+    pub handles: BTreeMap<u64, Handle>,
+}
+
+pub type Outcome = Result<(), Kind>;
+
+impl Reference {
+    pub fn new(store: &'static str) -> Self {
+        let mut new = Self::default();
+        new.make_store(store).unwrap();
+        new
+    }
+
+    fn store(&self, name: &str) -> Result<usize, Kind> {
+        self.names.get(name).copied().ok_or(Kind::NotFound)
+    }
+
+    pub fn stores(&self) -> Vec<&'static str> {
+        self.names.keys().copied().collect()
+    }
+
+    /// The keys that others see in a store, and their versions.
+    pub fn on_disk(&self, store: &str) -> Vec<(&'static str, &Version)> {
+        let Ok(store) = self.store(store) else {
+            return Vec::new();
+        };
+        let disk = &self.stores[store].disk;
+        disk.iter()
+            .map(|(key, version)| (*key, &self.versions[*version]))
+            .collect()
+    }
+
+    /// The keys that the mount lists.
+    pub fn listed(&self, store: &str) -> Vec<&'static str> {
+        let Ok(store) = self.store(store) else {
+            return Vec::new();
+        };
+        let store = &self.stores[store];
+        let mut keys: Vec<_> = store.disk.keys().chain(store.tree.keys()).copied().collect();
+        keys.sort_unstable();
+        keys.dedup();
+        keys
+    }
+
+    /// How many drafts there are that nobody else sees yet.
+    pub fn drafts(&self) -> usize {
+        let alive = |node: &&Node| node.drafting && (node.linked || node.handles > 0);
+        self.nodes.iter().filter(alive).count()
+    }
+
+    pub fn node(&self, name: Name) -> Option<usize> {
+        let store = self.store(name.store).ok()?;
+        self.stores[store].tree.get(name.key).copied()
+    }
+
+    fn disk(&self, name: Name) -> Option<usize> {
+        let store = self.store(name.store).ok()?;
+        self.stores[store].disk.get(name.key).copied()
+    }
+
+    /// The version that the mount shows under a name.
+    pub fn shown(&self, name: Name) -> Option<usize> {
+        match self.node(name) {
+            Some(node) => Some(self.nodes[node].version),
+            None => self.disk(name),
+        }
+    }
+
+    /// The type that the mount shows.
+    pub fn shown_type(&self, name: Name) -> Option<String> {
+        let version = &self.versions[self.shown(name)?];
+        let drafting = self.node(name).map(|node| &self.nodes[node]).filter(|node| node.drafting);
+        Some(match drafting {
+            Some(node) if node.explicit.is_some() => node.explicit.clone()?,
+            Some(_) => {
+                let replaced = self.disk(name).map(|old| self.type_of(name.key, old));
+                types::decide(replaced.as_deref(), name.key, &version.bytes)
+            }
+            None => self.type_of(name.key, self.shown(name)?),
+        })
+    }
+
+    fn type_of(&self, key: &str, version: usize) -> String {
+        let version = &self.versions[version];
+        match &version.stored {
+            Some(stored) => stored.clone(),
+            None => types::guess(key, &version.bytes),
+        }
+    }
+
+    fn touch(&mut self, version: usize) {
+        self.versions[version].changes += 1;
+    }
+
+    fn dirty(&self, node: usize) -> bool {
+        let node = &self.nodes[node];
+        self.versions[node.version].changes != node.seen
+    }
+
+    /// Whether something was written through this handle's file, or its attributes changed, since it was last finished.
+    pub fn is_dirty(&self, handle: u64) -> bool {
+        self.dirty(self.handles[&handle].node)
+    }
+
+    fn clean(&mut self, node: usize) {
+        self.nodes[node].seen = self.versions[self.nodes[node].version].changes;
+    }
+
+    fn add_version(&mut self, version: Version) -> usize {
+        self.versions.push(version);
+        self.versions.len() - 1
+    }
+
+    fn add_node(&mut self, store: usize, key: &'static str, version: usize, drafting: bool) -> usize {
+        self.nodes.push(Node {
+            version,
+            store,
+            key,
+            linked: true,
+            drafting,
+            superseded: false,
+            handles: 0,
+            writers: 0,
+            explicit: None,
+            seen: self.versions[version].changes,
+        });
+        let node = self.nodes.len() - 1;
+        self.stores[store].tree.insert(key, node);
+        node
+    }
+
+    fn unlink_node(&mut self, store: usize, key: &'static str) -> Option<usize> {
+        let node = self.stores[store].tree.remove(key)?;
+        self.nodes[node].linked = false;
+        Some(node)
+    }
+
+    /// What was superseded under a name that is gone never comes back.
+    fn forsake(&mut self, store: usize, key: &'static str) {
+        for node in &mut self.nodes {
+            if node.store == store && node.key == key {
+                node.superseded = false;
+            }
+        }
+    }
+
+    /// Opens a name. `handle` is the number that the new handle gets.
+    pub fn open(&mut self, name: Name, how: How, mode: u32, by: Opener, handle: u64) -> Outcome {
+        let store = self.store(name.store)?;
+        let creates = !matches!(how, How::Read | How::Edit | How::Append | How::Truncate);
+        let truncates = matches!(how, How::Truncate | How::Save);
+        let writer = !matches!(how, How::Read | How::CreateRead);
+        let shown = self.node(name);
+        let node = match (shown, self.disk(name)) {
+            (None, None) if !creates => return Err(Kind::NotFound),
+            (None, None) => {
+                let version = self.add_version(Version { mode, ..Version::default() });
+                self.add_node(store, name.key, version, true)
+            }
+            _ if how == How::New => return Err(Kind::Exists),
+            (Some(node), disk) if truncates => {
+                let old = self.nodes[node].clone();
+                self.unlink_node(store, name.key);
+                self.nodes[node].superseded = old.drafting;
+                // While nothing is on disk, the next draft keeps the name alive.
+                self.draft(store, name.key, disk.unwrap_or(old.version))
+            }
+            (None, Some(disk)) if truncates => self.draft(store, name.key, disk),
+            (Some(node), _) => node,
+            (None, Some(disk)) => self.add_node(store, name.key, disk, false),
+        };
+        if writer && self.nodes[node].writers == 0 && !self.nodes[node].drafting {
+            self.clean(node);
+        }
+        self.nodes[node].handles += 1;
+        self.nodes[node].writers += usize::from(writer);
+        let append = matches!(how, How::Append | How::Log);
+        self.handles.insert(handle, Handle { node, writer, append, opener: by, held: None });
+        Ok(())
+    }
+
+    /// A draft that replaces a version: it takes what users have set on that file.
+    fn draft(&mut self, store: usize, key: &'static str, old: usize) -> usize {
+        let old = &self.versions[old];
+        let on_disk = self.stores[store].disk.contains_key(key);
+        let version = Version {
+            mode: old.mode,
+            note: old.note.filter(|_| on_disk),
+            ..Version::default()
+        };
+        let version = self.add_version(version);
+        self.add_node(store, key, version, true)
+    }
+
+    pub fn write(&mut self, handle: u64, at: u64, bytes: &[u8]) {
+        let handle = &self.handles[&handle];
+        let version = self.nodes[handle.node].version;
+        let old = &mut self.versions[version];
+        let at = if handle.append { old.bytes.len() } else { at as usize };
+        let end = at + bytes.len();
+        old.bytes.resize(old.bytes.len().max(end), 0);
+        old.bytes[at..end].copy_from_slice(bytes);
+        old.modified = None;
+        self.touch(version);
+    }
+
+    fn resize(&mut self, version: usize, size: u64) {
+        self.versions[version].bytes.resize(size as usize, 0);
+        self.versions[version].modified = None;
+        self.touch(version);
+    }
+
+    pub fn truncate(&mut self, handle: u64, size: u64) {
+        self.resize(self.nodes[self.handles[&handle].node].version, size);
+    }
+
+    /// A descriptor is closed. `holds`: the opener still has one.
+    pub fn flush(&mut self, handle: u64, by_opener: bool, holds: bool) {
+        let handle = &self.handles[&handle];
+        let node = handle.node;
+        if !handle.writer {
+            return;
+        }
+        if by_opener && self.dirty(node) {
+            self.commit(node, false);
+        } else if (self.nodes[node].drafting || self.dirty(node)) && !holds {
+            self.commit(node, true);
+        }
+    }
+
+    /// The last descriptor of a handle is gone.
+    pub fn release(&mut self, handle: u64) {
+        let handle = self.handles.remove(&handle).unwrap();
+        let node = handle.node;
+        if handle.writer || self.nodes[node].handles == 1 {
+            self.commit(node, true);
+        }
+        let left = &mut self.nodes[node];
+        left.handles -= 1;
+        left.writers -= usize::from(handle.writer);
+        if left.handles == 0 && left.linked && !left.drafting {
+            let (store, key) = (left.store, left.key);
+            self.unlink_node(store, key);
+        }
+    }
+
+    pub fn fsync(&mut self, handle: u64) {
+        if self.handles[&handle].writer {
+            self.commit(self.handles[&handle].node, true);
+        }
+    }
+
+    fn commit(&mut self, at: usize, finished: bool) {
+        let node = self.nodes[at].clone();
+        let dirty = self.dirty(at);
+        // A draft that lost its name before anything was written into it replaces nothing.
+        if !dirty && !(finished && node.drafting && !node.superseded) {
+            return;
+        }
+        if node.drafting && (node.linked || node.superseded) {
+            self.install(at);
+        } else if node.linked && !node.drafting {
+            self.follow(at);
+        }
+        self.clean(at);
+    }
+
+    /// The draft becomes the record of its name.
+    fn install(&mut self, at: usize) {
+        let node = self.nodes[at].clone();
+        let old = self.stores[node.store].disk.insert(node.key, node.version);
+        let new = &self.versions[node.version];
+        let scratch = types::is_scratch(node.key);
+        let stored = match node.explicit {
+            Some(explicit) => Some(explicit),
+            None if scratch => None,
+            None => {
+                let existing = old.and_then(|old| self.versions[old].stored.clone());
+                Some(types::decide(existing.as_deref(), node.key, &new.bytes))
+            }
+        };
+        let named = types::named(node.key).filter(|_| !scratch);
+        self.versions[node.version].stored = stored.filter(|stored| named.as_ref() != Some(stored));
+        self.touch(node.version);
+        let shown = self.stores[node.store].tree.get(node.key).copied();
+        if let Some(shown) = shown.filter(|shown| *shown != at && !self.nodes[*shown].drafting) {
+            self.nodes[shown].linked = false;
+            self.stores[node.store].tree.remove(node.key);
+        }
+        let node = &mut self.nodes[at];
+        (node.drafting, node.superseded, node.explicit) = (false, false, None);
+    }
+
+    /// The type of a record that was written in place.
+    fn follow(&mut self, at: usize) {
+        let node = &self.nodes[at];
+        if node.explicit.is_none() {
+            self.follow_version(node.key, node.version);
+        }
+    }
+
+    fn follow_version(&mut self, key: &str, version: usize) {
+        if types::is_scratch(key) {
+            return;
+        }
+        let file = &mut self.versions[version];
+        if let Some(stored) = &file.stored
+            && types::contradicts(stored, &file.bytes)
+        {
+            let guess = types::guess(key, &file.bytes);
+            file.stored = Some(guess).filter(|guess| types::named(key).as_ref() != Some(guess));
+            self.touch(version);
+        }
+    }
+}
+
+#[path = "reference_names.rs"]
+mod names;
