@@ -1,5 +1,5 @@
-//! Mending a dual store after an SDK wrote to it, so that both SDKs read the same again. It never touches what an SDK is
-//! just writing, nor moves a file that a running SDK looks for by its name.
+//! Mending a dual store after an SDK rewrote it, so that both SDKs read the same again. It touches only what we made, and
+//! nothing that an SDK is just writing.
 
 use super::catalog::Entry;
 use super::js_lock::{age, is_held};
@@ -18,6 +18,8 @@ use std::io::{Read, Write};
 use std::os::fd::BorrowedFd;
 use std::time::Duration;
 
+/// So many keys are mended in one look, so that no call waits long.
+const AT_ONCE: usize = 256;
 /// What looks unfinished is left alone until it is this old.
 const UNFINISHED: Duration = Duration::from_secs(2);
 
@@ -46,26 +48,26 @@ pub(super) fn repair(store: &Store, state: &mut State, scan: &Scan, orphans: &[S
     for file in orphans {
         remove(file, "the Python SDK removed the record");
     }
-    // In a store that only looks like nobody's yet, an SDK's records stay as that SDK made them.
-    let adopts = scan.evidence.dual || store.shared.options.layout == Some(Layout::Dual);
     let settled = disk::stat_open(dir).is_ok_and(|stat| age(stat.modified_ns) > UNFINISHED);
+    let inputs: Vec<&str> = store.shared.inputs().collect();
     let broken: Vec<Entry> = state
         .catalog
         .from(0)
+        .filter(|entry| match inputs.contains(&&*entry.key) {
+            true => is_named_after_file(entry),
+            false => is_broken(entry, settled) || (scan.evidence.dual && is_of_one(entry)),
+        })
         .filter(|entry| {
-            let input = store.shared.is_input(&entry.key);
-            (!input && is_broken(entry, settled)) || (adopts && is_foreign(entry, input))
+            let content_type = entry.content_type.as_ref();
+            target::fault(Layout::Dual, &entry.key, content_type, &inputs).is_none()
         })
         .cloned()
         .collect();
-    for entry in broken {
-        if !is_ours(dir, &entry)
-            || is_busy(dir, &entry, &scan.temporaries)
-            || misses(store, state, &entry)
-        {
+    for entry in broken.iter().take(AT_ONCE) {
+        if !is_ours(dir, entry) || is_busy(dir, entry, &scan.temporaries) {
             continue;
         }
-        match mend(store, state, &entry) {
+        match mend(store, state, entry) {
             Ok(()) => changed = true,
             Err(error) if error.kind() == Kind::NotFound => {}
             Err(error) => {
@@ -74,6 +76,29 @@ pub(super) fn repair(store: &Store, state: &mut State, scan: &Scan, orphans: &[S
         }
     }
     changed
+}
+
+/// Whether an input's sidecar has the file's name for its key: the Python SDK's way, which gives the JavaScript SDK a
+/// second record.
+fn is_named_after_file(entry: &Entry) -> bool {
+    let file = entry.file();
+    let python = entry
+        .beside
+        .as_ref()
+        .is_some_and(|beside| beside.form == Form::Python);
+    python && scan::split(&file).1.is_some() && entry.stem().is_some_and(|stem| stem == file)
+}
+
+/// Whether a record in a store of ours is one that one SDK made and the other cannot see.
+fn is_of_one(entry: &Entry) -> bool {
+    if entry.link || entry.absent || key_fault(entry.key.as_bytes()).is_some() {
+        return false;
+    }
+    let file = entry.file();
+    match &entry.beside {
+        None => scan::split(&file).1.is_some(),
+        Some(beside) => beside.form == Form::Python && *file == *python_encode(&entry.key),
+    }
 }
 
 /// Whether the files of a key are not as both SDKs need them, by an SDK's hand on what was ours.
@@ -88,33 +113,6 @@ fn is_broken(entry: &Entry, settled: bool) -> bool {
     let reduced = entry.link && beside.form != Form::Ours;
     let unlinked = settled && !entry.link && beside.form == Form::Ours && !entry.outdated;
     (superseded && (entry.outdated || entry.absent || !entry.link)) || reduced || unlinked
-}
-
-/// Whether one SDK alone made this record, so that the other does not see it, or not rightly.
-fn is_foreign(entry: &Entry, input: bool) -> bool {
-    if entry.absent || !entry.extras().is_empty() || key_fault(entry.key.as_bytes()).is_some() {
-        return false;
-    }
-    match &entry.beside {
-        Some(beside) => beside.form == Form::Python && !entry.link,
-        None => !input,
-    }
-}
-
-/// Whether mending takes a file away from an SDK that knows it by its name: a running JavaScript process looks for its
-/// values, and a running Python process for its input, where it has left them.
-fn misses(store: &Store, state: &State, entry: &Entry) -> bool {
-    let input = store.shared.is_input(&entry.key);
-    if !is_foreign(entry, input) || (entry.beside.is_some() && !input) {
-        return false;
-    }
-    let Some(content_type) = &entry.content_type else {
-        return true;
-    };
-    let file = entry.file();
-    let taken = |name: &str| state.catalog.owner(name, &entry.key).is_some();
-    let now = input.then_some(Some(&*file));
-    target::of(Layout::Dual, &entry.key, content_type, now, &taken).value != file
 }
 
 /// Whether the older values that would be removed were written by us.

@@ -34,21 +34,6 @@ pub(super) struct Sidecar {
     pub(super) form: Form,
 }
 
-impl Sidecar {
-    /// When the Python SDK sets an input, its sidecar tells the file's name as the key. The record is the input all the
-    /// same.
-    pub(super) fn of_input(mut self, stem: &str, is_input: &dyn Fn(&str) -> bool) -> Self {
-        if self.form == Form::Python
-            && self.key == stem
-            && let Some((input, _)) = stem.split_once('.')
-            && is_input(input)
-        {
-            self.key = input.to_owned();
-        }
-        self
-    }
-}
-
 /// Reads the sidecar `stem` + `.__metadata__.json`. None when it is broken, or speaks of a key that its name does not.
 pub(super) fn read(dir: BorrowedFd<'_>, stem: &str) -> Option<Sidecar> {
     let file = disk::open_file(dir, &format!("{stem}{SIDECAR}"), false).ok()?;

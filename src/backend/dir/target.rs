@@ -42,20 +42,30 @@ pub(super) fn may_keep(
     content_type: Option<&ContentType>,
     inputs: &[&str],
 ) -> Result<()> {
-    let refused = |kind, why: String| {
-        tracing::warn!("{key}: {why}");
-        Err(Error::because("write the record", key, kind, why))
+    let Some((kind, why)) = fault(layout, key, content_type, inputs) else {
+        return Ok(());
     };
+    tracing::warn!("{key}: {why}");
+    Err(Error::because("write the record", key, kind, why))
+}
+
+/// Why a layout cannot keep a key, and what to do.
+pub(super) fn fault(
+    layout: Layout,
+    key: &str,
+    content_type: Option<&ContentType>,
+    inputs: &[&str],
+) -> Option<(Kind, String)> {
     if key == "__metadata__" || key == scan::STORE_FILE || key.contains(".__metadata__") {
         let why = "the SDKs keep files of their own under names with `__metadata__`; choose another key, or mount with `-o layout=plain`";
-        return refused(Kind::Invalid, why.to_owned());
+        return Some((Kind::Invalid, why.to_owned()));
     }
     let input = inputs.iter().find(|input| is_below(key, input));
     if let (Layout::Python | Layout::Dual, Some(input)) = (layout, input) {
         let why = format!(
             "the Python SDK cannot open a store that holds `{input}.*` beside `{input}`; choose a key that does not begin `{input}.`, or mount with `-o layout=plain`"
         );
-        return refused(Kind::Invalid, why);
+        return Some((Kind::Invalid, why));
     }
     // Before the bytes are there the type may be anything usual, and the longest usual extension has four letters.
     let extension = content_type.map_or("json", |to| {
@@ -67,11 +77,8 @@ pub(super) fn may_keep(
         Layout::Python => fits_python(key),
         Layout::Dual => fits_dual(key, extension),
     };
-    if fits {
-        return Ok(());
-    }
     let why = "the SDKs' file names have no room for a key of this length; mount with `-o layout=plain` to keep keys of up to 256 characters";
-    refused(Kind::NameTooLong, why.to_owned())
+    (!fits).then(|| (Kind::NameTooLong, why.to_owned()))
 }
 
 fn is_below(key: &str, input: &str) -> bool {
