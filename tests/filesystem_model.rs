@@ -17,7 +17,9 @@ fn base() -> PathBuf {
 
 /// `PROPTEST_CASES` makes it longer.
 fn check(layout: Layout, shared_files: bool) {
-    let cases = std::env::var("PROPTEST_CASES").ok().and_then(|cases| cases.parse().ok());
+    let cases = std::env::var("PROPTEST_CASES")
+        .ok()
+        .and_then(|cases| cases.parse().ok());
     let config = Config {
         cases: cases.unwrap_or(200),
         failure_persistence: None,

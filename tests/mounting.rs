@@ -191,7 +191,11 @@ fn the_mount_says_what_it_is_in_the_list_of_mounts() {
 /// Runs a script as root in namespaces of its own: its mounts and processes end with it.
 #[track_caller]
 fn in_private_namespace(world: &World, script: &str) -> Said {
-    let script = format!("mount --make-rprivate /; {script}");
+    // Logs and sockets of these mounts go with the namespace as well.
+    let places = "/var/lib/storefs /run/storefs";
+    let private =
+        format!("for place in {places}; do mkdir -p $place; mount -t tmpfs none $place; done");
+    let script = format!("mount --make-rprivate /; {private}; {script}");
     let mut command = Command::new("unshare");
     support::clean(&mut command)
         .args([

@@ -127,8 +127,11 @@ impl Fs {
         table.add_fresh(ino);
         table.opened(ino, &open);
         drop(table);
-        let mut attr = self.options.show.file(ino, &stat);
-        attr.keep = false;
+        let attr = self
+            .options
+            .show
+            .file(ino, &stat)
+            .name_kept(self.ttl(parent));
         let opened = self.hand_out(open, flags, caller).inspect_err(|_| {
             lock(&self.table).unlink(ino);
             drop(lock(&self.table).released(ino));

@@ -373,6 +373,25 @@ impl Table {
         }
     }
 
+    /// The stores that the kernel knows.
+    pub(super) fn stores(&self) -> Vec<(u64, StoreName)> {
+        let store = |inode: &Inode| match &inode.node {
+            Node::Store(name) if inode.linked => Some((inode.ino, name.clone())),
+            _ => None,
+        };
+        self.slots.iter().flatten().filter_map(store).collect()
+    }
+
+    /// The names of a store that the kernel knows and that lead to records.
+    pub(super) fn children(&self, parent: u64) -> Vec<(u64, Box<str>)> {
+        self.slots
+            .iter()
+            .flatten()
+            .filter(|inode| inode.linked && inode.parent == parent && !inode.drafting)
+            .map(|inode| (inode.ino, inode.name.clone()))
+            .collect()
+    }
+
     /// Where a record's name is.
     pub(super) fn spot(&self, ino: u64) -> Option<Spot> {
         let inode = self.get(ino)?;

@@ -7,6 +7,7 @@ use crate::error::{Error, Kind, Result};
 use crate::record::{ContentType, StoreName};
 use crate::volume::Now;
 use std::sync::Arc;
+use std::time::Duration;
 
 fn not_permitted(op: &'static str, name: &str, why: &str) -> Error {
     Error::because(op, name, Kind::NotPermitted, why)
@@ -34,7 +35,7 @@ impl Fs {
             .create_store(&store, mode & 0o7777, caller.owner())
             .then(move |file| {
                 let ino = this.enter_store(&store, file.inode, true);
-                Ok(this.options.show.file(ino, &file))
+                Ok(this.store_attr(ino, &file))
             })
     }
 
@@ -100,7 +101,7 @@ impl Fs {
                 let committed = this.commit(&opened.open.file, true);
                 this.release(opened.handle);
                 committed?;
-                attr.keep = false;
+                attr.ttl = Duration::ZERO;
                 Ok(attr)
             })
     }
@@ -148,6 +149,7 @@ impl Fs {
         let drafting = writing
             .as_ref()
             .is_some_and(|writing| writing.draft.is_some());
+        self.removing(parent, name);
         match self.volume.remove(&spot.store, name) {
             Err(e) if e.kind() == Kind::NotFound && drafting => {}
             other => other?,
@@ -221,7 +223,7 @@ impl Fs {
                     }
                 }
                 drop(table);
-                this.watching.store_renamed(&from, &to);
+                this.store_renamed(&to);
                 Ok(())
             })
     }
@@ -254,6 +256,7 @@ impl Fs {
         if no_replace && overwritten {
             return Err(Error::new("rename to", to.1, Kind::Exists));
         }
+        self.removing(from.0, from.1);
         let kept = if draft {
             None
         } else {

@@ -17,8 +17,6 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 use tokio::runtime::Runtime;
 
-/// How long names and attributes may be kept when nothing pushes changes.
-const TTL: Duration = Duration::from_secs(1);
 /// Read ahead, in KiB: the kernel offers a file system 128 only.
 const READ_AHEAD_KIB: u32 = 4096;
 /// What /proc/mounts shows after `fuse.`.
@@ -90,6 +88,7 @@ impl Mounted {
         let session = Session::new(adapter, mountpoint, &config(&options)).map_err(failed)?;
         invalidate::start(session.notifier(), notices).map_err(failed)?;
         tree.send_notices_to(sender);
+        tree.watch();
         let session = session.spawn().map_err(failed)?;
         raise_read_ahead(mountpoint);
         Ok(Self {
@@ -185,7 +184,7 @@ fn tree_options(options: &MountOptions, shared_files: bool) -> Result<Options> {
             .input_key
             .clone()
             .unwrap_or_else(|| "INPUT".to_owned()),
-        ttl: options.ttl.unwrap_or(TTL),
+        ttl: options.ttl,
         shared_files,
         source: options.source_label.clone(),
     })

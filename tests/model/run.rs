@@ -25,7 +25,12 @@ struct World {
 }
 
 /// Runs the operations in an empty folder below `base`; says where mount and reference differ.
-pub fn run(base: &Path, layout: Layout, shared_files: bool, operations: &[Op]) -> Result<(), String> {
+pub fn run(
+    base: &Path,
+    layout: Layout,
+    shared_files: bool,
+    operations: &[Op],
+) -> Result<(), String> {
     quietly(|| run_all(base, layout, shared_files, operations))
 }
 
@@ -42,7 +47,10 @@ fn run_all(base: &Path, layout: Layout, shared_files: bool, operations: &[Op]) {
         openers: Openers::new(&temp.path().join("openers")),
         next: 1,
     };
-    for op in operations.iter().chain([&Op::Check, &Op::Remount, &Op::Check]) {
+    for op in operations
+        .iter()
+        .chain([&Op::Check, &Op::Remount, &Op::Check])
+    {
         world.step(op);
     }
 }
@@ -59,7 +67,8 @@ impl World {
     }
 
     fn pick_writer(&self, index: usize) -> Option<u64> {
-        self.pick(index).filter(|handle| self.reference.handles[handle].writer)
+        self.pick(index)
+            .filter(|handle| self.reference.handles[handle].writer)
     }
 
     fn step(&mut self, op: &Op) {
@@ -72,7 +81,11 @@ impl World {
         compare::disk(&self.folder, &self.reference);
         let kernel = self.kernel.as_mut().unwrap();
         compare::handles(kernel, &self.reference);
-        if let Op::Unlink { name } | Op::Rename { to: name, .. } | Op::Open { name, .. } | Op::SetType { name, .. } = op {
+        if let Op::Unlink { name }
+        | Op::Rename { to: name, .. }
+        | Op::Open { name, .. }
+        | Op::SetType { name, .. } = op
+        {
             compare::name(kernel, &self.reference, *name);
         }
     }
@@ -82,7 +95,13 @@ impl World {
         let kernel = self.kernel.as_mut().unwrap();
         let reference = &mut self.reference;
         Some(match op {
-            Op::Open { name, how, mode, by, blind } => return Some(self.open(*name, *how, *mode, *by, *blind)),
+            Op::Open {
+                name,
+                how,
+                mode,
+                by,
+                blind,
+            } => return Some(self.open(*name, *how, *mode, *by, *blind)),
             Op::Write { handle, at, bytes } => {
                 let handle = self.pick_writer(*handle)?;
                 let append = self.reference.handles[&handle].append;
@@ -118,30 +137,65 @@ impl World {
                 (self.kernel().fsync(handle), Ok(()))
             }
             Op::Unlink { name } => (kernel.unlink(*name), reference.unlink(*name)),
-            Op::Rename { from, to, no_replace } => {
-                (kernel.rename(*from, *to, *no_replace), reference.rename(*from, *to, *no_replace))
-            }
+            Op::Rename {
+                from,
+                to,
+                no_replace,
+            } => (
+                kernel.rename(*from, *to, *no_replace),
+                reference.rename(*from, *to, *no_replace),
+            ),
             Op::SetSize { name, size } => {
-                let change = Change { size: Some(*size), ..Change::default() };
+                let change = Change {
+                    size: Some(*size),
+                    ..Change::default()
+                };
                 (kernel.set(*name, change), reference.set_size(*name, *size))
             }
             Op::SetMode { name, mode } => {
-                let change = Change { mode: Some(*mode), ..Change::default() };
+                let change = Change {
+                    mode: Some(*mode),
+                    ..Change::default()
+                };
                 (kernel.set(*name, change), reference.set_mode(*name, *mode))
             }
             Op::SetTime { name, seconds } => {
                 let modified = Some(Some(*seconds * 1_000_000_000));
-                let change = Change { modified, ..Change::default() };
-                (kernel.set(*name, change), reference.set_time(*name, *seconds))
+                let change = Change {
+                    modified,
+                    ..Change::default()
+                };
+                (
+                    kernel.set(*name, change),
+                    reference.set_time(*name, *seconds),
+                )
             }
-            Op::SetType { name, to } => (kernel.set_xattr(*name, "user.mime_type", *to), reference.set_type(*name, *to)),
-            Op::SetNote { name, to } => (kernel.set_xattr(*name, NOTE, *to), reference.set_note(*name, *to)),
+            Op::SetType { name, to } => (
+                kernel.set_xattr(*name, "user.mime_type", *to),
+                reference.set_type(*name, *to),
+            ),
+            Op::SetNote { name, to } => (
+                kernel.set_xattr(*name, NOTE, *to),
+                reference.set_note(*name, *to),
+            ),
             Op::MakeStore { store } => (kernel.make_store(store), reference.make_store(store)),
-            Op::RemoveStore { store } => (kernel.remove_store(store), reference.remove_store(store)),
-            Op::RenameStore { from, to, no_replace } => {
-                (kernel.rename_store(from, to, *no_replace), reference.rename_store(from, to, *no_replace))
+            Op::RemoveStore { store } => {
+                (kernel.remove_store(store), reference.remove_store(store))
             }
-            Op::List { store, page, plus, between } => {
+            Op::RenameStore {
+                from,
+                to,
+                no_replace,
+            } => (
+                kernel.rename_store(from, to, *no_replace),
+                reference.rename_store(from, to, *no_replace),
+            ),
+            Op::List {
+                store,
+                page,
+                plus,
+                between,
+            } => {
                 self.list(store, *page, *plus, between.as_deref());
                 return None;
             }
@@ -161,7 +215,14 @@ impl World {
         })
     }
 
-    fn open(&mut self, name: Name, how: How, mode: u32, by: Opener, blind: bool) -> (Outcome, Outcome) {
+    fn open(
+        &mut self,
+        name: Name,
+        how: How,
+        mode: u32,
+        by: Opener,
+        blind: bool,
+    ) -> (Outcome, Outcome) {
         let (handle, thread) = (self.next, self.openers.thread(by));
         let got = self.kernel().open(name, how, mode, thread, blind, handle);
         let expected = self.reference.open(name, how, mode, by, handle);
@@ -184,9 +245,18 @@ impl World {
 
     /// Openers see the names of their open files change.
     fn follow_names(&mut self) {
-        let held: Vec<_> = self.reference.handles.iter().filter_map(|(handle, open)| Some((*handle, open.held?, open.node))).collect();
+        let held: Vec<_> = self
+            .reference
+            .handles
+            .iter()
+            .filter_map(|(handle, open)| Some((*handle, open.held?, open.node)))
+            .collect();
         for (handle, from, node) in held {
-            match self.reference.name_of(node).filter(|name| Openers::can_hold(*name)) {
+            match self
+                .reference
+                .name_of(node)
+                .filter(|name| Openers::can_hold(*name))
+            {
                 Some(to) if to != from => {
                     self.openers.renamed(handle, from, to);
                     self.reference.handles.get_mut(&handle).unwrap().held = Some(to);
@@ -204,10 +274,15 @@ impl World {
             // This process has the folder's own files open too, so /proc says nothing about it.
             return None;
         }
-        let thread = if by_opener { self.openers.thread(open.opener) } else { self.openers.stranger() };
+        let thread = if by_opener {
+            self.openers.thread(open.opener)
+        } else {
+            self.openers.stranger()
+        };
         let name = self.reference.name_of(open.node);
         let mut others = self.reference.handles.values();
-        let holds = name.is_some() && others.any(|other| other.opener == open.opener && other.held == name);
+        let holds =
+            name.is_some() && others.any(|other| other.opener == open.opener && other.held == name);
         self.reference.flush(handle, by_opener, holds);
         Some((self.kernel().flush(handle, thread), Ok(())))
     }
@@ -222,7 +297,10 @@ impl World {
         let mut listed = Vec::new();
         let mut offset = 0;
         loop {
-            let found = self.kernel().page(store, offset, page, plus, &*KEYS).unwrap();
+            let found = self
+                .kernel()
+                .page(store, offset, page, plus, &*KEYS)
+                .unwrap();
             let Some((_, next)) = found.last() else { break };
             assert!(*next > offset, "the listing of {store} does not go on");
             offset = *next;
@@ -241,12 +319,21 @@ impl World {
             let count = listed.iter().filter(|name| *name == key).count();
             let there = before.contains(&key) && after.contains(&key);
             if !touched.contains(&key) {
-                assert_eq!(count, usize::from(there), "{key} in the listing {listed:?} of {store}");
+                assert_eq!(
+                    count,
+                    usize::from(there),
+                    "{key} in the listing {listed:?} of {store}"
+                );
             } else if !before.contains(&key) && !after.contains(&key) {
                 assert_eq!(count, 0, "{key} in the listing {listed:?} of {store}");
             }
         }
-        assert!(listed.iter().all(|name| name == "." || name == ".." || KEYS.contains(&name.as_str())), "{listed:?}");
+        assert!(
+            listed
+                .iter()
+                .all(|name| name == "." || name == ".." || KEYS.contains(&name.as_str())),
+            "{listed:?}"
+        );
     }
 
     /// Every name read by a program of its own.
