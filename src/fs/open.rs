@@ -255,8 +255,9 @@ impl Fs {
         else {
             return Ok(());
         };
-        let old = inode.open.clone().filter(|_| table.is_fresh(ino));
+        let old = inode.open.clone().filter(|_| inode.drafting);
         drop(table);
+        let old = old.filter(|_| self.volume.stat(&spot.store, &spot.name).wait().is_err());
         // While nothing is on disk under the name, only a draft of its own can keep the name alive.
         let next = match &old {
             Some(old) => {
@@ -353,11 +354,21 @@ impl Fs {
         if handle.text.is_some() {
             return;
         }
-        if handle.writer {
+        let last = lock(&self.table)
+            .get(file.ino)
+            .is_none_or(|inode| inode.handles <= 1);
+        // A file that is made by opening it for reading only, as locks are, is finished by its last reader.
+        let drafting = || file.writing().draft.is_some();
+        if handle.writer || (last && drafting()) {
             if let Err(e) = self.commit(file, true) {
                 self.counters.failed_commit(&e);
                 tracing::error!("a record that was being written is lost: {e}");
+                if last {
+                    self.lose(file);
+                }
             }
+        }
+        if handle.writer {
             let mut writing = file.writing();
             writing.writers = writing.writers.saturating_sub(1);
         }

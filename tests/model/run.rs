@@ -224,7 +224,7 @@ impl World {
         loop {
             let found = self.kernel().page(store, offset, page, plus, &*KEYS).unwrap();
             let Some((_, next)) = found.last() else { break };
-            assert!(*next > offset, "the listing of {store} does not go on");
+            assert!(listed.len() < 100, "the listing of {store} goes on for ever");
             offset = *next;
             listed.extend(found.into_iter().map(|(name, _)| name));
             if let Some(op) = between.filter(|_| touched.is_empty()) {
