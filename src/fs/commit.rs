@@ -78,7 +78,16 @@ impl Fs {
             return Ok(());
         };
         if !drafting {
-            self.volume.written_in_place(&spot.store, &spot.name)?;
+            let named = self.volume.stat(&spot.store, &spot.name).wait();
+            if named.is_ok_and(|named| named.file.inode == stat.inode) {
+                self.volume.written_in_place(&spot.store, &spot.name)?;
+                if let Some(explicit) = &writing.explicit {
+                    let set = self
+                        .volume
+                        .set_content_type(&spot.store, &spot.name, Some(explicit));
+                    set.wait()?;
+                }
+            }
             writing.stamp = Stamp::from(&file.stat()?);
             return Ok(());
         }

@@ -62,7 +62,13 @@ impl Fs {
         };
         if writer {
             super::change::drop_privileges(file.file.as_fd(), true, caller)?;
-            file.writing().writers += 1;
+            let mut writing = file.writing();
+            if writing.writers == 0 && writing.draft.is_none() {
+                // What happened to the file while nobody could write through it is not this writer's.
+                writing.stamp = Stamp::from(&file.stat()?);
+                writing.explicit = None;
+            }
+            writing.writers += 1;
         }
         let handle = Handle {
             file,

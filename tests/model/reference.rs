@@ -30,7 +30,7 @@ pub struct Node {
     pub drafting: bool,
     superseded: bool,
     pub handles: usize,
-    writers: usize,
+    pub writers: usize,
     explicit: Option<String>,
     /// The version's changes when it was last finished.
     seen: u64,
@@ -232,6 +232,7 @@ impl Reference {
         };
         if writer && self.nodes[node].writers == 0 && !self.nodes[node].drafting {
             self.clean(node);
+            self.nodes[node].explicit = None;
         }
         self.nodes[node].handles += 1;
         self.nodes[node].writers += usize::from(writer);

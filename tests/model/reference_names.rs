@@ -112,7 +112,9 @@ impl Reference {
         let version = self.shown(name).ok_or(Kind::NotFound)?;
         let to = to.map(str::to_owned);
         let node = self.node(name);
-        if let Some(node) = node {
+        if let Some(node) = node
+            && (self.nodes[node].drafting || self.nodes[node].writers > 0)
+        {
             self.nodes[node].explicit = to.clone();
         }
         if node.is_some_and(|node| self.nodes[node].drafting) {
