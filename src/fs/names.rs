@@ -62,12 +62,7 @@ impl Fs {
             Ok(store) => store,
             Err(e) => return Now::err(e.with_kind(Kind::NotFound)),
         };
-        let young = {
-            let table = lock(&self.table);
-            let ino = table.find(ROOT, name).map(|inode| inode.ino);
-            ino.is_some_and(|ino| !table.fresh_in(ino).is_empty())
-        };
-        if young {
+        if self.holds_young(name) {
             return Now::err(Error::new("rmdir", name, Kind::NotEmpty));
         }
         let this = self.clone();
@@ -78,6 +73,13 @@ impl Fs {
             }
             Ok(())
         })
+    }
+
+    /// Whether something is being written for the first time in this store.
+    fn holds_young(&self, store: &str) -> bool {
+        let table = lock(&self.table);
+        let ino = table.find(ROOT, store).map(|inode| inode.ino);
+        ino.is_some_and(|ino| !table.fresh_in(ino).is_empty())
     }
 
     /// Makes an empty record; other kinds of nodes are refused.
@@ -205,6 +207,9 @@ impl Fs {
         };
         if from == to {
             return Now::ok(());
+        }
+        if !no_replace && self.holds_young(to.as_str()) {
+            return Now::err(Error::new("rename to", to.as_str(), Kind::NotEmpty));
         }
         let this = self.clone();
         self.volume

@@ -245,7 +245,8 @@ impl Fs {
         flags: i32,
         caller: Caller,
     ) -> Result<Opened> {
-        if truncate {
+        // A draft that is empty counts as never written.
+        if truncate && open.stat()?.size > 0 {
             rustix::fs::ftruncate(&*open.file, 0).map_err(|e| Error::io("truncate", "", e))?;
         }
         lock(&self.table).opened(open.ino, &open);
