@@ -22,11 +22,21 @@ pub fn disk(folder: &Path, reference: &Reference) {
             .map(|(key, version)| (plain_encode(key).into_owned(), version))
             .collect();
         let files: Vec<_> = expected.keys().cloned().collect();
-        assert_eq!(names_in(&stores.join(store)), files, "records on disk in {store}");
+        assert_eq!(
+            names_in(&stores.join(store)),
+            files,
+            "records on disk in {store}"
+        );
         for (file, version) in expected {
             let path = stores.join(store).join(&file);
-            assert_eq!(text(&std::fs::read(&path).unwrap()), text(&version.bytes), "bytes on disk of {store}/{file}");
-            let stored = xattr::get(&path, "user.mime_type").unwrap().map(|stored| text(&stored));
+            assert_eq!(
+                text(&std::fs::read(&path).unwrap()),
+                text(&version.bytes),
+                "bytes on disk of {store}/{file}"
+            );
+            let stored = xattr::get(&path, "user.mime_type")
+                .unwrap()
+                .map(|stored| text(&stored));
             assert_eq!(stored, version.stored, "type on disk of {store}/{file}");
         }
     }
@@ -39,7 +49,9 @@ pub fn disk(folder: &Path, reference: &Reference) {
 
 fn names_in(folder: &Path) -> Vec<String> {
     let entries = std::fs::read_dir(folder).unwrap();
-    let mut names: Vec<_> = entries.map(|entry| entry.unwrap().file_name().into_string().unwrap()).collect();
+    let mut names: Vec<_> = entries
+        .map(|entry| entry.unwrap().file_name().into_string().unwrap())
+        .collect();
     names.sort_unstable();
     names
 }
@@ -53,7 +65,11 @@ pub fn handles(kernel: &Kernel, reference: &Reference) {
     for (handle, open) in &reference.handles {
         let version = reference.nodes[open.node].version;
         let expected = &reference.versions[version].bytes;
-        assert_eq!(text(&kernel.read(*handle)), text(expected), "bytes of handle {handle}");
+        assert_eq!(
+            text(&kernel.read(*handle)),
+            text(expected),
+            "bytes of handle {handle}"
+        );
     }
 }
 
@@ -61,7 +77,11 @@ pub fn handles(kernel: &Kernel, reference: &Reference) {
 pub fn name(kernel: &mut Kernel, reference: &Reference, name: Name) {
     let found = kernel.lookup(name);
     let Some(version) = reference.shown(name) else {
-        assert_eq!(found.map(|attr| attr.ino), Err(Kind::NotFound), "{name:?} is not there");
+        assert_eq!(
+            found.map(|attr| attr.ino),
+            Err(Kind::NotFound),
+            "{name:?} is not there"
+        );
         return;
     };
     let version = &reference.versions[version];
@@ -70,7 +90,11 @@ pub fn name(kernel: &mut Kernel, reference: &Reference, name: Name) {
     assert_eq!(u32::from(attr.mode), version.mode, "mode of {name:?}");
     assert_eq!((attr.kind, attr.links), (FileKind::Regular, 1), "{name:?}");
     if let Some(seconds) = version.modified {
-        assert_eq!(attr.modified_ns, seconds * 1_000_000_000, "time of {name:?}");
+        assert_eq!(
+            attr.modified_ns,
+            seconds * 1_000_000_000,
+            "time of {name:?}"
+        );
     }
 }
 
@@ -89,11 +113,17 @@ pub fn tree(kernel: &mut Kernel, reference: &Reference) {
         for key in *KEYS {
             let at = Name { store, key };
             name(kernel, reference, at);
-            let Some(version) = reference.shown(at) else { continue };
+            let Some(version) = reference.shown(at) else {
+                continue;
+            };
             let note = reference.versions[version].note;
             let expected = note.map(str::to_owned).ok_or(Kind::NoAttribute);
             assert_eq!(kernel.get_xattr(at, NOTE), expected, "attribute of {at:?}");
-            assert_eq!(kernel.has_note(at), Ok(note.is_some()), "attributes of {at:?}");
+            assert_eq!(
+                kernel.has_note(at),
+                Ok(note.is_some()),
+                "attributes of {at:?}"
+            );
             let shown = kernel.get_xattr(at, "user.mime_type").ok();
             assert_eq!(shown, reference.shown_type(at), "type of {at:?}");
         }

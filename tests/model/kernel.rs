@@ -88,8 +88,13 @@ impl Kernel {
     pub fn settle(&mut self) {
         while let Ok(notice) = self.notices.try_recv() {
             if let Notice::Entry { parent, name } = notice {
-                let store = self.stores.iter().find(|(_, ino)| **ino == parent).map(|(store, _)| *store);
-                self.names.retain(|known, _| Some(known.store) != store || known.key != &*name);
+                let store = self
+                    .stores
+                    .iter()
+                    .find(|(_, ino)| **ino == parent)
+                    .map(|(store, _)| *store);
+                self.names
+                    .retain(|known, _| Some(known.store) != store || known.key != &*name);
             }
         }
     }
@@ -113,7 +118,11 @@ impl Kernel {
     pub fn lookup(&mut self, name: Name) -> Done<Attr> {
         let parent = self.store(name.store)?;
         self.names.remove(&name);
-        let attr = self.fs.lookup(parent, name.key).wait().map_err(|e| kind(&e))?;
+        let attr = self
+            .fs
+            .lookup(parent, name.key)
+            .wait()
+            .map_err(|e| kind(&e))?;
         self.count(attr.ino);
         self.names.insert(name, attr.ino);
         Ok(attr)
@@ -128,23 +137,42 @@ impl Kernel {
 
     fn keep(&mut self, handle: u64, opened: &storefs::fs::Opened) {
         let (number, file) = (opened.handle, &opened.open.file);
-        let open = Open { number, ino: file.ino, file: file.file.clone() };
+        let open = Open {
+            number,
+            ino: file.ino,
+            file: file.file.clone(),
+        };
         self.open.insert(handle, open);
     }
 
     /// open(2). After ESTALE the name is looked up again, once.
-    pub fn open(&mut self, name: Name, how: How, mode: u32, by: u32, blind: bool, handle: u64) -> Done {
+    pub fn open(
+        &mut self,
+        name: Name,
+        how: How,
+        mode: u32,
+        by: u32,
+        blind: bool,
+        handle: u64,
+    ) -> Done {
         let flags = flags(how);
         let creates = flags & libc::O_CREAT != 0;
         let parent = self.store(name.store)?;
         let mut blind = blind && creates;
         for _ in 0..2 {
-            let known = if blind { Err(Kind::NotFound) } else { self.ino(name) };
+            let known = if blind {
+                Err(Kind::NotFound)
+            } else {
+                self.ino(name)
+            };
             let opened = match known {
                 Ok(_) if flags & libc::O_EXCL != 0 => return Err(Kind::Exists),
                 Ok(ino) => self.fs.open(ino, flags & !libc::O_CREAT, caller(by)).wait(),
                 Err(Kind::NotFound) if creates => {
-                    let made = self.fs.create(parent, name.key, mode, flags, caller(by)).wait();
+                    let made = self
+                        .fs
+                        .create(parent, name.key, mode, flags, caller(by))
+                        .wait();
                     made.map(|(attr, opened)| {
                         self.count(attr.ino);
                         self.names.insert(name, attr.ino);
@@ -184,18 +212,28 @@ impl Kernel {
         let open = &self.open[&handle];
         let end = || open.file.metadata().unwrap().len();
         match self.shared_files {
-            true => open.file.write_all_at(bytes, if append { end() } else { at }).unwrap(),
+            true => open
+                .file
+                .write_all_at(bytes, if append { end() } else { at })
+                .unwrap(),
             false => self.fs.write(open.number, at, bytes).unwrap(),
         }
     }
 
     fn change(&mut self, ino: u64, change: Change, handle: Option<u64>) -> Done {
-        self.fs.setattr(ino, change, handle, caller(1)).wait().map(drop).map_err(|e| kind(&e))
+        self.fs
+            .setattr(ino, change, handle, caller(1))
+            .wait()
+            .map(drop)
+            .map_err(|e| kind(&e))
     }
 
     pub fn truncate(&mut self, handle: u64, size: u64) -> Done {
         let (number, ino) = (self.open[&handle].number, self.open[&handle].ino);
-        let change = Change { size: Some(size), ..Change::default() };
+        let change = Change {
+            size: Some(size),
+            ..Change::default()
+        };
         self.change(ino, change, Some(number))
     }
 
@@ -205,7 +243,10 @@ impl Kernel {
     }
 
     pub fn flush(&self, handle: u64, by: u32) -> Done {
-        self.fs.flush(self.open[&handle].number, by).wait().map_err(|e| kind(&e))
+        self.fs
+            .flush(self.open[&handle].number, by)
+            .wait()
+            .map_err(|e| kind(&e))
     }
 
     pub fn release(&mut self, handle: u64) {
@@ -214,13 +255,19 @@ impl Kernel {
     }
 
     pub fn fsync(&self, handle: u64) -> Done {
-        self.fs.fsync(self.open[&handle].number, false).wait().map_err(|e| kind(&e))
+        self.fs
+            .fsync(self.open[&handle].number, false)
+            .wait()
+            .map_err(|e| kind(&e))
     }
 
     pub fn unlink(&mut self, name: Name) -> Done {
         let parent = self.store(name.store)?;
         self.ino(name)?;
-        self.fs.unlink(parent, name.key).wait().map_err(|e| kind(&e))?;
+        self.fs
+            .unlink(parent, name.key)
+            .wait()
+            .map_err(|e| kind(&e))?;
         self.names.remove(&name);
         Ok(())
     }
@@ -229,10 +276,21 @@ impl Kernel {
         let parents = (self.store(from.store)?, self.store(to.store)?);
         let ino = self.ino(from)?;
         if from == to {
-            return if no_replace { Err(Kind::Exists) } else { Ok(()) };
+            return if no_replace {
+                Err(Kind::Exists)
+            } else {
+                Ok(())
+            };
         }
-        let flags = if no_replace { libc::RENAME_NOREPLACE } else { 0 };
-        let done = self.fs.rename((parents.0, from.key), (parents.1, to.key), flags).wait();
+        let flags = if no_replace {
+            libc::RENAME_NOREPLACE
+        } else {
+            0
+        };
+        let done = self
+            .fs
+            .rename((parents.0, from.key), (parents.1, to.key), flags)
+            .wait();
         done.map_err(|e| kind(&e))?;
         self.names.remove(&from);
         self.names.insert(to, ino);
@@ -241,7 +299,11 @@ impl Kernel {
 
     pub fn get_xattr(&mut self, name: Name, attribute: &str) -> Done<String> {
         let ino = self.ino(name)?;
-        let value = self.fs.getxattr(ino, attribute).wait().map_err(|e| kind(&e))?;
+        let value = self
+            .fs
+            .getxattr(ino, attribute)
+            .wait()
+            .map_err(|e| kind(&e))?;
         Ok(String::from_utf8(value).unwrap())
     }
 
@@ -249,7 +311,10 @@ impl Kernel {
     pub fn has_note(&mut self, name: Name) -> Done<bool> {
         let ino = self.ino(name)?;
         let list = self.fs.listxattr(ino).wait().map_err(|e| kind(&e))?;
-        let names: Vec<_> = list.split(|byte| *byte == 0).filter(|name| !name.is_empty()).collect();
+        let names: Vec<_> = list
+            .split(|byte| *byte == 0)
+            .filter(|name| !name.is_empty())
+            .collect();
         assert!(names.contains(&&b"user.mime_type"[..]), "{name:?}");
         Ok(names.contains(&NOTE.as_bytes()))
     }
@@ -264,7 +329,11 @@ impl Kernel {
     }
 
     pub fn make_store(&mut self, store: &'static str) -> Done {
-        let attr = self.fs.mkdir(ROOT, store, 0o755, caller(1)).wait().map_err(|e| kind(&e))?;
+        let attr = self
+            .fs
+            .mkdir(ROOT, store, 0o755, caller(1))
+            .wait()
+            .map_err(|e| kind(&e))?;
         self.count(attr.ino);
         self.stores.insert(store, attr.ino);
         Ok(())
@@ -280,28 +349,56 @@ impl Kernel {
     pub fn rename_store(&mut self, from: &'static str, to: &'static str, no_replace: bool) -> Done {
         let ino = self.store(from)?;
         if from == to {
-            return if no_replace { Err(Kind::Exists) } else { Ok(()) };
+            return if no_replace {
+                Err(Kind::Exists)
+            } else {
+                Ok(())
+            };
         }
-        let flags = if no_replace { libc::RENAME_NOREPLACE } else { 0 };
-        self.fs.rename((ROOT, from), (ROOT, to), flags).wait().map_err(|e| kind(&e))?;
+        let flags = if no_replace {
+            libc::RENAME_NOREPLACE
+        } else {
+            0
+        };
+        self.fs
+            .rename((ROOT, from), (ROOT, to), flags)
+            .wait()
+            .map_err(|e| kind(&e))?;
         self.stores.remove(from);
         self.stores.insert(to, ino);
         self.names.retain(|name, _| name.store != to);
         let moved = std::mem::take(&mut self.names).into_iter();
-        let there = |name: Name| if name.store == from { Name { store: to, ..name } } else { name };
+        let there = |name: Name| {
+            if name.store == from {
+                Name { store: to, ..name }
+            } else {
+                name
+            }
+        };
         self.names = moved.map(|(name, ino)| (there(name), ino)).collect();
         Ok(())
     }
 
     /// One page of a listing: names and where to go on. `keys` are the names that there can be.
-    pub fn page(&mut self, store: &'static str, offset: u64, page: usize, plus: bool, keys: &[&'static str]) -> Done<Vec<(String, u64)>> {
+    pub fn page(
+        &mut self,
+        store: &'static str,
+        offset: u64,
+        page: usize,
+        plus: bool,
+        keys: &[&'static str],
+    ) -> Done<Vec<(String, u64)>> {
         let ino = self.store(store)?;
         let mut taken = Vec::new();
         let listed = self.fs.readdir(ino, offset, plus, &mut |entry| {
             if taken.len() == page {
                 return false;
             }
-            taken.push((entry.name.to_owned(), entry.next, entry.attr.map(|attr| attr.ino)));
+            taken.push((
+                entry.name.to_owned(),
+                entry.next,
+                entry.attr.map(|attr| attr.ino),
+            ));
             true
         });
         listed.map_err(|e| kind(&e))?;
@@ -313,7 +410,10 @@ impl Kernel {
                 self.names.insert(Name { store, key }, ino);
             }
         }
-        Ok(taken.into_iter().map(|(name, next, _)| (name, next)).collect())
+        Ok(taken
+            .into_iter()
+            .map(|(name, next, _)| (name, next))
+            .collect())
     }
 
     /// The stores that the root lists.
@@ -330,9 +430,19 @@ impl Kernel {
     /// A name leaves the kernel's cache, and with it every inode that nothing leads to any more.
     pub fn forget(&mut self, name: Name) {
         self.names.remove(&name);
-        let held: HashSet<u64> = self.names.values().chain(self.stores.values()).copied().collect();
+        let held: HashSet<u64> = self
+            .names
+            .values()
+            .chain(self.stores.values())
+            .copied()
+            .collect();
         let open: HashSet<u64> = self.open.values().map(|open| open.ino).collect();
-        let unused: Vec<u64> = self.counts.keys().copied().filter(|ino| !held.contains(ino) && !open.contains(ino)).collect();
+        let unused: Vec<u64> = self
+            .counts
+            .keys()
+            .copied()
+            .filter(|ino| !held.contains(ino) && !open.contains(ino))
+            .collect();
         for ino in unused {
             if let Some(count) = self.counts.remove(&ino) {
                 self.fs.forget(ino, count);

@@ -268,16 +268,25 @@ fn operation() -> impl Strategy<Value = Op> {
     let size = proptest::sample::select(vec![0_u64, 3, 20, 100]);
     let at = proptest::sample::select(vec![0_u64, 4, 50]);
     let note = proptest::sample::select(vec![None, Some("one"), Some("two")]);
-    let open = (name(), how(), mode(), opener(), any::<bool>()).prop_map(|(name, how, mode, by, blind)| Op::Open {
-        name,
-        how,
-        mode,
-        by,
-        blind,
-    });
+    let open = (name(), how(), mode(), opener(), any::<bool>()).prop_map(
+        |(name, how, mode, by, blind)| Op::Open {
+            name,
+            how,
+            mode,
+            by,
+            blind,
+        },
+    );
     let between = proptest::option::of(change_of_names().prop_map(Box::new));
-    let list = (store(), 1..4_usize, any::<bool>(), between)
-        .prop_map(|(store, page, plus, between)| Op::List { store, page, plus, between });
+    let list =
+        (store(), 1..4_usize, any::<bool>(), between).prop_map(|(store, page, plus, between)| {
+            Op::List {
+                store,
+                page,
+                plus,
+                between,
+            }
+        });
     prop_oneof![
         24 => open,
         16 => (handle.clone(), at, bytes()).prop_map(|(handle, at, bytes)| Op::Write { handle, at, bytes }),

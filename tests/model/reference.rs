@@ -97,7 +97,12 @@ impl Reference {
             return Vec::new();
         };
         let store = &self.stores[store];
-        let mut keys: Vec<_> = store.disk.keys().chain(store.tree.keys()).copied().collect();
+        let mut keys: Vec<_> = store
+            .disk
+            .keys()
+            .chain(store.tree.keys())
+            .copied()
+            .collect();
         keys.sort_unstable();
         keys.dedup();
         keys
@@ -130,7 +135,10 @@ impl Reference {
     /// The type that the mount shows.
     pub fn shown_type(&self, name: Name) -> Option<String> {
         let version = &self.versions[self.shown(name)?];
-        let drafting = self.node(name).map(|node| &self.nodes[node]).filter(|node| node.drafting);
+        let drafting = self
+            .node(name)
+            .map(|node| &self.nodes[node])
+            .filter(|node| node.drafting);
         Some(match drafting {
             Some(node) if node.explicit.is_some() => node.explicit.clone()?,
             Some(_) => {
@@ -172,7 +180,13 @@ impl Reference {
         self.versions.len() - 1
     }
 
-    fn add_node(&mut self, store: usize, key: &'static str, version: usize, drafting: bool) -> usize {
+    fn add_node(
+        &mut self,
+        store: usize,
+        key: &'static str,
+        version: usize,
+        drafting: bool,
+    ) -> usize {
         self.nodes.push(Node {
             version,
             store,
@@ -215,7 +229,10 @@ impl Reference {
         let node = match (shown, self.disk(name)) {
             (None, None) if !creates => return Err(Kind::NotFound),
             (None, None) => {
-                let version = self.add_version(Version { mode, ..Version::default() });
+                let version = self.add_version(Version {
+                    mode,
+                    ..Version::default()
+                });
                 self.add_node(store, name.key, version, true)
             }
             _ if how == How::New => return Err(Kind::Exists),
@@ -237,7 +254,16 @@ impl Reference {
         self.nodes[node].handles += 1;
         self.nodes[node].writers += usize::from(writer);
         let append = matches!(how, How::Append | How::Log);
-        self.handles.insert(handle, Handle { node, writer, append, opener: by, held: None });
+        self.handles.insert(
+            handle,
+            Handle {
+                node,
+                writer,
+                append,
+                opener: by,
+                held: None,
+            },
+        );
         Ok(())
     }
 
@@ -258,7 +284,11 @@ impl Reference {
         let handle = &self.handles[&handle];
         let version = self.nodes[handle.node].version;
         let old = &mut self.versions[version];
-        let at = if handle.append { old.bytes.len() } else { at as usize };
+        let at = if handle.append {
+            old.bytes.len()
+        } else {
+            at as usize
+        };
         let end = at + bytes.len();
         old.bytes.resize(old.bytes.len().max(end), 0);
         old.bytes[at..end].copy_from_slice(bytes);
@@ -294,7 +324,7 @@ impl Reference {
     pub fn release(&mut self, handle: u64) {
         let handle = self.handles.remove(&handle).unwrap();
         let node = handle.node;
-        if handle.writer || self.nodes[node].handles == 1 {
+        if handle.writer || (self.nodes[node].drafting && self.nodes[node].handles == 1) {
             self.commit(node, true);
         }
         let left = &mut self.nodes[node];

@@ -63,7 +63,9 @@ impl Reference {
             (true, true) => had,
             (true, false) if had.is_some() => had,
             (true, false) => {
-                let existing = self.disk(to).and_then(|old| self.versions[old].stored.clone());
+                let existing = self
+                    .disk(to)
+                    .and_then(|old| self.versions[old].stored.clone());
                 let bytes = &self.versions[version].bytes;
                 let decided = types::decide(existing.as_deref(), to.key, bytes);
                 Some(decided).filter(|decided| types::named(to.key).as_ref() != Some(decided))
@@ -143,12 +145,16 @@ impl Reference {
     fn empty(&self, store: usize) -> bool {
         let Store { disk, tree } = &self.stores[store];
         let record = disk.keys().any(|key| !types::is_scratch(key));
-        let young = tree.iter().any(|(key, node)| self.nodes[*node].drafting && !disk.contains_key(key));
+        let young = tree
+            .iter()
+            .any(|(key, node)| self.nodes[*node].drafting && !disk.contains_key(key));
         !record && !young
     }
 
     fn drop_store(&mut self, name: &str) {
-        let Some(store) = self.names.remove(name) else { return };
+        let Some(store) = self.names.remove(name) else {
+            return;
+        };
         let Store { tree, disk } = std::mem::take(&mut self.stores[store]);
         for node in tree.into_values() {
             self.nodes[node].linked = false;
@@ -175,7 +181,11 @@ impl Reference {
     pub fn rename_store(&mut self, from: &str, to: &'static str, no_replace: bool) -> Outcome {
         let store = self.store(from)?;
         if from == to {
-            return if no_replace { Err(Kind::Exists) } else { Ok(()) };
+            return if no_replace {
+                Err(Kind::Exists)
+            } else {
+                Ok(())
+            };
         }
         if let Ok(target) = self.store(to) {
             if no_replace {
@@ -195,7 +205,10 @@ impl Reference {
     pub fn name_of(&self, node: usize) -> Option<Name> {
         let node = &self.nodes[node];
         let (store, _) = self.names.iter().find(|(_, store)| **store == node.store)?;
-        Some(Name { store, key: node.key })
+        Some(Name {
+            store,
+            key: node.key,
+        })
     }
 
     /// Everything that was not finished is gone.
