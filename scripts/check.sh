@@ -15,6 +15,13 @@ all=(fmt clippy doc build test conformance)
 steps=("$@")
 [[ ${#steps[@]} -gt 0 ]] || steps=("${all[@]}")
 
+for name in "${steps[@]}"; do
+    if [[ " ${all[*]} " != *" $name "* ]]; then
+        printf 'check: no such step: %s (there are: %s)\n' "$name" "${all[*]}" >&2
+        exit 2
+    fi
+done
+
 summary=() failed=0
 # step NAME COMMAND...
 step() {
@@ -100,10 +107,6 @@ for name in "${steps[@]}"; do
         # All test programs run, also after one that fails.
         test) step test cargo test --locked --no-fail-fast ;;
         conformance) step conformance conformance ;;
-        *)
-            printf 'check: no such step: %s (there are: %s)\n' "$name" "${all[*]}" >&2
-            exit 2
-            ;;
     esac
 done
 

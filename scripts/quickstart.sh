@@ -12,7 +12,9 @@ cd "$(dirname "${BASH_SOURCE[0]}")/.."
 sample=tests/fixtures/js-memory-storage
 needed=1.95 # as rust-version in Cargo.toml
 
-say() { printf '\n\033[1m%s\033[0m\n' "$*"; }
+bold='' plain=''
+if [[ -t 1 ]]; then bold=$'\033[1m' plain=$'\033[0m'; fi
+say() { printf '\n%s%s%s\n' "$bold" "$*" "$plain"; }
 die() { printf 'quickstart: %s\n' "$*" >&2; exit 1; }
 # Shows a command and runs it.
 run() { printf '$ %s\n' "$*"; bash -c "$*"; }
@@ -59,13 +61,14 @@ install_rust() {
             "get it from https://rustup.rs, then run this again."
 }
 
-work='' mounted=''
+work='' mounted='' log=''
 cleanup() {
     local code=$?
     trap - EXIT INT TERM
     if [[ -n $mounted ]]; then
         ./target/release/storefs umount --lazy "$mounted" 2>/dev/null || true
     fi
+    if [[ -n $log && $code == 0 ]]; then rm -f "$log"; fi
     if [[ -n $work ]]; then rm -rf "$work"; fi
     if [[ $code != 0 ]]; then printf '\nquickstart: failed (exit code %s)\n' "$code" >&2; fi
     exit "$code"
@@ -96,6 +99,7 @@ say "Mounting a storage folder of the JavaScript SDK"
 cd "$work"
 mounted=$work/mnt
 run "storefs mount storage mnt"
+log=$(storefs status mnt | sed -n 's/^log: //p')
 
 say "Stores are directories, records are files named by their keys"
 run "ls mnt"

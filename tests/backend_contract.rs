@@ -5,8 +5,22 @@ mod contract;
 
 use contract::World;
 use std::sync::Arc;
+use storefs::backend::dir::{DirBackend, Folder, FolderOptions, Layout};
 use storefs::backend::faulty::Faulty;
 use storefs::backend::memory::Memory;
+use tempfile::TempDir;
+
+/// A folder that holds nothing yet.
+fn folder(layout: Option<Layout>) -> World {
+    let root = TempDir::new().unwrap();
+    let options = FolderOptions {
+        layout,
+        ..FolderOptions::default()
+    };
+    // One level down, so that nothing beside it tells of a project.
+    let opened = Folder::open(&root.path().join("storage"), options).unwrap();
+    World::new(Arc::new(DirBackend::new(opened)), Some(root))
+}
 
 /// Makes a module per backend with a test per clause.
 macro_rules! contract {
@@ -64,5 +78,10 @@ macro_rules! contract {
 
 contract! {
     memory: World::new(Arc::new(Memory::new()), None);
+    plain_folder: folder(Some(Layout::Plain));
+    js_folder: folder(Some(Layout::Js));
+    python_folder: folder(Some(Layout::Python));
+    dual_folder: folder(Some(Layout::Dual));
+    new_folder: folder(None);
     memory_behind_an_empty_script: World::new(Arc::new(Faulty::new(Memory::new())), None);
 }

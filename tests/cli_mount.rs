@@ -52,6 +52,13 @@ impl Background {
         PathBuf::from(format!("/proc/{}", self.pid))
     }
 
+    /// Whether the process has ended; nobody may have asked for its exit code yet.
+    fn has_ended(&self) -> bool {
+        let stat = fs::read_to_string(self.process().join("stat")).unwrap_or_default();
+        stat.rsplit_once(") ")
+            .is_none_or(|(_, rest)| rest.starts_with('Z'))
+    }
+
     fn kill(&self, signal: Signal) {
         let pid = rustix::process::Pid::from_raw(self.pid as i32).unwrap();
         rustix::process::kill_process(pid, signal).unwrap();
@@ -64,7 +71,7 @@ impl Drop for Background {
             let _ = rustix::mount::unmount(&self.path, rustix::mount::UnmountFlags::DETACH);
         }
         if self.pid != 0 {
-            wait_until("the background process ends", || !self.process().exists());
+            wait_until("the background process ends", || self.has_ended());
         }
         let _ = fs::remove_file(&self.log);
     }
@@ -99,7 +106,7 @@ fn the_background_mount_answers_when_the_command_returns() {
     );
     let umount = said(&mut world.storefs(&["umount", "mnt"]));
     assert_eq!(umount.code, Some(0), "{umount:?}");
-    wait_until("the process is gone", || !mount.process().exists());
+    wait_until("the process has ended", || mount.has_ended());
     assert!(!mount.path.exists());
 }
 

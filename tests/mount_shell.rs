@@ -215,10 +215,11 @@ fn a_second_rsync_copies_nothing() {
 fn tar_packs_and_unpacks_with_types() {
     for way in [PLAIN, DUAL] {
         let mount = Mount::new(way);
+        // What stat says of a directory may be a second old, and tar ends with 1 when it sees it change.
         mount.sh(
             "echo one > a; echo '{\"two\":2}' > b; head -c 100000 /dev/urandom > c.bin
              setfattr -n user.mime_type -v text/x-one a
-             tar --xattrs --xattrs-include='user.*' -cf \"$OUT/all.tar\" -C \"$MNT\" default
+             tar --xattrs --xattrs-include='user.*' -cf \"$OUT/all.tar\" -C \"$MNT\" default || [[ $? == 1 ]]
              mkdir \"$OUT/un\"; tar -xf \"$OUT/all.tar\" -C \"$OUT/un\"; diff -r . \"$OUT/un/default\"
              mv \"$MNT/default\" \"$MNT/before\"
              tar --xattrs --xattrs-include='user.*' -xf \"$OUT/all.tar\" -C \"$MNT\" 2>&1

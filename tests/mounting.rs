@@ -188,16 +188,46 @@ fn the_mount_says_what_it_is_in_the_list_of_mounts() {
     assert!(line.contains("nosuid") && line.contains("nodev"), "{line}");
 }
 
-/// Runs a script as root in a mount namespace of its own.
+/// Runs a script as root in namespaces of its own: its mounts and processes end with it.
 #[track_caller]
 fn in_private_namespace(world: &World, script: &str) -> Said {
-    let script = format!("mount --make-rprivate /; {script}");
+    // Logs and sockets of these mounts go with the namespace as well.
+    let places = "/var/lib/storefs /run/storefs";
+    let private =
+        format!("for place in {places}; do mkdir -p $place; mount -t tmpfs none $place; done");
+    let script = format!("mount --make-rprivate /; {private}; {script}");
     let mut command = Command::new("unshare");
     support::clean(&mut command)
-        .args(["--mount", "--", "bash", "-uc", &script])
+        .args([
+            "--mount",
+            "--pid",
+            "--fork",
+            "--kill-child",
+            "--mount-proc",
+            "--",
+        ])
+        .args(["bash", "-uc", &script])
         .env("STOREFS", support::STOREFS)
         .current_dir(world.root());
     said(&mut command)
+}
+
+#[test]
+fn mount_8_mounts_it_as_a_line_of_fstab_would() {
+    let world = World::new();
+    fs::write(world.source("default/OUTPUT.json"), "{}").unwrap();
+    // Only the name that mount(8) looks for is needed in /sbin.
+    let script = r#"set -e
+        mount -t tmpfs none "$(readlink -f /sbin)"
+        ln -s "$STOREFS" /sbin/mount.fuse.storefs
+        mount -t fuse.storefs "$PWD/storage" "$PWD/mnt" -o defaults,noauto,nofail,x-systemd.automount,ro
+        grep -c ' fuse.storefs ro,' /proc/mounts
+        cat mnt/default/OUTPUT
+        umount mnt"#;
+    fs::create_dir(world.root().join("mnt")).unwrap();
+    let said = in_private_namespace(&world, script);
+    assert_eq!(said.code, Some(0), "{said:?}");
+    assert!(said.out.ends_with("1\n{}"), "{said:?}");
 }
 
 #[test]

@@ -7,7 +7,7 @@ use super::{Outcome, log};
 use crate::error::{Error, Kind, Result};
 use serde::{Deserialize, Serialize};
 use std::ffi::OsString;
-use std::fs::{File, OpenOptions};
+use std::fs::{self, File, OpenOptions};
 use std::io::{self, Read, Write};
 use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
@@ -25,6 +25,7 @@ enum Word {
 pub(super) fn start(argv: &[OsString], log: &Path) -> std::result::Result<u32, Failure> {
     const OP: &str = "start in the background";
     let fault = |why: io::Error| Error::io(OP, "", why);
+    let is_new = !log.exists();
     let log_file = open_log(log)?;
     if let Err(why) = crate::sys::keep_descriptors_from_children() {
         tracing::debug!("the background process inherits open files: {why}");
@@ -46,7 +47,13 @@ pub(super) fn start(argv: &[OsString], log: &Path) -> std::result::Result<u32, F
     }
     match serde_json::from_str(&said) {
         Ok(Word::Ready) => Ok(child.id()),
-        Ok(Word::Failed { code, message }) => Err(Failure { code, message }),
+        Ok(Word::Failed { code, message }) => {
+            if is_new {
+                // It says nothing that is not said here.
+                let _ = fs::remove_file(log);
+            }
+            Err(Failure { code, message })
+        }
         Err(_) => {
             let status = child.wait().map_err(fault)?;
             let why = format!(

@@ -201,4 +201,32 @@ mod tests {
         drop(old);
         assert_eq!(ask(&path, &Request::Status).unwrap()["source"], "/s");
     }
+
+    #[test]
+    fn sockets_of_killed_processes_are_swept_away_and_no_others() {
+        let (_temp, path, _server) = served();
+        let left = |name: &str, age: u64| {
+            let path = path.with_file_name(name);
+            drop(std::os::unix::net::UnixListener::bind(&path).unwrap());
+            let then = std::time::SystemTime::now() - Duration::from_secs(age);
+            let time = rustix::fs::Timespec {
+                tv_sec: then
+                    .duration_since(std::time::UNIX_EPOCH)
+                    .unwrap()
+                    .as_secs() as i64,
+                tv_nsec: 0,
+            };
+            let times = rustix::fs::Timestamps {
+                last_access: time,
+                last_modification: time,
+            };
+            rustix::fs::utimensat(rustix::fs::CWD, &path, &times, rustix::fs::AtFlags::empty())
+                .unwrap();
+            path
+        };
+        let (old, young) = (left("old.sock", 600), left("young.sock", 0));
+        let _second = Server::start(&path.with_file_name("b.sock"), Arc::new(Fake)).unwrap();
+        assert!(!old.exists() && young.exists() && path.exists());
+        ask(&path, &Request::Status).unwrap();
+    }
 }

@@ -17,6 +17,9 @@ const OP: &str = "make the control socket";
 /// How long a client may take to send its request.
 const PATIENCE: Duration = Duration::from_secs(10);
 
+/// A socket that is older than this and nobody listens to is dead.
+const YOUNG: Duration = Duration::from_secs(60);
+
 /// What the owner of a mount can do for whoever asks. Called from several threads at once.
 pub trait Served: Send + Sync + 'static {
     /// Waits until everything is handled; `progress` shows a line meanwhile.
@@ -41,6 +44,7 @@ impl Server {
         let subject = || path.display().to_string();
         let folder = path.parent().unwrap_or(Path::new("/"));
         private_folder(folder)?;
+        sweep(folder);
         match fs::remove_file(path) {
             Err(why) if why.kind() != io::ErrorKind::NotFound => {
                 return Err(Error::io(OP, subject(), why));
@@ -100,6 +104,26 @@ fn private_folder(folder: &Path) -> Result<()> {
             .map_err(|why| Error::io(OP, subject(), why))?;
     }
     Ok(())
+}
+
+/// Removes sockets that killed processes left. A young one may be about to listen, so it is spared.
+fn sweep(folder: &Path) {
+    for entry in fs::read_dir(folder).into_iter().flatten().flatten() {
+        let path = entry.path();
+        let is_old = entry
+            .metadata()
+            .and_then(|about| about.modified())
+            .is_ok_and(|made| made.elapsed().is_ok_and(|age| age > YOUNG));
+        let is_socket = path
+            .extension()
+            .is_some_and(|extension| extension == "sock");
+        if is_old && is_socket {
+            let answer = UnixStream::connect(&path).map_err(|why| why.kind());
+            if answer.is_err_and(|why| why == io::ErrorKind::ConnectionRefused) {
+                let _ = fs::remove_file(&path);
+            }
+        }
+    }
 }
 
 fn accept(listener: &UnixListener, served: &Arc<dyn Served>) {

@@ -1,6 +1,7 @@
 //! Attributes as the tree shows them. It never asks a disk for them.
 
 use crate::volume::{FileStat, Origin, Stat};
+use std::time::Duration;
 
 /// What kind of file an inode is.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -38,8 +39,10 @@ pub struct Attr {
     pub modified_ns: i64,
     /// Last change of the inode.
     pub changed_ns: i64,
-    /// Whether the kernel may keep these attributes; not while the file is being written aside.
-    pub keep: bool,
+    /// How long the kernel may keep these attributes; not at all while the file is being written aside.
+    pub ttl: Duration,
+    /// How long it may keep the name that led here.
+    pub entry_ttl: Duration,
 }
 
 /// What the options of the mount change in what is shown.
@@ -54,6 +57,28 @@ pub struct Show {
 }
 
 const WRITE_BITS: u16 = 0o222;
+
+impl Attr {
+    /// The same, to be kept for so long.
+    #[must_use]
+    pub(super) fn kept(self, ttl: Duration) -> Self {
+        Self {
+            ttl,
+            entry_ttl: ttl,
+            ..self
+        }
+    }
+
+    /// The same, whose name alone may be kept for so long.
+    #[must_use]
+    pub(super) fn name_kept(self, entry_ttl: Duration) -> Self {
+        Self {
+            ttl: Duration::ZERO,
+            entry_ttl,
+            ..self
+        }
+    }
+}
 
 impl Show {
     /// The attributes of an inode whose file the disk describes so.
@@ -89,7 +114,8 @@ impl Show {
             accessed_ns: file.accessed_ns,
             modified_ns: file.modified_ns,
             changed_ns: file.changed_ns,
-            keep: true,
+            ttl: Duration::ZERO,
+            entry_ttl: Duration::ZERO,
         }
     }
 }
@@ -108,6 +134,7 @@ pub fn placeless(ino: u64, kind: FileKind) -> Attr {
         accessed_ns: 0,
         modified_ns: 0,
         changed_ns: 0,
-        keep: false,
+        ttl: Duration::ZERO,
+        entry_ttl: Duration::ZERO,
     }
 }

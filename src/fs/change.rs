@@ -8,6 +8,7 @@ use rustix::fs::{AtFlags, Mode, Timespec, Timestamps, UTIME_NOW, UTIME_OMIT};
 use rustix::process::{Gid, Uid};
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd};
 use std::sync::Arc;
+use std::time::Duration;
 
 /// What to change; `None` stays.
 #[derive(Clone, Copy, Default, Debug)]
@@ -42,7 +43,7 @@ impl Fs {
         let this = self.clone();
         match self.change_now(ino, change, handle, caller) {
             Ok(()) => this.getattr(ino, handle).then(|mut attr| {
-                attr.keep = false;
+                attr.ttl = Duration::ZERO;
                 Ok(attr)
             }),
             Err(e) => Now::err(e),

@@ -1,8 +1,8 @@
 //! When a file is finished, and what happens then. A draft is never made visible before that.
 
-use super::Fs;
 use super::handle::{Handle, OpenFile, Stamp, lock};
 use super::inode::Spot;
+use super::{Fs, Notice, processes};
 use crate::error::{Error, Kind, Result};
 use crate::record::StoreName;
 use crate::volume::Now;
@@ -10,8 +10,8 @@ use std::sync::Arc;
 
 impl Fs {
     /// A descriptor of the handle was closed by this thread. The kernel says so for every descriptor, also for those
-    /// that a child inherited, so this is not yet the end: the draft is committed when it was written and the process
-    /// that opened it has closed it.
+    /// that a child inherited, so this is not yet the end: what was written is committed when the process that opened the
+    /// file has closed it and none of its children still has it.
     pub fn flush(self: &Arc<Self>, number: u64, thread: u32) -> Now<()> {
         let handle = match self.handle(number) {
             Ok(handle) => handle,
@@ -25,30 +25,30 @@ impl Fs {
 
     fn flush_writer(&self, handle: &Handle, thread: u32) -> Result<()> {
         let file = &handle.file;
-        let (drafting, changed) = {
+        let (changed, drafting) = {
             let writing = file.writing();
             (
-                writing.draft.is_some(),
                 writing.stamp != Stamp::from(&file.stat()?),
+                writing.draft.is_some(),
             )
         };
-        if changed && thread == handle.opener {
-            return self.commit(file, false);
-        }
-        if !drafting && !changed {
+        let spot = lock(&self.table).spot(file.ino);
+        let Some(spot) = spot.filter(|_| changed || drafting) else {
+            return Ok(());
+        };
+        let (opener, end) = (handle.opener, format!("/{}/{}", spot.store, spot.name));
+        let own = processes::same(thread, opener);
+        // A shell closes the descriptor that it opened before anything is written through a copy of it. What nobody has
+        // written yet is finished only if its opener says so; for the rest the release does.
+        let finished = match (own, changed) {
+            (true, true) => true,
+            (true, false) | (false, true) => !processes::holds(opener, &end),
+            (false, false) => false,
+        };
+        if !finished || processes::a_child_holds(opener, &end) {
             return Ok(());
         }
-        let name = lock(&self.table).spot(file.ino);
-        let Some(spot) = name else { return Ok(()) };
-        if changed && same_process(thread, handle.opener) {
-            return self.commit(file, false);
-        }
-        // Another process closes what it inherited, or nothing was written: finished only when the opener holds it no more.
-        if holds(handle.opener, &spot) {
-            Ok(())
-        } else {
-            self.commit(file, true)
-        }
+        self.commit(file, true)
     }
 
     /// Makes the draft the record of its name, or lets type and sidecar follow what was written in place. `finished`
@@ -98,6 +98,7 @@ impl Fs {
         let committed = self
             .volume
             .commit(draft, &spot.store, &spot.name, explicit.as_ref())?;
+        let guessed = writing.explicit.is_none();
         writing.draft = None;
         writing.explicit = None;
         writing.stamp = Stamp::from(&committed.file);
@@ -105,13 +106,15 @@ impl Fs {
         self.counters.committed();
         {
             let mut table = lock(&self.table);
-            table.settle_fresh(file.ino);
+            let made = table.settle_fresh(file.ino);
             if let Some(inode) = table.get_mut(file.ino) {
                 inode.drafting = false;
+                inode.guessed = made && guessed;
                 inode.superseded = false;
                 inode.version = committed.file.inode;
             }
         }
+        self.directory_changed(file.ino);
         if superseded {
             self.name_changed(file.ino, &spot);
         }
@@ -123,10 +126,24 @@ impl Fs {
     fn name_changed(&self, ino: u64, spot: &Spot) {
         let parent = lock(&self.table).get(ino).map(|inode| inode.parent);
         if let Some(parent) = parent {
-            self.notify(super::Notice::Entry {
+            self.notify(Notice::Entry {
                 parent,
                 name: spot.name.clone(),
             });
+        }
+    }
+
+    /// The store of this inode changed on disk without a request that the kernel would know by.
+    pub(super) fn directory_changed(&self, ino: u64) {
+        let mut table = lock(&self.table);
+        let parent = table.get(ino).map(|inode| inode.parent);
+        let Some(store) = parent.and_then(|parent| table.get_mut(parent)) else {
+            return;
+        };
+        if std::mem::take(&mut store.shown) {
+            let notice = Notice::Attributes(store.ino);
+            drop(table);
+            self.notify(notice);
         }
     }
 
@@ -206,37 +223,6 @@ impl Fs {
             }
         }
     }
-}
-
-/// The process of a thread, as /proc tells it; `None` when it is gone.
-fn process_of(thread: u32) -> Option<u32> {
-    let status = std::fs::read_to_string(format!("/proc/{thread}/status")).ok()?;
-    status
-        .lines()
-        .find_map(|line| line.strip_prefix("Tgid:"))?
-        .trim()
-        .parse()
-        .ok()
-}
-
-fn same_process(one: u32, other: u32) -> bool {
-    one == other || process_of(one).is_some_and(|process| process_of(other) == Some(process))
-}
-
-/// Whether a process still has a descriptor of this record. The path that the kernel prints for a descriptor ends with
-/// the record's place, wherever the process sees the mount. A process that cannot be looked into is taken to have none.
-fn holds(opener: u32, spot: &Spot) -> bool {
-    let Ok(descriptors) = std::fs::read_dir(format!("/proc/{opener}/fd")) else {
-        return false;
-    };
-    let end = format!("/{}/{}", spot.store, spot.name);
-    descriptors.flatten().any(|descriptor| {
-        std::fs::read_link(descriptor.path()).is_ok_and(|path| {
-            path.as_os_str()
-                .as_encoded_bytes()
-                .ends_with(end.as_bytes())
-        })
-    })
 }
 
 /// Why a handle cannot be used for something.

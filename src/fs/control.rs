@@ -7,7 +7,7 @@ use crate::volume::Now;
 use std::fs::File;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::time::{SystemTime, UNIX_EPOCH};
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 const STATUS: u64 = super::inode::CONTROL_FILES;
 const METRICS: u64 = STATUS + 1;
@@ -133,7 +133,6 @@ impl Fs {
                 .wait()?;
             let mut attr = self.options.show.attr(ino, &stat);
             attr.mode &= 0o444;
-            attr.keep = false;
             return Ok(attr);
         }
         let now = SystemTime::now()
@@ -166,7 +165,8 @@ impl Fs {
             accessed_ns: now,
             modified_ns: now,
             changed_ns: now,
-            keep: false,
+            ttl: Duration::ZERO,
+            entry_ttl: Duration::ZERO,
         })
     }
 
@@ -226,7 +226,7 @@ impl Fs {
             "backend": self.volume.status(),
             "defaultStore": self.options.default_store.as_str(),
             "inputKey": self.options.input_key,
-            "watching": self.watching.status(),
+            "watching": self.watching_status(),
             "inodes": inodes,
             "handles": self.handles.len(),
             "commits": self.counters.commits.load(Ordering::Relaxed),

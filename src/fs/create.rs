@@ -133,12 +133,20 @@ impl Fs {
         table.add_fresh(ino);
         table.opened(ino, &open);
         drop(table);
-        let mut attr = self.options.show.file(ino, &stat);
-        attr.keep = false;
+        let attr = self
+            .options
+            .show
+            .file(ino, &stat)
+            .name_kept(self.ttl(parent));
         let opened = self.hand_out(open, flags, caller).inspect_err(|_| {
             lock(&self.table).unlink(ino);
             drop(lock(&self.table).released(ino));
         })?;
+        if flags & libc::O_ACCMODE == libc::O_RDONLY {
+            // Nothing can be written through this handle, so there is no end of writing to wait for.
+            self.commit(&opened.open.file, true)
+                .inspect_err(|_| self.release(opened.handle))?;
+        }
         Ok((attr, opened))
     }
 }

@@ -50,8 +50,22 @@ pub(super) struct Inode {
     pub(super) version: u64,
     /// Its file, while it is open or parked.
     pub(super) open: Option<Arc<OpenFile>>,
+    /// Its type was guessed when it was made here, and nobody has set one.
+    pub(super) guessed: bool,
+    /// The kernel was told attributes of this directory since it last changed.
+    pub(super) shown: bool,
     /// It stands in the queue of parked files.
     queued: bool,
+}
+
+impl Inode {
+    /// The disk has this file under the name now. What was known of another one does not hold for it.
+    pub(super) fn now_is(&mut self, version: u64) {
+        if self.version != version {
+            self.version = version;
+            self.guessed = false;
+        }
+    }
 }
 
 /// Where a record is.
@@ -163,6 +177,8 @@ impl Table {
             superseded: false,
             version,
             open: None,
+            guessed: false,
+            shown: false,
             queued: false,
         })
     }
@@ -286,10 +302,12 @@ impl Table {
         self.fresh.push(ino);
     }
 
-    /// The draft was committed, or was given a name that is on disk.
-    pub(super) fn settle_fresh(&mut self, ino: u64) {
+    /// The draft was committed. Whether nothing was on disk under its name before.
+    pub(super) fn settle_fresh(&mut self, ino: u64) -> bool {
+        let before = self.fresh.len();
         self.fresh.retain(|other| *other != ino);
         self.superseded.retain(|other| *other != ino);
+        self.fresh.len() < before
     }
 
     /// Whether the inode's draft is on disk under no name.
@@ -363,6 +381,25 @@ impl Table {
             Node::Store(name) => Some(name),
             Node::Record | Node::Link(_) => None,
         }
+    }
+
+    /// The stores that the kernel knows.
+    pub(super) fn stores(&self) -> Vec<(u64, StoreName)> {
+        let store = |inode: &Inode| match &inode.node {
+            Node::Store(name) if inode.linked => Some((inode.ino, name.clone())),
+            _ => None,
+        };
+        self.slots.iter().flatten().filter_map(store).collect()
+    }
+
+    /// The names of a store that the kernel knows and that lead to records.
+    pub(super) fn children(&self, parent: u64) -> Vec<(u64, Box<str>)> {
+        self.slots
+            .iter()
+            .flatten()
+            .filter(|inode| inode.linked && inode.parent == parent && !inode.drafting)
+            .map(|inode| (inode.ino, inode.name.clone()))
+            .collect()
     }
 
     /// Where a record's name is.

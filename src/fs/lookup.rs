@@ -6,7 +6,7 @@ use super::inode::{Node, Spot};
 use super::{Attr, CONTROL, CONTROL_NAME, Fs, ROOT};
 use crate::error::{Error, Kind, Result};
 use crate::record::StoreName;
-use crate::volume::{Now, Stat};
+use crate::volume::{FileStat, Now, Stat};
 use std::sync::Arc;
 
 impl Fs {
@@ -45,7 +45,7 @@ impl Fs {
             Now::Ready(match found {
                 Ok(file) => {
                     let ino = this.enter_store(&store, file.inode, true);
-                    Ok(this.options.show.file(ino, &file))
+                    Ok(this.store_attr(ino, &file))
                 }
                 Err(e) => {
                     let mut table = lock(&this.table);
@@ -70,12 +70,13 @@ impl Fs {
         };
         if let Some(inode) = table.get_mut(ino) {
             inode.version = version;
+            inode.shown = true;
             if count {
                 inode.lookups += 1;
             }
         }
         drop(table);
-        self.watching.watch_store(store, ino);
+        self.watch_store(store, ino);
         ino
     }
 
@@ -96,7 +97,7 @@ impl Fs {
         if let Some(inode) = table.get_mut(ino) {
             inode.lookups += 1;
         }
-        self.link_attr(ino, target)
+        self.link_attr(ino, target).kept(self.ttl(parent))
     }
 
     pub(super) fn link_attr(&self, ino: u64, target: &str) -> Attr {
@@ -179,10 +180,22 @@ impl Fs {
             })
     }
 
+    /// The attributes of a store: the name is the root's, its times change with its records.
+    pub(super) fn store_attr(&self, ino: u64, file: &FileStat) -> Attr {
+        let mut attr = self.options.show.file(ino, file).kept(self.ttl(ROOT));
+        attr.ttl = self.ttl(ino);
+        attr
+    }
+
+    pub(super) fn parent_of(&self, ino: u64) -> u64 {
+        lock(&self.table)
+            .get(ino)
+            .map_or(ROOT, |inode| inode.parent)
+    }
+
     fn draft_attr(&self, ino: u64, file: &OpenFile) -> Result<Attr> {
-        let mut attr = self.options.show.file(ino, &file.stat()?);
-        attr.keep = false;
-        Ok(attr)
+        let attr = self.options.show.file(ino, &file.stat()?);
+        Ok(attr.name_kept(self.ttl(self.parent_of(ino))))
     }
 
     /// Takes what the disk says of a name into the table. `before` is what was known of the name when the disk was asked
@@ -215,7 +228,7 @@ impl Fs {
                 } else {
                     closed = table.close(ino);
                     if let Some(inode) = table.get_mut(ino) {
-                        inode.version = stat.file.inode;
+                        inode.now_is(stat.file.inode);
                     }
                     ino
                 }
@@ -231,6 +244,6 @@ impl Fs {
         }
         drop(table);
         drop(closed);
-        Some(self.options.show.attr(ino, stat))
+        Some(self.options.show.attr(ino, stat).kept(self.ttl(parent)))
     }
 }

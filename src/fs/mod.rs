@@ -11,6 +11,7 @@ mod inode;
 mod lookup;
 mod names;
 mod open;
+mod processes;
 mod readdir;
 mod watching;
 mod xattr;
@@ -47,8 +48,8 @@ pub struct Options {
     pub stores: Vec<StoreName>,
     /// The key of the run's input.
     pub input_key: String,
-    /// How long the kernel may keep names and attributes.
-    pub ttl: Duration,
+    /// How long the kernel may keep names and attributes; `None` is as long as nothing changes, where changes are told.
+    pub ttl: Option<Duration>,
     /// Open every file for reading and writing, since all handles of an inode must share one file in the kernel.
     pub shared_files: bool,
     /// What the source is called in status.
@@ -56,7 +57,7 @@ pub struct Options {
 }
 
 /// Something the kernel should drop from its caches.
-#[derive(Clone, PartialEq, Eq, Debug)]
+#[derive(Clone, Debug)]
 pub enum Notice {
     /// A name in a directory.
     Entry {
@@ -69,6 +70,8 @@ pub enum Notice {
     Attributes(u64),
     /// The cached pages of a file, or the listing of a directory, and its attributes.
     Contents(u64),
+    /// Nothing: answered when all notices before it were given.
+    Barrier(Sender<()>),
 }
 
 /// A name that was refused, for status.
@@ -117,16 +120,19 @@ impl Fs {
         &self.options
     }
 
-    /// How long the kernel may keep a name or attributes of this parent's entries.
-    pub fn ttl(&self) -> Duration {
-        self.watching.ttl(self.options.ttl)
-    }
-
     fn notify(&self, notice: Notice) {
         if let Some(sender) = &*lock(&self.notices) {
             // Without a receiver the mount is ending.
             let _ = sender.send(notice);
         }
+    }
+
+    /// Waits until the kernel has all notices there were before this call.
+    fn deliver_notices(&self) {
+        let (done, wait) = std::sync::mpsc::channel();
+        self.notify(Notice::Barrier(done));
+        // Nobody answers when the mount is ending.
+        let _ = wait.recv();
     }
 
     fn refuse(&self, name: &str, error: &Error) {
@@ -155,7 +161,7 @@ impl Fs {
             return self
                 .volume
                 .root()
-                .then(move |file| Ok(this.options.show.file(ROOT, &file)));
+                .then(move |file| Ok(this.options.show.file(ROOT, &file).kept(this.ttl(ROOT))));
         }
         if control::is_control(ino) {
             return self.control_attr(ino).into();
@@ -166,7 +172,7 @@ impl Fs {
         {
             return self.open_attr(&handle.file).into();
         }
-        let (node, spot, file) = {
+        let (node, spot, file, parent) = {
             let table = lock(&self.table);
             let Some(inode) = table.get(ino) else {
                 return Now::err(Error::new("stat", "", Kind::Stale));
@@ -176,15 +182,22 @@ impl Fs {
                 inode.node.clone(),
                 table.spot(ino),
                 inode.open.clone().filter(|_| held),
+                inode.parent,
             )
         };
         match (node, file) {
-            (Node::Link(target), _) => Now::ok(self.link_attr(ino, &target)),
+            (Node::Link(target), _) => {
+                let ttl = self.ttl(self.parent_of(ino));
+                Now::ok(self.link_attr(ino, &target).kept(ttl))
+            }
             (Node::Store(store), _) => {
-                let show = self.options.show;
+                if let Some(inode) = lock(&self.table).get_mut(ino) {
+                    inode.shown = true;
+                }
+                let this = self.clone();
                 self.volume
                     .store(&store)
-                    .then(move |file| Ok(show.file(ino, &file)))
+                    .then(move |file| Ok(this.store_attr(ino, &file)))
             }
             (Node::Record, Some(file)) => self.open_attr(&file).into(),
             (Node::Record, None) => {
@@ -200,14 +213,14 @@ impl Fs {
                     }
                     let closed = match table.get_mut(ino) {
                         Some(inode) if inode.version != stat.file.inode && !inode.drafting => {
-                            inode.version = stat.file.inode;
+                            inode.now_is(stat.file.inode);
                             table.close(ino)
                         }
                         _ => None,
                     };
                     drop(table);
                     drop(closed);
-                    Ok(this.options.show.attr(ino, &stat))
+                    Ok(this.options.show.attr(ino, &stat).kept(this.ttl(parent)))
                 })
             }
         }
@@ -218,7 +231,12 @@ impl Fs {
         let mut attr = self.options.show.file(file.ino, &file.stat()?);
         let table = lock(&self.table);
         if let Some(inode) = table.get(file.ino) {
-            attr.keep = !inode.drafting;
+            let ttl = if inode.drafting {
+                Duration::ZERO
+            } else {
+                self.ttl(inode.parent)
+            };
+            attr = attr.kept(ttl);
             if !inode.linked && !inode.superseded {
                 attr.links = 0;
             }
@@ -240,7 +258,7 @@ impl Fs {
 
     /// Whether the kernel may keep a listing until it is told of a change.
     pub fn may_cache_listing(&self, ino: u64) -> bool {
-        ino != CONTROL && self.watching.pushes(ino)
+        ino != CONTROL && self.pushes(ino)
     }
 
     /// Waits until what others changed in the folder is in the tree.
@@ -248,7 +266,8 @@ impl Fs {
         if let Some(store) = store {
             self.volume.store(store).wait()?;
         }
-        self.watching.settle();
+        self.settle_events();
+        self.deliver_notices();
         Ok(())
     }
 

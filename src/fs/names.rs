@@ -4,9 +4,10 @@ use super::handle::{OpenFile, lock};
 use super::inode::{Node, Spot};
 use super::{Attr, CONTROL, CONTROL_NAME, Caller, Fs, ROOT};
 use crate::error::{Error, Kind, Result};
-use crate::record::StoreName;
+use crate::record::{ContentType, StoreName};
 use crate::volume::Now;
 use std::sync::Arc;
+use std::time::Duration;
 
 fn not_permitted(op: &'static str, name: &str, why: &str) -> Error {
     Error::because(op, name, Kind::NotPermitted, why)
@@ -34,7 +35,7 @@ impl Fs {
             .create_store(&store, mode & 0o7777, caller.owner())
             .then(move |file| {
                 let ino = this.enter_store(&store, file.inode, true);
-                Ok(this.options.show.file(ino, &file))
+                Ok(this.store_attr(ino, &file))
             })
     }
 
@@ -102,7 +103,7 @@ impl Fs {
                 let committed = this.commit(&opened.open.file, true);
                 this.release(opened.handle);
                 committed?;
-                attr.keep = false;
+                attr.ttl = Duration::ZERO;
                 Ok(attr)
             })
     }
@@ -150,6 +151,7 @@ impl Fs {
         let drafting = writing
             .as_ref()
             .is_some_and(|writing| writing.draft.is_some());
+        self.removing(parent, name);
         match self.volume.remove(&spot.store, name) {
             Err(e) if e.kind() == Kind::NotFound && drafting => {}
             other => other?,
@@ -226,7 +228,7 @@ impl Fs {
                     }
                 }
                 drop(table);
-                this.watching.store_renamed(&from, &to);
+                this.store_renamed(&to);
                 Ok(())
             })
     }
@@ -259,6 +261,12 @@ impl Fs {
         if no_replace && overwritten {
             return Err(Error::new("rename to", to.1, Kind::Exists));
         }
+        self.removing(from.0, from.1);
+        let kept = if draft {
+            None
+        } else {
+            self.type_to_keep(from, to, &target)
+        };
         if draft {
             self.rename_draft(&source, &target, no_replace)?;
         } else {
@@ -282,6 +290,11 @@ impl Fs {
         table.forsake(from.0, from.1);
         if let Some(ino) = table.find(from.0, from.1).map(|inode| inode.ino) {
             table.relink(ino, to.0, to.1);
+            if kept.is_some()
+                && let Some(inode) = table.get_mut(ino)
+            {
+                inode.guessed = false;
+            }
             if draft && !table.is_fresh(ino) {
                 table.add_fresh(ino);
             }
@@ -291,7 +304,52 @@ impl Fs {
         if let Some(replaced) = replaced.filter(|_| overwritten) {
             self.abandon(&replaced);
         }
-        Ok(())
+        match kept {
+            Some(kept) => self.keep_type(&target, &kept),
+            None => Ok(()),
+        }
+    }
+
+    /// The type of the record that is replaced, when the one that replaces it was made here and never given a type:
+    /// editors save so.
+    fn type_to_keep(
+        &self,
+        from: (u64, &str),
+        to: (u64, &str),
+        target: &Spot,
+    ) -> Option<ContentType> {
+        let table = lock(&self.table);
+        let guessed = table
+            .find(from.0, from.1)
+            .is_some_and(|inode| inode.guessed);
+        let there = table.find(to.0, to.1).is_some();
+        drop(table);
+        if !guessed || !there {
+            return None;
+        }
+        self.volume
+            .content_type(&target.store, &target.name)
+            .wait()
+            .ok()
+    }
+
+    fn keep_type(&self, target: &Spot, kept: &ContentType) -> Result<()> {
+        let (file, ..) = self
+            .volume
+            .open(&target.store, &target.name, false, true)
+            .wait()?;
+        let decided = ContentType::decide(None, Some(kept), &target.name, &file)
+            .map_err(|e| Error::io("read", &*target.name, e))?;
+        let now = self
+            .volume
+            .content_type(&target.store, &target.name)
+            .wait()?;
+        if now == decided {
+            return Ok(());
+        }
+        self.volume
+            .set_content_type(&target.store, &target.name, Some(&decided))
+            .wait()
     }
 
     /// A file that is still being written takes the new name now and its record when it is finished: until then other

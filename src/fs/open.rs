@@ -222,7 +222,7 @@ impl Fs {
                         ));
                     }
                 }
-                inode.version = stat.file.inode;
+                inode.now_is(stat.file.inode);
                 table.opened(ino, &open);
                 drop(table);
                 this.hand_out_counted(open, flags, caller)

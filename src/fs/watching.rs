@@ -1,23 +1,303 @@
 //! Changes made in the folder by others: which caches of the kernel they make stale. It never touches a record.
 
+use super::handle::lock;
+use super::{Fs, Notice, ROOT};
 use crate::record::StoreName;
-use std::time::Duration;
+use crate::volume::watch::{Batch, Happened, Watcher};
+use std::collections::{HashMap, HashSet};
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, OnceLock};
+use std::time::{Duration, Instant};
+
+/// How long the kernel may keep what is watched: until it is told otherwise.
+const LONG: Duration = Duration::from_secs(24 * 60 * 60);
+/// How long names and attributes may be kept when nothing tells of changes.
+const SHORT: Duration = Duration::from_secs(1);
+/// So long after a removal of our own its events are looked for.
+const REMEMBERED: Duration = Duration::from_secs(2);
 
 /// What is watched.
-#[derive(Default, Debug)]
-pub(super) struct Watching {}
+#[derive(Default)]
+pub(super) struct Watching {
+    watcher: OnceLock<Watcher>,
+    /// Inodes of stores whose changes are told.
+    stores: Mutex<HashSet<u64>>,
+    /// Names that we removed a moment ago.
+    removed: Mutex<HashMap<(u64, Box<str>), Instant>>,
+    events: AtomicU64,
+}
 
-impl Watching {
-    pub(super) fn ttl(&self, configured: Duration) -> Duration {
-        configured
+impl Fs {
+    /// Watches the folder, so that the kernel may keep what it knows until something changes. Where a lifetime was asked
+    /// for, or events do not tell all, everything stays as it is.
+    pub fn watch(self: &Arc<Self>) {
+        let Some(path) = self
+            .volume
+            .watchable()
+            .filter(|_| self.options.ttl.is_none())
+        else {
+            return;
+        };
+        let tree = Arc::downgrade(self);
+        let handle = move |batch| {
+            if let Some(tree) = tree.upgrade() {
+                tree.take_in(&batch);
+            }
+        };
+        match Watcher::start(&path, handle) {
+            Ok(watcher) => {
+                let _ = self.watching.watcher.set(watcher);
+            }
+            Err(e) => tracing::warn!("changes by others are seen after up to a second: {e}"),
+        }
     }
-    pub(super) fn pushes(&self, _ino: u64) -> bool {
-        false
+
+    /// How long the kernel may keep names in this directory and what it was told of them.
+    pub(super) fn ttl(&self, parent: u64) -> Duration {
+        match self.options.ttl {
+            Some(asked) => asked,
+            None if self.pushes(parent) => LONG,
+            None => SHORT,
+        }
     }
-    pub(super) fn settle(&self) {}
-    pub(super) fn watch_store(&self, _store: &StoreName, _ino: u64) {}
-    pub(super) fn store_renamed(&self, _from: &StoreName, _to: &StoreName) {}
-    pub(super) fn status(&self) -> serde_json::Value {
-        serde_json::json!(false)
+
+    /// Whether changes in this directory are told to the kernel.
+    pub(super) fn pushes(&self, ino: u64) -> bool {
+        if ino == ROOT {
+            return self.watching.watcher.get().is_some();
+        }
+        lock(&self.watching.stores).contains(&ino)
+    }
+
+    /// Watches a store from now on, before anything in it is told to the kernel.
+    pub(super) fn watch_store(&self, store: &StoreName, ino: u64) {
+        let Some(watcher) = self.watching.watcher.get() else {
+            return;
+        };
+        if lock(&self.watching.stores).contains(&ino) {
+            return;
+        }
+        match watcher.add(store) {
+            Ok(()) => {
+                lock(&self.watching.stores).insert(ino);
+            }
+            Err(e) => {
+                let more = "raise fs.inotify.max_user_watches to see them at once";
+                tracing::warn!("changes in {store} are seen after up to a second: {e} ({more})");
+            }
+        }
+    }
+
+    /// A store that is watched has another name now.
+    pub(super) fn store_renamed(&self, to: &StoreName) {
+        let Some(ino) = lock(&self.table)
+            .find(ROOT, to.as_str())
+            .map(|inode| inode.ino)
+        else {
+            return;
+        };
+        // The watch is on the directory; only what its events are called changes.
+        lock(&self.watching.stores).remove(&ino);
+        self.watch_store(to, ino);
+    }
+
+    /// A name is removed by us: its event is no news for the kernel.
+    pub(super) fn removing(&self, parent: u64, name: &str) {
+        if self.pushes(parent) {
+            let mut removed = lock(&self.watching.removed);
+            removed.insert((parent, name.into()), Instant::now());
+            if removed.len() > 4096 {
+                removed.retain(|_, at| at.elapsed() < REMEMBERED);
+            }
+        }
+    }
+
+    /// Waits until every change there was in the folder before this call is known to the kernel.
+    pub(super) fn settle_events(&self) {
+        match self.watching.watcher.get() {
+            Some(watcher) => watcher.settle(),
+            None => std::thread::sleep(self.ttl(ROOT)),
+        }
+    }
+
+    pub(super) fn watching_status(&self) -> serde_json::Value {
+        serde_json::json!({
+            "on": self.watching.watcher.get().is_some(),
+            "stores": lock(&self.watching.stores).len(),
+            "events": self.watching.events.load(Ordering::Relaxed),
+        })
+    }
+
+    /// Tells the kernel what a batch of events made stale.
+    fn take_in(self: &Arc<Self>, batch: &Batch) {
+        if batch.overflow {
+            tracing::warn!("events of the folder were lost: everything is looked at again");
+            self.doubt_everything();
+        }
+        for (store, files) in &batch.files {
+            self.watching
+                .events
+                .fetch_add(files.len() as u64, Ordering::Relaxed);
+            match store {
+                Some(store) => self.take_in_store(store, files),
+                None => files.keys().for_each(|name| self.take_in_root(name)),
+            }
+        }
+    }
+
+    /// A store came, went or is another directory now.
+    fn take_in_root(self: &Arc<Self>, name: &str) {
+        let known = lock(&self.table)
+            .find(ROOT, name)
+            .map(|inode| (inode.ino, inode.version));
+        let now = StoreName::new(name).ok().and_then(|store| {
+            let file = self.volume.store(&store).wait().ok()?;
+            Some((store, file.inode))
+        });
+        match (known, now) {
+            (Some((_, version)), Some((_, inode))) if version == inode => return,
+            (Some((ino, _)), Some((store, inode))) => {
+                if let Some(inode_of) = lock(&self.table).get_mut(ino) {
+                    inode_of.version = inode;
+                }
+                // The watch is on the directory that was there before.
+                lock(&self.watching.stores).remove(&ino);
+                self.watch_store(&store, ino);
+                self.doubt_store(ino);
+            }
+            (Some((ino, _)), None) => {
+                lock(&self.watching.stores).remove(&ino);
+                self.doubt_store(ino);
+                self.notify(Notice::Entry {
+                    parent: ROOT,
+                    name: name.into(),
+                });
+            }
+            (None, _) => {}
+        }
+        self.notify(Notice::Contents(ROOT));
+    }
+
+    fn take_in_store(self: &Arc<Self>, store: &StoreName, files: &HashMap<Box<str>, Happened>) {
+        let Some(parent) = lock(&self.table)
+            .find(ROOT, store.as_str())
+            .map(|inode| inode.ino)
+        else {
+            return;
+        };
+        let paths: Vec<&str> = files.keys().map(|file| &**file).collect();
+        let names = match self.volume.refresh(store, Some(&paths)) {
+            Ok(names) => names,
+            Err(e) => {
+                tracing::debug!("{store} after events: {e}");
+                return self.doubt_store(parent);
+            }
+        };
+        let came = files.values().any(|happened| happened.came);
+        let mut listing = false;
+        for name in names {
+            listing |= self.take_in_record(store, parent, &name, came);
+        }
+        if listing {
+            self.notify(Notice::Contents(parent));
+        } else if let Some(inode) = lock(&self.table).get_mut(parent)
+            && std::mem::take(&mut inode.shown)
+        {
+            self.notify(Notice::Attributes(parent));
+        }
+    }
+
+    /// A name whose file changed in some way. True when a listing that the kernel keeps may be wrong.
+    fn take_in_record(
+        self: &Arc<Self>,
+        store: &StoreName,
+        parent: u64,
+        name: &str,
+        came: bool,
+    ) -> bool {
+        let known = {
+            let table = lock(&self.table);
+            let inode = table.find(parent, name).filter(|inode| !inode.drafting);
+            if table.find(parent, name).is_some_and(|inode| inode.drafting) {
+                return false;
+            }
+            inode.map(|inode| (inode.ino, inode.version))
+        };
+        let now = self
+            .volume
+            .stat(store, name)
+            .wait()
+            .ok()
+            .map(|stat| stat.file.inode);
+        match (known, now) {
+            (Some((ino, version)), Some(inode)) if version == inode => {
+                self.contents_changed(ino);
+                false
+            }
+            (Some((ino, _)), _) => {
+                let entry = Notice::Entry {
+                    parent,
+                    name: name.into(),
+                };
+                let closed = {
+                    let mut table = lock(&self.table);
+                    let same = table.get(ino).is_some_and(|inode| !inode.drafting);
+                    if same {
+                        table.unlink(ino);
+                    }
+                    table.close(ino)
+                };
+                drop(closed);
+                self.notify(entry);
+                now.is_none()
+            }
+            (None, Some(_)) => true,
+            (None, None) => came || !self.was_removed(parent, name),
+        }
+    }
+
+    fn was_removed(&self, parent: u64, name: &str) -> bool {
+        let removed = lock(&self.watching.removed);
+        removed
+            .get(&(parent, Box::from(name)))
+            .is_some_and(|at| at.elapsed() < REMEMBERED)
+    }
+
+    /// The bytes or attributes of a file changed, by us or by others: the kernel asks again.
+    fn contents_changed(&self, ino: u64) {
+        let open = lock(&self.table)
+            .get(ino)
+            .and_then(|inode| inode.open.clone());
+        let ours = open.is_some_and(|open| open.writing().writers > 0);
+        if self.options.shared_files || ours {
+            self.notify(Notice::Attributes(ino));
+        } else {
+            self.notify(Notice::Contents(ino));
+        }
+    }
+
+    fn doubt_everything(self: &Arc<Self>) {
+        let stores: Vec<(u64, StoreName)> = lock(&self.table).stores();
+        for (ino, store) in stores {
+            // What the backend keeps of it is looked at again.
+            let _ = self.volume.refresh(&store, None);
+            self.doubt_store(ino);
+            self.notify(Notice::Entry {
+                parent: ROOT,
+                name: store.as_str().into(),
+            });
+        }
+        self.notify(Notice::Contents(ROOT));
+    }
+
+    /// Nothing that the kernel knows of this store may be relied on.
+    fn doubt_store(&self, parent: u64) {
+        for (ino, name) in lock(&self.table).children(parent) {
+            let closed = lock(&self.table).close(ino);
+            drop(closed);
+            self.notify(Notice::Contents(ino));
+            self.notify(Notice::Entry { parent, name });
+        }
+        self.notify(Notice::Contents(parent));
     }
 }

@@ -222,7 +222,15 @@ impl Fs {
                 writing.explicit.clone_from(&to);
             }
         }
-        self.volume.set_content_type(store, key, to.as_ref())
+        let set = self.volume.set_content_type(store, key, to.as_ref());
+        let this = self.clone();
+        set.then(move |()| {
+            if let Some(inode) = lock(&this.table).get_mut(ino) {
+                inode.guessed = false;
+            }
+            this.directory_changed(ino);
+            Ok(())
+        })
     }
 
     /// Removes an attribute; without its type a record returns to the guess.

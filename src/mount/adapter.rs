@@ -17,6 +17,8 @@ pub(super) struct Adapter {
     pub(super) fs: Arc<Fs>,
     pub(super) runtime: tokio::runtime::Handle,
     pub(super) passthrough: Arc<Passthrough>,
+    /// Dropped with the adapter, which the library does when its event loops have ended.
+    pub(super) _alive: std::sync::mpsc::Sender<()>,
 }
 
 thread_local! {
@@ -75,18 +77,14 @@ impl Adapter {
 
     fn entry(&self, op: &'static str, reply: ReplyEntry, work: impl FnOnce(&Arc<Fs>) -> Now<Attr>) {
         self.run(op, |fs| {
-            let ttl = fs.ttl();
-            let told = move |attr: Attr, reply| caching::entry(&attr, ttl, reply);
+            let told = |attr: Attr, reply| caching::entry(&attr, reply);
             answer(&self.runtime, op, work(fs), reply, told);
         });
     }
 
     fn attr(&self, op: &'static str, reply: ReplyAttr, work: impl FnOnce(&Arc<Fs>) -> Now<Attr>) {
         self.run(op, |fs| {
-            let ttl = fs.ttl();
-            let told = move |attr: Attr, reply: ReplyAttr| {
-                reply.attr(&caching::attr_ttl(&attr, ttl), &file_attr(&attr));
-            };
+            let told = |attr: Attr, reply: ReplyAttr| reply.attr(&attr.ttl, &file_attr(&attr));
             answer(&self.runtime, op, work(fs), reply, told);
         });
     }
@@ -175,8 +173,8 @@ impl Filesystem for Adapter {
     fn create(&self, request: &Request, parent: INodeNo, name: &OsStr, mode: u32, _umask: u32, flags: i32, reply: ReplyCreate) {
         self.run("create", |fs| {
             let now = named(name, |name| fs.create(parent.0, name, mode, flags, caller(request)));
-            let (fs, passthrough, ttl) = (fs.clone(), self.passthrough.clone(), fs.ttl());
-            answer(&self.runtime, "create", now, reply, move |made, reply| caching::created(&fs, &passthrough, &made, ttl, reply));
+            let (fs, passthrough) = (fs.clone(), self.passthrough.clone());
+            answer(&self.runtime, "create", now, reply, move |made, reply| caching::created(&fs, &passthrough, &made, reply));
         });
     }
 
@@ -244,11 +242,11 @@ impl Filesystem for Adapter {
 
     fn readdirplus(&self, _: &Request, ino: INodeNo, _: FileHandle, offset: u64, mut reply: ReplyDirectoryPlus) {
         self.run("readdirplus", |fs| {
-            let ttl = fs.ttl();
             let listed = fs.readdir(ino.0, offset, true, &mut |entry| {
                 let attr = entry.attr.unwrap_or_else(|| fs::placeless(entry.ino, entry.kind));
-                let keep = caching::attr_ttl(&attr, ttl);
-                !reply.add(INodeNo(entry.ino), entry.next, entry.name, &keep, &file_attr(&attr), Generation(0))
+                // One lifetime for both, in this library.
+                let ttl = attr.ttl.min(attr.entry_ttl);
+                !reply.add(INodeNo(entry.ino), entry.next, entry.name, &ttl, &file_attr(&attr), Generation(0))
             });
             match listed {
                 Ok(()) => reply.ok(),

@@ -10,7 +10,6 @@ use fuser::{
 };
 use std::io;
 use std::sync::Arc;
-use std::time::Duration;
 
 /// Bytes of one request: 1 MiB, the kernel's own limit unless an administrator raised it.
 const MAX_WRITE: u32 = 1 << 20;
@@ -51,14 +50,9 @@ pub(super) fn negotiate(config: &mut KernelConfig, passthrough: &Passthrough) ->
     Ok(())
 }
 
-/// How long the kernel may keep attributes.
-pub(super) fn attr_ttl(attr: &Attr, ttl: Duration) -> Duration {
-    if attr.keep { ttl } else { Duration::ZERO }
-}
-
 /// Answers with a name's inode.
-pub(super) fn entry(attr: &Attr, ttl: Duration, reply: ReplyEntry) {
-    reply.entry_with_ttls(&attr_ttl(attr, ttl), &ttl, &file_attr(attr), Generation(0));
+pub(super) fn entry(attr: &Attr, reply: ReplyEntry) {
+    reply.entry_with_ttls(&attr.ttl, &attr.entry_ttl, &file_attr(attr), Generation(0));
 }
 
 /// How the kernel is to treat an open file.
@@ -91,11 +85,11 @@ pub(super) fn created(
     fs: &Fs,
     passthrough: &Passthrough,
     (attr, opened): &(Attr, Opened),
-    ttl: Duration,
     reply: ReplyCreate,
 ) {
     let (handle, flags) = (FileHandle(opened.handle), flags(opened));
-    let (ttl, attr) = (attr_ttl(attr, ttl), file_attr(attr));
+    // The library has one lifetime for both here: the draft's name is looked up again, its attributes are not kept.
+    let (ttl, attr) = (attr.ttl, file_attr(attr));
     if !passthrough.takes(opened) {
         return reply.created(&ttl, &attr, Generation(0), handle, flags);
     }

@@ -19,6 +19,11 @@ pub(super) fn start(notifier: Notifier, notices: Receiver<Notice>) -> std::io::R
                     // A negative offset means attributes only.
                     Notice::Attributes(ino) => notifier.inval_inode(INodeNo(*ino), -1, 0),
                     Notice::Contents(ino) => notifier.inval_inode(INodeNo(*ino), 0, 0),
+                    Notice::Barrier(done) => {
+                        // Whoever asked may have gone.
+                        let _ = done.send(());
+                        Ok(())
+                    }
                 };
                 if let Err(error) = done {
                     tracing::debug!("{notice:?}: {error}");

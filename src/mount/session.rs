@@ -12,12 +12,11 @@ use fuser::{BackgroundSession, Config, MountOption, Session, SessionACL};
 use rustix::mount::UnmountFlags;
 use std::path::{Path, PathBuf};
 use std::process::Command;
+use std::sync::mpsc::Receiver;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 use tokio::runtime::Runtime;
 
-/// How long names and attributes may be kept when nothing pushes changes.
-const TTL: Duration = Duration::from_secs(1);
 /// Read ahead, in KiB: the kernel offers a file system 128 only.
 const READ_AHEAD_KIB: u32 = 4096;
 /// What /proc/mounts shows after `fuse.`.
@@ -56,6 +55,8 @@ pub struct Mounted {
     mountpoint: PathBuf,
     passthrough: Arc<Passthrough>,
     session: Mutex<Option<BackgroundSession>>,
+    /// Hangs up when the event loops have ended.
+    alive: Mutex<Option<Receiver<()>>>,
     _runtime: Runtime,
 }
 
@@ -77,14 +78,17 @@ impl Mounted {
         let tree = Fs::new(volume, tree_options(&options, passthrough.is_on())?);
         make_default_store(&folder, tree.options(), options.read_only)?;
         let (sender, notices) = std::sync::mpsc::channel();
+        let (_alive, alive) = std::sync::mpsc::channel();
         let adapter = Adapter {
             fs: tree.clone(),
             runtime: runtime.handle().clone(),
             passthrough: passthrough.clone(),
+            _alive,
         };
         let session = Session::new(adapter, mountpoint, &config(&options)).map_err(failed)?;
         invalidate::start(session.notifier(), notices).map_err(failed)?;
         tree.send_notices_to(sender);
+        tree.watch();
         let session = session.spawn().map_err(failed)?;
         raise_read_ahead(mountpoint);
         Ok(Self {
@@ -92,6 +96,7 @@ impl Mounted {
             mountpoint: mountpoint.to_owned(),
             passthrough,
             session: Mutex::new(Some(session)),
+            alive: Mutex::new(Some(alive)),
             _runtime: runtime,
         })
     }
@@ -127,17 +132,25 @@ impl Mounted {
 
     /// Waits until the kernel lets go of the mount, and then commits what no handle will.
     pub fn wait(&self) -> Result<()> {
+        let alive = self
+            .alive
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .take();
+        if let Some(alive) = alive {
+            // Nothing is ever sent: this returns when the other end is gone.
+            let _ = alive.recv();
+        }
         let session = self
             .session
             .lock()
             .unwrap_or_else(PoisonError::into_inner)
             .take();
-        let ended = match session {
-            Some(session) => session.join(),
-            None => Ok(()),
-        };
+        // Joined or dropped, fuser 0.18 unmounts the path again although the mount is gone (its check is inverted), and
+        // with it a newer mount that was made there since. It also calls the end by a lazy unmount an error.
+        std::mem::forget(session);
         self.fs.commit_all();
-        ended.map_err(|e| Error::io("serve", self.mountpoint.display().to_string(), e))
+        Ok(())
     }
 }
 
@@ -171,7 +184,7 @@ fn tree_options(options: &MountOptions, shared_files: bool) -> Result<Options> {
             .input_key
             .clone()
             .unwrap_or_else(|| "INPUT".to_owned()),
-        ttl: options.ttl.unwrap_or(TTL),
+        ttl: options.ttl,
         shared_files,
         source: options.source_label.clone(),
     })

@@ -119,11 +119,13 @@ impl ContentType {
 
     /// Whether the bytes cannot be of this type: no JSON under a JSON type, no UTF-8 under text that names no other
     /// charset, or the wrong beginning under an image type. Types with no such rule are contradicted by nothing, and then
-    /// nothing is read.
+    /// nothing is read. An empty body contradicts no type: it is a record that is still to be written.
     pub fn contradicts<B: ReadAt + ?Sized>(&self, bytes: &B) -> io::Result<bool> {
         let utf8 = || matches!(self.charset().as_deref(), None | Some("utf-8" | "utf8"));
         let essence = self.essence();
-        if self.is_json() {
+        if bytes.size()? == 0 {
+            Ok(false)
+        } else if self.is_json() {
             Ok(utf8() && !Look::at(bytes)?.is_json()?)
         } else if self.is_text() || essence == "image/svg+xml" {
             Ok(utf8() && !Look::at(bytes)?.is_utf8()?)

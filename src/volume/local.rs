@@ -10,6 +10,7 @@ use rustix::process::{Gid, Uid};
 use std::fs::File;
 use std::os::fd::OwnedFd;
 use std::os::unix::ffi::OsStrExt;
+use std::path::PathBuf;
 use std::sync::Arc;
 
 /// A local folder as a volume.
@@ -357,6 +358,15 @@ impl Volume for Local {
                 Now::blocking(move || names.iter().try_for_each(|name| folder.store(name)?.sync()))
             }
         }
+    }
+
+    fn watchable(&self) -> Option<PathBuf> {
+        let path = self.folder.stores_path();
+        super::watch::can_watch(&path).then_some(path)
+    }
+
+    fn refresh(&self, store: &StoreName, files: Option<&[&str]>) -> Result<Vec<String>> {
+        self.folder.store(store)?.refresh(files)
     }
 
     fn status(&self) -> serde_json::Value {

@@ -3,6 +3,7 @@
 mod claims;
 pub mod local;
 mod now;
+pub mod watch;
 
 pub use crate::backend::dir::{Draft, FileStat, Origin};
 pub use local::Local;
@@ -12,6 +13,7 @@ use crate::error::Result;
 use crate::record::{ContentType, StoreName};
 use std::fs::File;
 use std::os::fd::OwnedFd;
+use std::path::PathBuf;
 
 /// What is known of a name.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -147,6 +149,10 @@ pub trait Volume: Send + Sync + 'static {
     ) -> Result<()>;
     /// Waits until everything that was written in this store, or everywhere, is on disk.
     fn sync(&self, store: Option<&StoreName>) -> Now<()>;
+    /// The directory of the stores, when all changes in it can be watched.
+    fn watchable(&self) -> Option<PathBuf>;
+    /// Takes in what changed in a store's directory: in these files, or anywhere. The names that may have changed.
+    fn refresh(&self, store: &StoreName, files: Option<&[&str]>) -> Result<Vec<String>>;
     /// What `status` says of it, as JSON.
     fn status(&self) -> serde_json::Value;
 }

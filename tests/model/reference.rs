@@ -16,6 +16,8 @@ pub struct Version {
     /// The type that is kept with it, where name and bytes do not say it.
     pub stored: Option<String>,
     pub note: Option<&'static str>,
+    /// It was made here and nobody has said a type: what it replaces by a rename keeps its own.
+    guessed: bool,
     /// Counts everything that changes the file or its attributes.
     changes: u64,
 }
@@ -29,6 +31,8 @@ pub struct Node {
     pub linked: bool,
     pub drafting: bool,
     superseded: bool,
+    /// When it was begun, or renamed, nothing of it was on disk.
+    fresh: bool,
     pub handles: usize,
     pub writers: usize,
     explicit: Option<String>,
@@ -194,6 +198,7 @@ impl Reference {
             linked: true,
             drafting,
             superseded: false,
+            fresh: drafting && !self.stores[store].disk.contains_key(key),
             handles: 0,
             writers: 0,
             explicit: None,
@@ -306,16 +311,20 @@ impl Reference {
         self.resize(self.nodes[self.handles[&handle].node].version, size);
     }
 
-    /// A descriptor is closed. `holds`: the opener still has one.
-    pub fn flush(&mut self, handle: u64, by_opener: bool, holds: bool) {
+    /// A descriptor is closed. `holds`: the opener still has one; `child_holds`: a child of its has.
+    pub fn flush(&mut self, handle: u64, by_opener: bool, holds: bool, child_holds: bool) {
         let handle = &self.handles[&handle];
-        let node = handle.node;
-        if !handle.writer {
+        let (node, dirty) = (handle.node, self.dirty(handle.node));
+        if !handle.writer || child_holds {
             return;
         }
-        if by_opener && self.dirty(node) {
-            self.commit(node, false);
-        } else if (self.nodes[node].drafting || self.dirty(node)) && !holds {
+        let finished = match (by_opener, dirty) {
+            (true, true) => true,
+            // What nobody has written is finished only when its opener says so.
+            (false, false) => false,
+            (true, false) | (false, true) => !holds,
+        };
+        if finished {
             self.commit(node, true);
         }
     }
@@ -363,6 +372,7 @@ impl Reference {
         let old = self.stores[node.store].disk.insert(node.key, node.version);
         let new = &self.versions[node.version];
         let scratch = types::is_scratch(node.key);
+        let guessed = node.explicit.is_none();
         let stored = match node.explicit {
             Some(explicit) => Some(explicit),
             None if scratch => None,
@@ -372,6 +382,7 @@ impl Reference {
             }
         };
         let named = types::named(node.key).filter(|_| !scratch);
+        self.versions[node.version].guessed = guessed && node.fresh && node.linked;
         self.versions[node.version].stored = stored.filter(|stored| named.as_ref() != Some(stored));
         self.touch(node.version);
         let shown = self.stores[node.store].tree.get(node.key).copied();

@@ -35,7 +35,13 @@ impl Reference {
             // Until the draft is finished, others see what was there before.
             _ if draft => {}
             Some(version) => {
+                let guessed = self.versions[version].guessed;
+                let replaced = self.disk(to).filter(|_| guessed);
+                let kept = replaced.map(|old| self.type_of(to.key, old));
                 self.carry_type(version, from, to);
+                if let Some(kept) = kept {
+                    self.keep_type(version, to, &kept);
+                }
                 if let Some(old) = self.stores[target].disk.insert(to.key, version) {
                     self.touch(old);
                 }
@@ -49,6 +55,7 @@ impl Reference {
             self.stores[source].tree.remove(from.key);
             self.stores[target].tree.insert(to.key, node);
             (self.nodes[node].store, self.nodes[node].key) = (target, to.key);
+            self.nodes[node].fresh |= draft;
         }
         Ok(())
     }
@@ -73,6 +80,27 @@ impl Reference {
         };
         self.versions[version].stored = carried;
         self.touch(version);
+    }
+
+    /// The record that is replaced keeps its type, unless the bytes speak against it.
+    fn keep_type(&mut self, version: usize, to: Name, kept: &str) {
+        let bytes = &self.versions[version].bytes;
+        let decided = types::decide(Some(kept), to.key, bytes);
+        if self.type_of(to.key, version) != decided {
+            let named = types::named(to.key).filter(|_| !types::is_scratch(to.key));
+            self.versions[version].stored = Some(decided).filter(|to| named.as_ref() != Some(to));
+            self.touch(version);
+        }
+        self.versions[version].guessed = false;
+    }
+
+    /// The mount forgets what it knew of a name that nobody has open.
+    pub fn forget(&mut self, name: Name) {
+        if self.node(name).is_none()
+            && let Some(version) = self.disk(name)
+        {
+            self.versions[version].guessed = false;
+        }
     }
 
     pub fn set_size(&mut self, name: Name, size: u64) -> Outcome {
@@ -124,6 +152,7 @@ impl Reference {
         }
         let named = types::named(name.key).filter(|_| !types::is_scratch(name.key));
         let file = &mut self.versions[version];
+        file.guessed = false;
         let before = file.stored.take();
         file.stored = to.filter(|to| named.as_ref() != Some(to));
         if before.is_some() || file.stored.is_some() {
@@ -216,6 +245,9 @@ impl Reference {
         self.handles.clear();
         for store in &mut self.stores {
             store.tree.clear();
+        }
+        for version in &mut self.versions {
+            version.guessed = false;
         }
         for node in &mut self.nodes {
             (node.linked, node.handles, node.drafting) = (false, 0, false);

@@ -208,6 +208,7 @@ impl World {
             }
             Op::Forget { name } => {
                 kernel.forget(*name);
+                reference.forget(*name);
                 return None;
             }
             Op::Check => {
@@ -287,10 +288,15 @@ impl World {
             self.openers.stranger()
         };
         let name = self.reference.name_of(open.node);
-        let mut others = self.reference.handles.values();
-        let holds =
-            name.is_some() && others.any(|other| other.opener == open.opener && other.held == name);
-        self.reference.flush(handle, by_opener, holds);
+        let held = |by: fn(Opener, Opener) -> bool| {
+            let mut others = self.reference.handles.values();
+            name.is_some() && others.any(|other| by(other.opener, open.opener) && other.held == name)
+        };
+        let holds = held(|other, opener| other == opener);
+        // The other processes are children of this one.
+        let child_holds = held(|other, opener| opener == Opener::Me && other != Opener::Me);
+        self.reference
+            .flush(handle, by_opener, holds, child_holds);
         Some((self.kernel().flush(handle, thread), Ok(())))
     }
 

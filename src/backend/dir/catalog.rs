@@ -60,7 +60,7 @@ pub(super) struct Entry {
     pub(super) outdated: bool,
     pub(super) absent: bool,
     /// Older values of the key and sidecars that are overruled.
-    pub(super) extras: Option<Box<Vec<Box<str>>>>,
+    pub(super) extras: Box<[Box<str>]>,
 }
 
 impl Entry {
@@ -75,7 +75,7 @@ impl Entry {
     }
 
     pub(super) fn extras(&self) -> &[Box<str>] {
-        self.extras.as_ref().map_or(&[], |extras| extras)
+        &self.extras
     }
 }
 
@@ -322,21 +322,16 @@ impl Catalog {
             })),
             _ => None,
         };
-        let extras: Vec<Box<str>> = found.extras.into_iter().map(Into::into).collect();
         Entry {
             key: found.key.into(),
             seq: 0,
             value,
-            content_type: if found.outdated {
-                content_type
-            } else {
-                content_type
-            },
+            content_type,
             beside,
             link: found.link,
             outdated: found.outdated,
             absent: found.absent,
-            extras: (!extras.is_empty()).then(|| Box::new(extras)),
+            extras: found.extras.into_iter().map(Into::into).collect(),
         }
     }
 }

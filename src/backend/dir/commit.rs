@@ -3,6 +3,7 @@
 
 use super::catalog::Entry;
 use super::js_lock::JsLock;
+use super::look;
 use super::plan::{self, Plan};
 use super::scan::Found;
 use super::sdk::{self, Sdk, State, Writing};
@@ -51,7 +52,7 @@ pub(super) fn install(
         state
             .catalog
             .get(key)
-            .map(sdk::place)
+            .map(look::place)
             .ok_or_else(|| Error::new("write the record", key, Kind::Corrupt))
     })
 }
@@ -73,7 +74,7 @@ pub(super) fn set_content_type(
         let plan = plan::plan(store, state, key, &to)?;
         reshape_as(store, state, &plan, &file)
     })?;
-    sdk::find(store, sdk, key)
+    look::find(store, sdk, key)
 }
 
 /// After a record was written in place: its type is decided again, and its sidecar tells its size.
@@ -94,7 +95,7 @@ pub(super) fn written_in_place(store: &Store, sdk: &Sdk, key: &str) -> Result<(P
         let plan = plan::plan(store, state, key, &decided)?;
         reshape_as(store, state, &plan, &file)
     })?;
-    sdk::find(store, sdk, key)
+    look::find(store, sdk, key)
 }
 
 /// Opens the file of a record that must be there.
@@ -116,7 +117,7 @@ fn with_lock<T>(
     let dir = store.dir(Area::Store)?;
     let start = Instant::now();
     loop {
-        let writing = Writing::wait(dir);
+        let writing = Writing::wait(store)?;
         let mut state = sdk::fresh(store, sdk)?;
         let js = matches!(state.layout(), Layout::Js | Layout::Dual);
         let entry = state.catalog.get(key).filter(|_| js);
@@ -339,7 +340,7 @@ fn found(plan: &Plan, inode: u64, size: u64) -> Found {
 /// Removes a record; with `only` just when its file is this inode.
 pub(super) fn remove(store: &Store, sdk: &Sdk, key: &str, only: Option<u64>) -> Result<()> {
     let dir = store.dir(Area::Store)?;
-    let writing = Writing::wait(dir);
+    let writing = Writing::wait(store)?;
     let mut state = sdk::fresh(store, sdk)?;
     let entry = state
         .catalog

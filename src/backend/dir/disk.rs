@@ -200,7 +200,6 @@ pub(super) fn walk(
             }
         }
     };
-    drop(entries);
     ENTRIES.set(bytes);
     ended
 }

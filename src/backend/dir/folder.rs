@@ -205,10 +205,10 @@ impl Folder {
         let shown = || self.stores_path().display().to_string();
         let failed = |error: Errno| {
             let error = Error::io("open the folder of stores", shown(), error);
-            match error.kind() {
-                Kind::NotFound => error.with_kind(Kind::StoreNotFound),
-                _ => error,
+            if error.kind() == Kind::NotFound {
+                return error.with_kind(Kind::StoreNotFound);
             }
+            error
         };
         let found = match disk::stat(root, STORES) {
             Err(Errno::NOENT) if make => {

@@ -4,13 +4,17 @@
 //! `Backend` of the same folder stands on them.
 
 mod attrs;
+mod backend;
 mod catalog;
+mod change;
 mod commit;
 mod cursor;
 mod disk;
 mod folder;
 mod js_lock;
 mod layout;
+mod listings;
+mod look;
 mod moves;
 mod plain;
 mod plan;
@@ -26,6 +30,7 @@ mod support;
 mod target;
 mod temp;
 
+pub use backend::DirBackend;
 pub use folder::Folder;
 pub use store::Store;
 pub use temp::Draft;

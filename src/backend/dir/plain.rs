@@ -175,9 +175,10 @@ fn replaceable(key: &str, old: &FileStat) -> Result<()> {
     if old.is_file() {
         return Ok(());
     }
-    let (kind, why) = match old.file_type() {
-        FileType::Directory => (Kind::IsADirectory, "a directory has this name"),
-        _ => (Kind::Exists, "something that is no record has this name"),
+    let (kind, why) = if old.file_type() == FileType::Directory {
+        (Kind::IsADirectory, "a directory has this name")
+    } else {
+        (Kind::Exists, "something that is no record has this name")
     };
     Err(Error::because("write the record", key, kind, why))
 }

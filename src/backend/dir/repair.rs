@@ -177,17 +177,14 @@ pub(super) fn empty_out(store: &Store, sdk: &Sdk) -> Result<()> {
     };
     let mut names = Vec::new();
     disk::walk(dir, 0, &mut |entry| {
-        let leftover = match entry.kind {
-            FileType::Symlink => true,
-            FileType::RegularFile => {
-                entry.name == scan::STORE_FILE
-                    || sidecar_stem(entry.name).is_some()
-                    || absent.iter().any(|file| file == entry.name)
-                    || (scan::is_python_temporary(entry.name) && is_old(dir, entry.name))
-            }
-            _ => false,
+        let known = || {
+            entry.name == scan::STORE_FILE
+                || sidecar_stem(entry.name).is_some()
+                || absent.iter().any(|file| file == entry.name)
+                || (scan::is_python_temporary(entry.name) && is_old(dir, entry.name))
         };
-        if leftover {
+        let file = entry.kind == FileType::RegularFile;
+        if entry.kind == FileType::Symlink || (file && known()) {
             names.push(entry.name.to_owned());
         }
         Ok(true)

@@ -91,7 +91,7 @@ pub(super) fn read(
         scan.evidence.add(candidate, is_input);
     }
     for (name, seen) in &files {
-        if used.contains(name) || sidecar_stem(name).is_some() {
+        if used.contains(&**name) || sidecar_stem(name).is_some() {
             continue;
         }
         if seen.link {
@@ -160,7 +160,7 @@ fn with_sidecars<'a>(
     dir: BorrowedFd<'_>,
     files: &'a Files,
     known: &dyn Fn(&str, u64) -> Option<Sidecar>,
-    used: &mut HashSet<&'a Box<str>>,
+    used: &mut HashSet<&'a str>,
     scan: &mut Scan,
 ) -> Vec<Candidate> {
     let mut candidates = Vec::new();
@@ -198,7 +198,7 @@ fn with_sidecars<'a>(
             .chain([said.key.clone()]);
         let value = names
             .filter_map(|name| files.get_key_value(&*name))
-            .find(|(name, seen)| !seen.link && !used.contains(name));
+            .find(|(name, seen)| !seen.link && !used.contains(&***name));
         match value {
             Some((value, _)) => {
                 used.insert(value);
@@ -221,10 +221,10 @@ fn candidate(value: &str, stem: &str, inode: u64, said: Sidecar, link: bool) -> 
 }
 
 /// The regular file in the same directory that a link leads to.
-fn target<'a>(dir: BorrowedFd<'_>, files: &'a Files, link: &str) -> Option<&'a Box<str>> {
+fn target<'a>(dir: BorrowedFd<'_>, files: &'a Files, link: &str) -> Option<&'a str> {
     let to = rustix::fs::readlinkat(dir, link, Vec::new()).ok()?;
     let (name, seen) = files.get_key_value(to.to_str().ok()?)?;
-    (!seen.link).then_some(name)
+    (!seen.link).then_some(&**name)
 }
 
 /// Whether this is a link as we make them, to a value that is gone.

@@ -59,12 +59,13 @@ impl Shared {
             }
             return Ok(shared);
         }
-        shared.make_ours().map_err(|error| match error.kind() {
-            Kind::Denied | Kind::NotPermitted | Kind::ReadOnly => {
-                let why = format!("{error}; mount it with `-o ro` to read only");
-                Error::because("open the storage folder", shown, error.kind(), why)
+        shared.make_ours().map_err(|error| {
+            let refused = [Kind::Denied, Kind::NotPermitted, Kind::ReadOnly];
+            if !refused.contains(&error.kind()) {
+                return error;
             }
-            _ => error,
+            let why = format!("{error}; mount it with `-o ro` to read only");
+            Error::because("open the storage folder", shown, error.kind(), why)
         })?;
         Ok(shared)
     }

@@ -2,10 +2,9 @@
 
 use super::sdk::Sdk;
 use super::shared::Shared;
-use super::temp::Draft;
 use super::{
-    Area, CommitIf, FileStat, Layout, Listed, Origin, Place, attrs, commit, cursor, disk, layout,
-    plain, repair, scratch, sdk,
+    Area, FileStat, Layout, Listed, Origin, Place, cursor, disk, layout, look, plain, repair,
+    scratch, sdk,
 };
 use crate::error::{Error, Kind, Result};
 use crate::record::file_name::{MAX_PYTHON, NameKind, classify};
@@ -15,8 +14,8 @@ use rustix::fs;
 use rustix::io::Errno;
 use std::fs::File;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
-use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, Mutex, OnceLock, PoisonError};
+use std::sync::atomic::AtomicBool;
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 
 /// One store's directory.
 #[derive(Debug)]
@@ -29,8 +28,12 @@ pub struct Store {
     id: (u64, u64),
     scratch: OnceLock<OwnedFd>,
     /// What is known of it in an SDK's layout; none when it is plain.
-    sdk: Option<Sdk>,
-    marked: AtomicBool,
+    pub(super) sdk: Option<Sdk>,
+    pub(super) marked: AtomicBool,
+    /// How many are changing the store under the lock that other processes see.
+    holders: Mutex<u32>,
+    /// Held by those who look before they write.
+    turn: Mutex<()>,
 }
 
 /// A file that is to become a record: where it is now, and its open form when there is one.
@@ -62,12 +65,23 @@ impl Store {
             scratch: OnceLock::new(),
             sdk,
             marked: AtomicBool::new(false),
+            holders: Mutex::new(0),
+            turn: Mutex::new(()),
         })
     }
 
     /// Device and inode of its directory.
     pub(super) fn id(&self) -> (u64, u64) {
         self.id
+    }
+
+    pub(super) fn holders(&self) -> &Mutex<u32> {
+        &self.holders
+    }
+
+    /// Keeps others of this process who look before they write from writing meanwhile.
+    pub(super) fn turn(&self) -> MutexGuard<'_, ()> {
+        self.turn.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     pub(super) fn is_plain(&self) -> bool {
@@ -141,10 +155,10 @@ impl Store {
     pub fn find(&self, name: &str) -> Result<(Place, FileStat)> {
         match (classify(name), &self.sdk) {
             (NameKind::Key(key), None) => plain::find(self, key),
-            (NameKind::Key(key), Some(sdk)) => sdk::find(self, sdk, key),
+            (NameKind::Key(key), Some(sdk)) => look::find(self, sdk, key),
             (NameKind::Scratch, _) => scratch::find(self, name),
             (NameKind::Foreign(decoded), None) => plain::find_foreign(self, name, &decoded),
-            (NameKind::Foreign(decoded), Some(sdk)) => sdk::find(self, sdk, &decoded),
+            (NameKind::Foreign(decoded), Some(sdk)) => look::find(self, sdk, &decoded),
             (NameKind::Illegal(why), _) => Err(illegal("find the record", name, why)),
         }
     }
@@ -155,7 +169,7 @@ impl Store {
         match classify(name) {
             NameKind::Key(key) => match &self.sdk {
                 None => Ok(()),
-                Some(sdk) => sdk::may_create(self, sdk, key),
+                Some(sdk) => look::may_create(self, sdk, key),
             },
             NameKind::Scratch => scratch::may_create(name),
             NameKind::Foreign(_) => Err(foreign("make the record", name)),
@@ -201,31 +215,11 @@ impl Store {
             (Area::Scratch, _) => scratch::content_type(self, name, place),
             (Area::Store, None) => plain::content_type(self, name, place),
             (Area::Store, Some(sdk)) => {
-                let decoded = match classify(name) {
-                    NameKind::Foreign(decoded) => decoded,
-                    _ => name.to_owned(),
-                };
-                sdk::content_type(self, sdk, &decoded, place)
+                if let NameKind::Foreign(decoded) = classify(name) {
+                    return look::content_type(self, sdk, &decoded, place);
+                }
+                look::content_type(self, sdk, name, place)
             }
-        }
-    }
-
-    /// Sets the record's content type, or with `None` returns it to the guess. The bytes stay; the file may get
-    /// another name, so the new place is returned.
-    pub fn set_content_type(
-        &self,
-        name: &str,
-        to: Option<&ContentType>,
-    ) -> Result<(Place, FileStat)> {
-        self.shared.may_write("set the content type")?;
-        match classify(name) {
-            NameKind::Key(key) => match &self.sdk {
-                None => plain::set_content_type(self, key, to),
-                Some(sdk) => commit::set_content_type(self, sdk, key, to),
-            },
-            NameKind::Scratch => scratch::set_content_type(self, name, to),
-            NameKind::Foreign(_) => Err(foreign("set the content type", name)),
-            NameKind::Illegal(why) => Err(illegal("set the content type", name, why)),
         }
     }
 
@@ -235,141 +229,13 @@ impl Store {
         if let Some(position) = cursor::in_store(after) {
             let more = match &self.sdk {
                 None => plain::list(self, position, each)?,
-                Some(sdk) => sdk::list(self, sdk, after, each)?,
+                Some(sdk) => look::list(self, sdk, after, each)?,
             };
             if !more {
                 return Ok(());
             }
         }
         scratch::list(self, cursor::in_scratch(after), each)
-    }
-
-    /// Makes the draft the record of this name. The type is `content_type` when it is given, else it is decided from
-    /// the record that is replaced, the name and the bytes. The draft takes mode, owner, ACL and `user.*` of the record
-    /// it replaces when `inherit` is set. On failure the old record is whole and the draft is still a draft.
-    pub fn commit(
-        &self,
-        draft: &mut Draft,
-        name: &str,
-        content_type: Option<&ContentType>,
-        only_if: &CommitIf,
-        inherit: bool,
-    ) -> Result<(Place, FileStat)> {
-        self.shared.may_write("write the record")?;
-        let place = {
-            let (dir, file) = draft.at()?;
-            let source = Source {
-                dir,
-                file,
-                open: &draft.file,
-            };
-            let new = *only_if == CommitIf::Absent;
-            self.install(source, name, content_type, new, inherit)?
-        };
-        draft.committed();
-        let stat = disk::stat_open(&*draft.file)
-            .map_err(|error| disk::failed("stat the new record", name, error))?;
-        Ok((place, stat))
-    }
-
-    /// Makes a file from elsewhere on the same disk what this name stands for. `new`: `Kind::Exists` when there is one.
-    pub(super) fn install(
-        &self,
-        source: Source<'_>,
-        name: &str,
-        content_type: Option<&ContentType>,
-        new: bool,
-        inherit: bool,
-    ) -> Result<Place> {
-        match classify(name) {
-            NameKind::Key(key) => match &self.sdk {
-                None => {
-                    self.mark()?;
-                    plain::install(self, source, key, content_type, new, inherit)
-                }
-                Some(sdk) => commit::install(self, sdk, source, key, content_type, new, inherit),
-            },
-            NameKind::Scratch => scratch::install(self, source, name, content_type, new, inherit),
-            NameKind::Foreign(_) => Err(foreign("write the record", name)),
-            NameKind::Illegal(why) => Err(illegal("write the record", name, why)),
-        }
-    }
-
-    /// Remembers at the first write that the store is plain.
-    fn mark(&self) -> Result<()> {
-        if self.is_plain() && !self.marked.load(Ordering::Relaxed) {
-            self.shared.mark(&self.current(), Layout::Plain)?;
-            self.marked.store(true, Ordering::Relaxed);
-        }
-        Ok(())
-    }
-
-    /// To be called when a record was written in place and its last writer is gone: the type is decided again, and a
-    /// sidecar that tells a size is mended.
-    pub fn written_in_place(&self, name: &str) -> Result<(Place, FileStat)> {
-        match classify(name) {
-            NameKind::Key(key) => match &self.sdk {
-                None => plain::written_in_place(self, key),
-                Some(sdk) => commit::written_in_place(self, sdk, key),
-            },
-            _ => self.find(name),
-        }
-    }
-
-    /// Removes the record.
-    pub fn remove(&self, name: &str) -> Result<()> {
-        self.shared.may_write("remove the record")?;
-        match classify(name) {
-            NameKind::Key(key) => match &self.sdk {
-                None => plain::remove(self, key),
-                Some(sdk) => commit::remove(self, sdk, key, None),
-            },
-            NameKind::Scratch => scratch::remove(self, name),
-            NameKind::Foreign(_) => Err(foreign("remove the record", name)),
-            NameKind::Illegal(why) => Err(illegal("remove the record", name, why)),
-        }
-    }
-
-    /// Removes what has a name if it is still this inode.
-    pub(super) fn remove_version(&self, name: &str, place: &Place, inode: u64) -> Result<()> {
-        if let (Area::Store, Some(sdk)) = (place.area, &self.sdk) {
-            return commit::remove(self, sdk, name, Some(inode));
-        }
-        match self.stat(place) {
-            Ok(stat) if stat.inode == inode => self.remove(name),
-            Ok(_) => Ok(()),
-            Err(error) if error.kind() == Kind::NotFound => Ok(()),
-            Err(error) => Err(error),
-        }
-    }
-
-    /// Renames a record, also into another store, its type carried. `no_replace`: `Kind::Exists` when the target is there.
-    pub fn rename(
-        &self,
-        from: &str,
-        to_store: &Store,
-        to: &str,
-        no_replace: bool,
-    ) -> Result<(Place, FileStat)> {
-        self.shared.may_write("rename the record")?;
-        to_store.may_create(to)?;
-        let (place, stat) = self.find(from)?;
-        if place.origin == Origin::Foreign || place.origin == Origin::Alias {
-            return Err(foreign("rename the record", from));
-        }
-        if self.id == to_store.id && from == to {
-            return match no_replace {
-                true => Err(Error::new("rename the record to", to, Kind::Exists)),
-                false => Ok((place, stat)),
-            };
-        }
-        // The move asks again, at the moment it happens; here it is asked before the source is touched.
-        if no_replace && to_store.find(to).is_ok() {
-            return Err(Error::new("rename the record to", to, Kind::Exists));
-        }
-        let place = super::moves::rename(self, (from, &place, &stat), to_store, to, no_replace)?;
-        let stat = to_store.stat(&place)?;
-        Ok((place, stat))
     }
 
     /// Takes in what changed in the directory. `files`: only these file names may have changed (from inotify);
@@ -417,23 +283,6 @@ impl Store {
         match self.sdk {
             None => Ok(()),
             Some(_) => repair::tell_name(self, name),
-        }
-    }
-
-    /// Sets the type attribute, and says once when the file system keeps none.
-    pub(super) fn put_type(&self, file: &File, name: &str, to: &ContentType) -> Result<()> {
-        match fs::fsetxattr(
-            file,
-            attrs::TYPE,
-            to.as_str().as_bytes(),
-            fs::XattrFlags::empty(),
-        ) {
-            Ok(()) => Ok(()),
-            Err(error) if attrs::unsupported(error) => {
-                self.shared.warn_of_attributes();
-                Ok(())
-            }
-            Err(error) => Err(disk::failed("keep the content type of", name, error)),
         }
     }
 }

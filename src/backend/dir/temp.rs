@@ -93,10 +93,10 @@ fn remove_dead(tmp: BorrowedFd<'_>) -> Result<()> {
         let Ok(dir) = disk::open_dir(tmp, &name) else {
             continue;
         };
-        if fs::flock(&dir, FlockOperation::NonBlockingLockExclusive).is_ok() {
-            if let Err(error) = disk::remove_tree(tmp, &name) {
-                tracing::warn!("cannot clean up temporaries of a dead process: {error}");
-            }
+        if fs::flock(&dir, FlockOperation::NonBlockingLockExclusive).is_ok()
+            && let Err(error) = disk::remove_tree(tmp, &name)
+        {
+            tracing::warn!("cannot clean up temporaries of a dead process: {error}");
         }
     }
     Ok(())
@@ -116,7 +116,7 @@ fn umask() -> u32 {
 }
 
 /// A number nobody else will have.
-fn random() -> u64 {
+pub(super) fn random() -> u64 {
     use std::hash::{BuildHasher, Hasher};
     // The standard library seeds this from the system's random numbers.
     std::collections::hash_map::RandomState::new()

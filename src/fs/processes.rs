@@ -1,0 +1,60 @@
+//! Which processes still have a file, as /proc tells it. It is asked only when a file that was written is closed.
+
+use std::fs;
+
+/// So deep children are looked for; shells nest a few.
+const GENERATIONS: u32 = 4;
+
+/// The process of a thread; `None` when it is gone.
+fn process_of(thread: u32) -> Option<u32> {
+    let status = fs::read_to_string(format!("/proc/{thread}/status")).ok()?;
+    status
+        .lines()
+        .find_map(|line| line.strip_prefix("Tgid:"))?
+        .trim()
+        .parse()
+        .ok()
+}
+
+/// Whether two threads belong to one process.
+pub(super) fn same(one: u32, other: u32) -> bool {
+    one == other || process_of(one).is_some_and(|process| process_of(other) == Some(process))
+}
+
+/// Whether a process has a descriptor of the record whose path ends so. The kernel prints a descriptor's path with the
+/// record's place at its end, wherever the process sees the mount. A process that cannot be looked into is taken to have
+/// none.
+pub(super) fn holds(process: u32, end: &str) -> bool {
+    let Ok(descriptors) = fs::read_dir(format!("/proc/{process}/fd")) else {
+        return false;
+    };
+    descriptors.flatten().any(|descriptor| {
+        fs::read_link(descriptor.path()).is_ok_and(|path| {
+            path.as_os_str()
+                .as_encoded_bytes()
+                .ends_with(end.as_bytes())
+        })
+    })
+}
+
+/// Whether a child of the process, or a child of that, has one.
+pub(super) fn a_child_holds(process: u32, end: &str) -> bool {
+    descendant_holds(process, end, GENERATIONS)
+}
+
+fn descendant_holds(process: u32, end: &str, generations: u32) -> bool {
+    children(process).into_iter().any(|child| {
+        holds(child, end) || (generations > 1 && descendant_holds(child, end, generations - 1))
+    })
+}
+
+/// The children of one thread: the thread that opened a file is the one that forks for it in a shell.
+fn children(thread: u32) -> Vec<u32> {
+    fs::read_to_string(format!("/proc/{thread}/task/{thread}/children"))
+        .map(|list| {
+            list.split_whitespace()
+                .filter_map(|pid| pid.parse().ok())
+                .collect()
+        })
+        .unwrap_or_default()
+}
