@@ -252,6 +252,10 @@ impl Reference {
             (Some(node), _) => node,
             (None, Some(disk)) => self.add_node(store, name.key, disk, false),
         };
+        if how == How::CreateRead && self.nodes[node].fresh && self.nodes[node].handles == 0 {
+            // Nobody will write into it, so it is finished at once: locks are made so.
+            self.commit(node, true);
+        }
         if writer && self.nodes[node].writers == 0 && !self.nodes[node].drafting {
             self.clean(node);
             self.nodes[node].explicit = None;
