@@ -49,3 +49,18 @@ fn random_operations_on_files_that_the_kernel_reads_itself_do_what_the_reference
 fn random_operations_on_a_disk_do_what_the_reference_does() {
     check(&std::env::temp_dir(), Layout::Plain, false, 100);
 }
+
+#[test]
+fn random_operations_on_stores_for_both_sdks_do_what_the_reference_does() {
+    check(&memory(), Layout::Dual, false, 200);
+}
+
+#[test]
+fn random_operations_on_stores_of_the_javascript_sdk_do_what_the_reference_does() {
+    check(&memory(), Layout::Js, true, 200);
+}
+
+#[test]
+fn random_operations_on_stores_of_the_python_sdk_do_what_the_reference_does() {
+    check(&memory(), Layout::Python, false, 200);
+}

@@ -21,11 +21,14 @@ impl Shell {
             .stdout(Stdio::piped())
             .spawn()
             .unwrap();
-        Self {
+        let mut shell = Self {
             orders: child.stdin.take().unwrap(),
             answers: BufReader::new(child.stdout.take().unwrap()),
             child,
-        }
+        };
+        // From its first answer on it has no descriptor of ours.
+        shell.tell(":");
+        shell
     }
 
     fn tell(&mut self, order: &str) {

@@ -60,6 +60,8 @@ struct Store {
 /// Everything.
 #[derive(Clone, Debug, Default)]
 pub struct Reference {
+    /// Every record tells its type; else only those whose name does not say it.
+    told: bool,
     names: BTreeMap<&'static str, usize>,
     stores: Vec<Store>,
     pub versions: Vec<Version>,
@@ -70,8 +72,11 @@ pub struct Reference {
 pub type Outcome = Result<(), Kind>;
 
 impl Reference {
-    pub fn new(store: &'static str) -> Self {
-        let mut new = Self::default();
+    pub fn new(store: &'static str, told: bool) -> Self {
+        let mut new = Self {
+            told,
+            ..Self::default()
+        };
         new.make_store(store).unwrap();
         new
     }
@@ -233,6 +238,7 @@ impl Reference {
         let shown = self.node(name);
         let node = match (shown, self.disk(name)) {
             (None, None) if !creates => return Err(Kind::NotFound),
+            (None, None) if self.too_long(name) => return Err(Kind::NameTooLong),
             (None, None) => {
                 let version = self.add_version(Version {
                     mode,
@@ -385,9 +391,8 @@ impl Reference {
                 Some(types::decide(existing.as_deref(), node.key, &new.bytes))
             }
         };
-        let named = types::named(node.key).filter(|_| !scratch);
         self.versions[node.version].guessed = guessed && node.fresh && node.linked;
-        self.versions[node.version].stored = stored.filter(|stored| named.as_ref() != Some(stored));
+        self.versions[node.version].stored = stored.filter(|stored| self.needs(node.key, stored));
         self.touch(node.version);
         let shown = self.stores[node.store].tree.get(node.key).copied();
         if let Some(shown) = shown.filter(|shown| *shown != at && !self.nodes[*shown].drafting) {
@@ -410,14 +415,25 @@ impl Reference {
         if types::is_scratch(key) {
             return;
         }
-        let file = &mut self.versions[version];
+        let file = &self.versions[version];
         if let Some(stored) = &file.stored
             && types::contradicts(stored, &file.bytes)
         {
             let guess = types::guess(key, &file.bytes);
-            file.stored = Some(guess).filter(|guess| types::named(key).as_ref() != Some(guess));
+            let stored = Some(guess).filter(|guess| self.needs(key, guess));
+            self.versions[version].stored = stored;
             self.touch(version);
         }
+    }
+
+    /// Whether a type has to be kept with a record: not where its name says it and no sidecar has to.
+    fn needs(&self, key: &str, content_type: &str) -> bool {
+        self.told || types::is_scratch(key) || types::named(key).as_deref() != Some(content_type)
+    }
+
+    /// Only the plain layout holds a key of any length.
+    fn too_long(&self, name: Name) -> bool {
+        self.told && name.key.len() > 219
     }
 }
 

@@ -22,6 +22,9 @@ impl Reference {
         if self.shown(from).is_none() {
             return Err(Kind::NotFound);
         }
+        if self.too_long(to) {
+            return Err(Kind::NameTooLong);
+        }
         if no_replace && self.shown(to).is_some() {
             return Err(Kind::Exists);
         }
@@ -65,7 +68,7 @@ impl Reference {
         let scratch = (types::is_scratch(from.key), types::is_scratch(to.key));
         let had = self.versions[version].stored.clone();
         let carried = match scratch {
-            (false, false) if types::named(from.key) == types::named(to.key) => had,
+            (false, false) if !self.told && types::named(from.key) == types::named(to.key) => had,
             (false, _) => Some(self.type_of(from.key, version)),
             (true, true) => had,
             (true, false) if had.is_some() => had,
@@ -75,7 +78,7 @@ impl Reference {
                     .and_then(|old| self.versions[old].stored.clone());
                 let bytes = &self.versions[version].bytes;
                 let decided = types::decide(existing.as_deref(), to.key, bytes);
-                Some(decided).filter(|decided| types::named(to.key).as_ref() != Some(decided))
+                Some(decided).filter(|decided| self.needs(to.key, decided))
             }
         };
         self.versions[version].stored = carried;
@@ -87,8 +90,8 @@ impl Reference {
         let bytes = &self.versions[version].bytes;
         let decided = types::decide(Some(kept), to.key, bytes);
         if self.type_of(to.key, version) != decided {
-            let named = types::named(to.key).filter(|_| !types::is_scratch(to.key));
-            self.versions[version].stored = Some(decided).filter(|to| named.as_ref() != Some(to));
+            let stored = Some(decided).filter(|decided| self.needs(to.key, decided));
+            self.versions[version].stored = stored;
             self.touch(version);
         }
         self.versions[version].guessed = false;
@@ -150,11 +153,15 @@ impl Reference {
         if node.is_some_and(|node| self.nodes[node].drafting) {
             return Ok(());
         }
-        let named = types::named(name.key).filter(|_| !types::is_scratch(name.key));
+        let to = match to {
+            None if self.told && !types::is_scratch(name.key) => {
+                Some(types::guess(name.key, &self.versions[version].bytes))
+            }
+            to => to.filter(|to| self.needs(name.key, to)),
+        };
         let file = &mut self.versions[version];
         file.guessed = false;
-        let before = file.stored.take();
-        file.stored = to.filter(|to| named.as_ref() != Some(to));
+        let before = std::mem::replace(&mut file.stored, to);
         if before.is_some() || file.stored.is_some() {
             self.touch(version);
         }

@@ -49,7 +49,7 @@ fn run_all(base: &Path, layout: Layout, shared_files: bool, operations: &[Op]) {
         folder,
         layout,
         shared_files,
-        reference: Reference::new(STORES[0]),
+        reference: Reference::new(STORES[0], layout != Layout::Plain),
         openers: Openers::new(&temp.path().join("openers")),
         next: 1,
         may_repeat: rustix::fs::statfs(base).unwrap().f_type == TMPFS,
@@ -85,7 +85,7 @@ impl World {
         }
         self.follow_names();
         self.kernel().settle();
-        compare::disk(&self.folder, &self.reference);
+        compare::disk(&self.folder, self.layout, &self.reference);
         let kernel = self.kernel.as_mut().unwrap();
         compare::handles(kernel, &self.reference);
         if let Op::Unlink { name }
@@ -290,13 +290,13 @@ impl World {
         let name = self.reference.name_of(open.node);
         let held = |by: fn(Opener, Opener) -> bool| {
             let mut others = self.reference.handles.values();
-            name.is_some() && others.any(|other| by(other.opener, open.opener) && other.held == name)
+            name.is_some()
+                && others.any(|other| by(other.opener, open.opener) && other.held == name)
         };
         let holds = held(|other, opener| other == opener);
         // The other processes are children of this one.
         let child_holds = held(|other, opener| opener == Opener::Me && other != Opener::Me);
-        self.reference
-            .flush(handle, by_opener, holds, child_holds);
+        self.reference.flush(handle, by_opener, holds, child_holds);
         Some((self.kernel().flush(handle, thread), Ok(())))
     }
 
