@@ -97,7 +97,12 @@ impl Fs {
         }
         if let Some(open) = open {
             drop_privileges(open.file.as_fd(), change.size.is_some(), caller)?;
-            return apply(open.file.as_fd(), &change, "");
+            apply(open.file.as_fd(), &change, "")?;
+            // Through a handle the type follows at its close; by name there may be none that writes.
+            if handle.is_none() && change.size.is_some() && open.writing().draft.is_none() {
+                self.commit(&open, false)?;
+            }
+            return Ok(());
         }
         let spot = spot.ok_or_else(|| Error::new("change", "", Kind::Stale))?;
         let (fd, stat) = self.volume.handle(&spot.store, &spot.name)?;

@@ -59,6 +59,16 @@ pub(super) struct Inode {
     queued: bool,
 }
 
+impl Inode {
+    /// The disk has this file under the name now. What was known of another one does not hold for it.
+    pub(super) fn now_is(&mut self, version: u64) {
+        if self.version != version {
+            self.version = version;
+            self.guessed = false;
+        }
+    }
+}
+
 /// Where a record is.
 #[derive(Clone, Debug)]
 pub(super) struct Spot {

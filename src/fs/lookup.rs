@@ -235,7 +235,7 @@ impl Fs {
                 } else {
                     closed = table.close(ino);
                     if let Some(inode) = table.get_mut(ino) {
-                        inode.version = stat.file.inode;
+                        inode.now_is(stat.file.inode);
                     }
                     ino
                 }

@@ -213,7 +213,7 @@ impl Fs {
                     }
                     let closed = match table.get_mut(ino) {
                         Some(inode) if inode.version != stat.file.inode && !inode.drafting => {
-                            inode.version = stat.file.inode;
+                            inode.now_is(stat.file.inode);
                             table.close(ino)
                         }
                         _ => None,
