@@ -169,9 +169,12 @@ check_reasons() {
     done < <(grep -vE '^#|^$|^[a-z_0-9:]+ -> .+' "$lists/pjdfstest-fail.list")
 }
 
+# How many write requests the daemon has had.
+writes() { sed -n 's/^ *"write": \([0-9]*\),*$/\1/p' "$mnt/.storefs/status" 2>/dev/null; }
+
 # run_fsx NAME OPTIONS: all seeds in one mount.
 run_fsx() {
-    local name=$1 options=$2 seed good=0 started=$SECONDS
+    local name=$1 options=$2 seed good=0 started=$SECONDS through
     start_mount "$name" "$options" || return
     mkdir -p "$mnt/fsx" "$work/$name/artifacts" || { problem "$name: cannot make a store in the mount"; stop_mount; return; }
     for seed in $(seq "$seeds"); do
@@ -185,6 +188,15 @@ run_fsx() {
             still_alive "$name" || break
         fi
     done
+    if [[ -z $on ]]; then
+        # What was run must be what it is called: with passthrough the daemon sees no write, otherwise all.
+        through=$(writes)
+        case $name:${through:-none} in
+            *:none) problem "$name: .storefs/status does not say how many writes there were" ;;
+            fsx-passthrough:0 | fsx-through-daemon:[1-9]*) ;;
+            *) problem "$name: the daemon had $through write requests" ;;
+        esac
+    fi
     stop_mount
     say "$name: $good of $seeds seeds of $operations operations good, $((SECONDS - started)) s"
 }

@@ -342,6 +342,19 @@ fn a_listing_of_ten_thousand_is_complete_while_it_changes() {
 }
 
 #[test]
+fn files_are_handed_to_the_kernel_where_that_was_not_turned_off() {
+    for way in EVERY {
+        let mount = Mount::new(way);
+        let requests = |kind: &str| mount.status()["requests"][kind].as_u64().unwrap();
+        let (reads, writes) = (requests("read"), requests("write"));
+        mount.sh("head -c 500000 /dev/urandom > a.bin; cat a.bin a.bin > b.bin; cat b.bin > /dev/null; echo x >> b.bin");
+        let (reads, writes) = (requests("read") - reads, requests("write") - writes);
+        assert_eq!(writes == 0, way.passthrough, "{way}: {writes} writes");
+        assert!(!way.passthrough || reads == 0, "{way}: {reads} reads");
+    }
+}
+
+#[test]
 fn direct_and_synchronous_opens_work() {
     for way in EVERY {
         let mount = Mount::new(way);

@@ -3,6 +3,7 @@
 
 mod kernel;
 
+use kernel::support::wait_until;
 use kernel::{DUAL, Mount, PLAIN, PLAIN_DAEMON, errno, names_in};
 use std::fs;
 use std::path::Path;
@@ -100,7 +101,9 @@ fn a_key_the_dual_layout_cannot_hold_is_refused_with_advice() {
         assert_eq!(errno(refused), libc::ENAMETOOLONG, "{key}");
     }
     assert_eq!(mount.names(), [fits]);
-    assert!(mount.log().contains("layout=plain"), "{}", mount.log());
+    wait_until("the log gives the advice", || {
+        mount.log().contains("layout=plain")
+    });
 }
 
 #[test]

@@ -73,9 +73,12 @@ fn an_echo_is_exactly_one_commit() {
         };
         // Once for a new record, once for one that is there.
         for word in ["first word", "second word"] {
+            let commits = || mount.status()["commits"].as_u64().unwrap();
+            let before = commits();
             let events = events_in(&mount.backing("default"), || {
                 mount.sh(&format!("echo {word} > OUTPUT"));
             });
+            assert_eq!(commits() - before, 1, "{way}");
             assert_eq!(
                 events.arrived.get(value_file),
                 Some(&1),

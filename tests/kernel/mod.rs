@@ -127,6 +127,12 @@ impl Mount {
         fs::read(self.backing("default").join(key)).ok()
     }
 
+    /// What `storefs status` says of the mount.
+    #[track_caller]
+    pub(crate) fn status(&self) -> serde_json::Value {
+        self.live.as_ref().unwrap().status()
+    }
+
     /// What the daemon has logged.
     pub(crate) fn log(&self) -> String {
         self.live
