@@ -86,16 +86,16 @@ fn is_below(key: &str, input: &str) -> bool {
         .is_some_and(|rest| rest.starts_with('.'))
 }
 
-/// The files that this key of this type gets. `taken` tells the names that are another key's. `input` is the file that an
-/// input has now, or nothing.
+/// The files that this key of this type gets. `now` is the file that it has, and whether it is an
+/// input. `taken` tells the names that are another key's.
 pub(super) fn of(
     layout: Layout,
     key: &str,
     content_type: &ContentType,
-    input: Option<Option<&str>>,
+    (now, input): (Option<&str>, bool),
     taken: &dyn Fn(&str) -> bool,
 ) -> Target {
-    if let Some(now) = input {
+    if input {
         return of_input(layout, key, content_type, now);
     }
     let canonical = extension_of_type(content_type.as_str()).unwrap_or(UNKNOWN);
@@ -115,8 +115,13 @@ pub(super) fn of(
         },
         Layout::Dual => {
             let similar = (canonical == "html").then_some("htm");
-            let value = [canonical]
+            // A running JavaScript process looks for `photo.jpg` where it left it, though `jpeg` is the usual name.
+            let kept = now.map(scan::split).and_then(|(stem, extension)| {
+                extension.filter(|extension| stem == key && is_of(extension, content_type))
+            });
+            let value = kept
                 .into_iter()
+                .chain([canonical])
                 .chain(similar)
                 .chain(OTHERS)
                 .map(|extension| js_encode(key, extension))
