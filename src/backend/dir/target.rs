@@ -116,7 +116,7 @@ pub(super) fn of(
         Layout::Dual => {
             let similar = (canonical == "html").then_some("htm");
             // A running JavaScript process looks for `photo.jpg` where it left it, though `jpeg` is the usual name.
-            let kept = now.map(scan::split).and_then(|(stem, extension)| {
+            let kept = now.map(names::split).and_then(|(stem, extension)| {
                 extension.filter(|extension| stem == key && is_of(extension, content_type))
             });
             let value = kept
