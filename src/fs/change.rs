@@ -40,13 +40,20 @@ impl Fs {
             let why = "it belongs to the mount";
             return Now::err(Error::because("change", "", Kind::NotPermitted, why));
         }
-        let this = self.clone();
+        let (this, this_again) = (self.clone(), self.clone());
         match self.change_now(ino, change, handle, caller) {
-            Ok(()) => this.getattr(ino, handle).then(|mut attr| {
+            Ok(()) => this.getattr(ino, handle).then(move |mut attr| {
                 attr.ttl = Duration::ZERO;
+                this_again.untell(ino);
                 Ok(attr)
             }),
             Err(e) => Now::err(e),
+        }
+    }
+
+    fn untell(&self, ino: u64) {
+        if let Some(inode) = lock(&self.table).get_mut(ino) {
+            inode.told = 0;
         }
     }
 
@@ -90,7 +97,12 @@ impl Fs {
         }
         if let Some(open) = open {
             drop_privileges(open.file.as_fd(), change.size.is_some(), caller)?;
-            return apply(open.file.as_fd(), &change, "");
+            apply(open.file.as_fd(), &change, "")?;
+            // Through a handle the type follows at its close; by name there may be none that writes.
+            if handle.is_none() && change.size.is_some() && open.writing().draft.is_none() {
+                self.commit(&open, false)?;
+            }
+            return Ok(());
         }
         let spot = spot.ok_or_else(|| Error::new("change", "", Kind::Stale))?;
         let (fd, stat) = self.volume.handle(&spot.store, &spot.name)?;

@@ -68,13 +68,26 @@ impl Fs {
             let superseded = inode.is_some_and(|inode| inode.superseded);
             (table.spot(file.ino).filter(|_| named), superseded)
         };
+        let spot = spot.filter(|_| {
+            // A newer draft took the name before anything was written into this one, so there is nothing to keep of it.
+            changed || !superseded
+        });
         let Some(spot) = spot else {
             // Unlinked while it was open: its bytes go with the last handle.
             writing.stamp = Stamp::from(&stat);
             return Ok(());
         };
         if !drafting {
-            self.volume.written_in_place(&spot.store, &spot.name)?;
+            let named = self.volume.stat(&spot.store, &spot.name).wait();
+            if named.is_ok_and(|named| named.file.inode == stat.inode) {
+                self.volume.written_in_place(&spot.store, &spot.name)?;
+                if let Some(explicit) = &writing.explicit {
+                    let set = self
+                        .volume
+                        .set_content_type(&spot.store, &spot.name, Some(explicit));
+                    set.wait()?;
+                }
+            }
             writing.stamp = Stamp::from(&file.stat()?);
             return Ok(());
         }
@@ -101,7 +114,6 @@ impl Fs {
                 inode.version = committed.file.inode;
             }
         }
-        self.directory_changed(file.ino);
         if superseded {
             self.name_changed(file.ino, &spot);
         }
@@ -120,23 +132,23 @@ impl Fs {
         }
     }
 
-    /// The store of this inode changed on disk without a request that the kernel would know by.
-    pub(super) fn directory_changed(&self, ino: u64) {
-        let mut table = lock(&self.table);
-        let parent = table.get(ino).map(|inode| inode.parent);
-        let Some(store) = parent.and_then(|parent| table.get_mut(parent)) else {
-            return;
-        };
-        if std::mem::take(&mut store.shown) {
-            let notice = Notice::Attributes(store.ino);
-            drop(table);
-            self.notify(notice);
-        }
-    }
-
     fn give_back(&self, claim: Option<(StoreName, Box<str>)>) {
         if let Some((store, name)) = claim {
             self.volume.release_claim(&store, &name);
+        }
+    }
+
+    /// Gives up a draft that could not be committed: its name leads to what is on disk again.
+    pub(super) fn lose(&self, file: &OpenFile) {
+        self.abandon(file);
+        let spot = {
+            let mut table = lock(&self.table);
+            let spot = table.spot(file.ino);
+            table.unlink(file.ino);
+            spot
+        };
+        if let Some(spot) = spot {
+            self.name_changed(file.ino, &spot);
         }
     }
 

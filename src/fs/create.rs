@@ -41,7 +41,13 @@ impl Fs {
                 Ok(_) => {
                     let again = this.clone();
                     this.lookup(parent, &spot.name).and_then(move |attr| {
-                        again.open_created(parent, &spot.name, attr.ino, flags, caller)
+                        let opened =
+                            again.open_created(parent, &spot.name, attr.ino, flags, caller);
+                        // The kernel counts one lookup for the whole, which is the last.
+                        opened.finally(move |done| {
+                            again.forget(attr.ino, 1);
+                            Now::Ready(done)
+                        })
                     })
                 }
                 Err(e) if e.kind() == Kind::NotFound => {

@@ -52,10 +52,21 @@ pub(super) struct Inode {
     pub(super) open: Option<Arc<OpenFile>>,
     /// Its type was guessed when it was made here, and nobody has set one.
     pub(super) guessed: bool,
-    /// The kernel was told attributes of this directory since it last changed.
-    pub(super) shown: bool,
+    /// The last change, in nanoseconds since 1970, of the attributes that the kernel was told and may keep; 0 when it
+    /// keeps none.
+    pub(super) told: i64,
     /// It stands in the queue of parked files.
     queued: bool,
+}
+
+impl Inode {
+    /// The disk has this file under the name now. What was known of another one does not hold for it.
+    pub(super) fn now_is(&mut self, version: u64) {
+        if self.version != version {
+            self.version = version;
+            self.guessed = false;
+        }
+    }
 }
 
 /// Where a record is.
@@ -168,7 +179,7 @@ impl Table {
             version,
             open: None,
             guessed: false,
-            shown: false,
+            told: 0,
             queued: false,
         })
     }

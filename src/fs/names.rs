@@ -63,12 +63,7 @@ impl Fs {
             Ok(store) => store,
             Err(e) => return Now::err(e.with_kind(Kind::NotFound)),
         };
-        let young = {
-            let table = lock(&self.table);
-            let ino = table.find(ROOT, name).map(|inode| inode.ino);
-            ino.is_some_and(|ino| !table.fresh_in(ino).is_empty())
-        };
-        if young {
+        if self.holds_young(name) {
             return Now::err(Error::new("rmdir", name, Kind::NotEmpty));
         }
         let this = self.clone();
@@ -79,6 +74,13 @@ impl Fs {
             }
             Ok(())
         })
+    }
+
+    /// Whether something is being written for the first time in this store.
+    fn holds_young(&self, store: &str) -> bool {
+        let table = lock(&self.table);
+        let ino = table.find(ROOT, store).map(|inode| inode.ino);
+        ino.is_some_and(|ino| !table.fresh_in(ino).is_empty())
     }
 
     /// Makes an empty record; other kinds of nodes are refused.
@@ -208,6 +210,9 @@ impl Fs {
         if from == to {
             return Now::ok(());
         }
+        if !no_replace && self.holds_young(to.as_str()) {
+            return Now::err(Error::new("rename to", to.as_str(), Kind::NotEmpty));
+        }
         let this = self.clone();
         self.volume
             .rename_store(&from, &to, no_replace)
@@ -285,6 +290,11 @@ impl Fs {
         table.forsake(from.0, from.1);
         if let Some(ino) = table.find(from.0, from.1).map(|inode| inode.ino) {
             table.relink(ino, to.0, to.1);
+            if kept.is_some()
+                && let Some(inode) = table.get_mut(ino)
+            {
+                inode.guessed = false;
+            }
             if draft && !table.is_fresh(ino) {
                 table.add_fresh(ino);
             }

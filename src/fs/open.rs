@@ -8,7 +8,7 @@ use crate::volume::{FileStat, Now};
 use rustix::fs::OFlags;
 use std::fs::File;
 use std::os::fd::AsFd;
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 
 /// Who asks.
 #[derive(Clone, Copy, Debug, Default)]
@@ -33,10 +33,11 @@ pub struct Opened {
 impl Caller {
     /// The owner that a new file gets, when the daemon has to set it.
     pub(super) fn owner(&self) -> Option<(u32, u32)> {
-        let own = (
-            rustix::process::geteuid().as_raw(),
-            rustix::process::getegid().as_raw(),
-        );
+        static OWN: OnceLock<(u32, u32)> = OnceLock::new();
+        let own = *OWN.get_or_init(|| {
+            let (uid, gid) = (rustix::process::geteuid(), rustix::process::getegid());
+            (uid.as_raw(), gid.as_raw())
+        });
         // Only root can give files away; for others the kernel admits the daemon's own user alone.
         (own.0 == 0 && own != (self.uid, self.gid)).then_some((self.uid, self.gid))
     }
@@ -62,7 +63,13 @@ impl Fs {
         };
         if writer {
             super::change::drop_privileges(file.file.as_fd(), true, caller)?;
-            file.writing().writers += 1;
+            let mut writing = file.writing();
+            if writing.writers == 0 && writing.draft.is_none() {
+                // What happened to the file while nobody could write through it is not this writer's.
+                writing.stamp = Stamp::from(&file.stat()?);
+                writing.explicit = None;
+            }
+            writing.writers += 1;
         }
         let handle = Handle {
             file,
@@ -216,7 +223,7 @@ impl Fs {
                         ));
                     }
                 }
-                inode.version = stat.file.inode;
+                inode.now_is(stat.file.inode);
                 table.opened(ino, &open);
                 drop(table);
                 this.hand_out_counted(open, flags, caller)
@@ -239,7 +246,8 @@ impl Fs {
         flags: i32,
         caller: Caller,
     ) -> Result<Opened> {
-        if truncate {
+        // A draft that is empty counts as never written.
+        if truncate && open.stat()?.size > 0 {
             rustix::fs::ftruncate(&*open.file, 0).map_err(|e| Error::io("truncate", "", e))?;
         }
         lock(&self.table).opened(open.ino, &open);
@@ -255,8 +263,9 @@ impl Fs {
         else {
             return Ok(());
         };
-        let old = inode.open.clone().filter(|_| table.is_fresh(ino));
+        let old = inode.open.clone().filter(|_| inode.drafting);
         drop(table);
+        let old = old.filter(|_| self.volume.stat(&spot.store, &spot.name).wait().is_err());
         // While nothing is on disk under the name, only a draft of its own can keep the name alive.
         let next = match &old {
             Some(old) => {
@@ -330,6 +339,8 @@ impl Fs {
         }
         inode.drafting = true;
         inode.version = stat.inode;
+        // The kernel drops what it knows of a file that it truncates.
+        inode.told = 0;
         let parked = inode.open.take();
         table.opened(ino, &open);
         drop(table);
@@ -353,11 +364,21 @@ impl Fs {
         if handle.text.is_some() {
             return;
         }
-        if handle.writer {
+        let last = lock(&self.table)
+            .get(file.ino)
+            .is_none_or(|inode| inode.handles <= 1);
+        // A file that is made by opening it for reading only, as locks are, is finished by its last reader.
+        let drafting = || file.writing().draft.is_some();
+        if handle.writer || (last && drafting()) {
             if let Err(e) = self.commit(file, true) {
                 self.counters.failed_commit(&e);
                 tracing::error!("a record that was being written is lost: {e}");
+                if last {
+                    self.lose(file);
+                }
             }
+        }
+        if handle.writer {
             let mut writing = file.writing();
             writing.writers = writing.writers.saturating_sub(1);
         }

@@ -172,7 +172,7 @@ impl Fs {
         if full {
             return Ok(());
         }
-        self.list_drafts(parent, offset, plus, input_link, each);
+        self.list_drafts((parent, store), offset, plus, input_link, each);
         Ok(())
     }
 
@@ -186,7 +186,7 @@ impl Fs {
     /// What is in the tree but not on disk: records that are being written for the first time, and the link to the input.
     fn list_drafts(
         self: &Arc<Self>,
-        parent: u64,
+        (parent, store): (u64, &StoreName),
         offset: u64,
         plus: bool,
         input_link: bool,
@@ -208,6 +208,10 @@ impl Fs {
         rest.sort_unstable_by_key(|(next, ..)| *next);
         for (next, name, kind) in rest {
             if next <= offset {
+                continue;
+            }
+            // Another version may have got the name since, or before a rename: then it was listed with the others.
+            if next != INPUT_LINK && self.volume.stat(store, &name).wait().is_ok() {
                 continue;
             }
             let attr = if plus {

@@ -208,14 +208,18 @@ impl Fs {
         key: &str,
         to: Option<ContentType>,
     ) -> Now<()> {
-        let drafting = lock(&self.table)
+        let open = lock(&self.table)
             .get(ino)
-            .and_then(|inode| inode.open.clone().filter(|_| inode.drafting));
-        if let Some(open) = drafting {
+            .and_then(|inode| inode.open.clone());
+        if let Some(open) = open {
             let mut writing = open.writing();
             if writing.draft.is_some() {
                 writing.explicit = to;
                 return Now::ok(());
+            }
+            // What is still written in place does not change it back.
+            if writing.writers > 0 {
+                writing.explicit.clone_from(&to);
             }
         }
         let set = self.volume.set_content_type(store, key, to.as_ref());
@@ -224,7 +228,6 @@ impl Fs {
             if let Some(inode) = lock(&this.table).get_mut(ino) {
                 inode.guessed = false;
             }
-            this.directory_changed(ino);
             Ok(())
         })
     }

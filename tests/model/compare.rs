@@ -5,39 +5,25 @@ use super::operation::{KEYS, NOTE, Name};
 use super::reference::{Reference, Version};
 use super::types;
 use std::collections::BTreeMap;
+use std::io::Read;
 use std::path::Path;
+use storefs::backend::dir::{Area, Folder, FolderOptions, Layout, Listed};
 use storefs::error::Kind;
 use storefs::fs::FileKind;
+use storefs::record::StoreName;
 use storefs::record::file_name::plain_encode;
 
 /// What others see in the folder: all records whole, old or new, and nothing else.
-pub fn disk(folder: &Path, reference: &Reference) {
+pub fn disk(folder: &Path, layout: Layout, reference: &Reference) {
     let stores = folder.join("key_value_stores");
     assert_eq!(names_in(&stores), reference.stores(), "stores on disk");
     for store in reference.stores() {
-        let expected: BTreeMap<String, &Version> = reference
-            .on_disk(store)
-            .into_iter()
-            .filter(|(key, _)| !types::is_scratch(key))
-            .map(|(key, version)| (plain_encode(key).into_owned(), version))
-            .collect();
-        let files: Vec<_> = expected.keys().cloned().collect();
-        assert_eq!(
-            names_in(&stores.join(store)),
-            files,
-            "records on disk in {store}"
-        );
-        for (file, version) in expected {
-            let path = stores.join(store).join(&file);
-            assert_eq!(
-                text(&std::fs::read(&path).unwrap()),
-                text(&version.bytes),
-                "bytes on disk of {store}/{file}"
-            );
-            let stored = xattr::get(&path, "user.mime_type")
-                .unwrap()
-                .map(|stored| text(&stored));
-            assert_eq!(stored, version.stored, "type on disk of {store}/{file}");
+        let records = reference.on_disk(store).into_iter();
+        let records: BTreeMap<&str, &Version> =
+            records.filter(|(key, _)| !types::is_scratch(key)).collect();
+        match layout {
+            Layout::Plain => plain(&stores.join(store), &records),
+            Layout::Js | Layout::Python | Layout::Dual => fresh(folder, layout, store, &records),
         }
     }
     let temporaries: usize = names_in(&folder.join(".storefs/tmp"))
@@ -45,6 +31,68 @@ pub fn disk(folder: &Path, reference: &Reference) {
         .map(|process| names_in(&folder.join(".storefs/tmp").join(process)).len())
         .sum();
     assert_eq!(temporaries, reference.drafts(), "temporaries");
+}
+
+/// A plain store as any program sees it.
+fn plain(folder: &Path, records: &BTreeMap<&str, &Version>) {
+    let mut files: Vec<_> = records
+        .keys()
+        .map(|key| plain_encode(key).into_owned())
+        .collect();
+    files.sort_unstable();
+    assert_eq!(names_in(folder), files, "records in {}", folder.display());
+    for (key, version) in records {
+        let path = folder.join(&*plain_encode(key));
+        let bytes = std::fs::read(&path).unwrap();
+        assert_eq!(
+            text(&bytes),
+            text(&version.bytes),
+            "bytes of {}",
+            path.display()
+        );
+        let stored = xattr::get(&path, "user.mime_type").unwrap();
+        let stored = stored.map(|stored| text(&stored));
+        assert_eq!(stored, version.stored, "type of {}", path.display());
+    }
+}
+
+/// A store as somebody sees it who comes to the folder now and only reads.
+fn fresh(folder: &Path, layout: Layout, store: &str, records: &BTreeMap<&str, &Version>) {
+    let options = FolderOptions {
+        layout: Some(layout),
+        read_only: true,
+        input_keys: vec!["INPUT".to_owned()],
+    };
+    let opened = Folder::open(folder, options).unwrap();
+    let opened = opened.store(&StoreName::new(store).unwrap()).unwrap();
+    let mut listed = Vec::new();
+    let mut each = |entry: Listed<'_>| {
+        if entry.area == Area::Store {
+            listed.push(entry.name.to_owned());
+        }
+        true
+    };
+    opened.list(0, &mut each).unwrap();
+    listed.sort_unstable();
+    let keys: Vec<_> = records.keys().copied().collect();
+    assert_eq!(listed, keys, "records in {store}");
+    for (key, version) in records {
+        let (place, _) = opened.find(key).unwrap();
+        let mut bytes = Vec::new();
+        let mut file = opened.open(&place, false).unwrap();
+        file.read_to_end(&mut bytes).unwrap();
+        assert_eq!(
+            text(&bytes),
+            text(&version.bytes),
+            "bytes on disk of {store}/{key}"
+        );
+        let found = opened.content_type(key, &place).unwrap();
+        assert_eq!(
+            Some(found.as_str()),
+            version.stored.as_deref(),
+            "type on disk of {store}/{key}"
+        );
+    }
 }
 
 fn names_in(folder: &Path) -> Vec<String> {

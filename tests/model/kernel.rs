@@ -8,7 +8,6 @@ use std::os::unix::fs::FileExt;
 use std::path::Path;
 use std::sync::Arc;
 use std::sync::mpsc::{Receiver, channel};
-use std::time::Duration;
 use storefs::backend::dir::{Folder, FolderOptions, Layout};
 use storefs::error::{Error, Kind};
 use storefs::fs::{Attr, Caller, Change, Fs, Notice, Options, ROOT, Show};
@@ -65,7 +64,7 @@ impl Kernel {
             default_store: StoreName::new("default").unwrap(),
             stores: Vec::new(),
             input_key: "INPUT".to_owned(),
-            ttl: Some(Duration::from_secs(1)),
+            ttl: None,
             shared_files,
             source: "model".to_owned(),
         };
@@ -275,6 +274,7 @@ impl Kernel {
     pub fn rename(&mut self, from: Name, to: Name, no_replace: bool) -> Done {
         let parents = (self.store(from.store)?, self.store(to.store)?);
         let ino = self.ino(from)?;
+        let _ = self.ino(to);
         if from == to {
             return if no_replace {
                 Err(Kind::Exists)

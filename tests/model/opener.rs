@@ -5,6 +5,7 @@ use super::operation::{Name, Opener};
 use std::io::{BufRead, BufReader, Write};
 use std::path::{Path, PathBuf};
 use std::process::{Child, ChildStdin, ChildStdout, Command, Stdio};
+use std::sync::{Mutex, PoisonError};
 
 /// A shell that opens and closes files when it is told.
 struct Shell {
@@ -20,11 +21,14 @@ impl Shell {
             .stdout(Stdio::piped())
             .spawn()
             .unwrap();
-        Self {
+        let mut shell = Self {
             orders: child.stdin.take().unwrap(),
             answers: BufReader::new(child.stdout.take().unwrap()),
             child,
-        }
+        };
+        // From its first answer on it has no descriptor of ours.
+        shell.tell(":");
+        shell
     }
 
     fn tell(&mut self, order: &str) {
@@ -50,8 +54,13 @@ pub struct Openers {
     folder: PathBuf,
 }
 
+/// A child has copies of all descriptors until it begins its own program, and with them every lock. So nobody drops a
+/// mount meanwhile.
+pub static SPAWNING: Mutex<()> = Mutex::new(());
+
 impl Openers {
     pub fn new(folder: &Path) -> Self {
+        let _alone = SPAWNING.lock().unwrap_or_else(PoisonError::into_inner);
         let mut short = Command::new("true").spawn().unwrap();
         let gone = short.id();
         short.wait().unwrap();

@@ -16,6 +16,8 @@ pub struct Version {
     /// The type that is kept with it, where name and bytes do not say it.
     pub stored: Option<String>,
     pub note: Option<&'static str>,
+    /// It was made here and nobody has said a type: what it replaces by a rename keeps its own.
+    guessed: bool,
     /// Counts everything that changes the file or its attributes.
     changes: u64,
 }
@@ -29,8 +31,10 @@ pub struct Node {
     pub linked: bool,
     pub drafting: bool,
     superseded: bool,
+    /// When it was begun, or renamed, nothing of it was on disk.
+    fresh: bool,
     pub handles: usize,
-    writers: usize,
+    pub writers: usize,
     explicit: Option<String>,
     /// The version's changes when it was last finished.
     seen: u64,
@@ -56,6 +60,8 @@ struct Store {
 /// Everything.
 #[derive(Clone, Debug, Default)]
 pub struct Reference {
+    /// Every record tells its type; else only those whose name does not say it.
+    told: bool,
     names: BTreeMap<&'static str, usize>,
     stores: Vec<Store>,
     pub versions: Vec<Version>,
@@ -66,8 +72,11 @@ pub struct Reference {
 pub type Outcome = Result<(), Kind>;
 
 impl Reference {
-    pub fn new(store: &'static str) -> Self {
-        let mut new = Self::default();
+    pub fn new(store: &'static str, told: bool) -> Self {
+        let mut new = Self {
+            told,
+            ..Self::default()
+        };
         new.make_store(store).unwrap();
         new
     }
@@ -194,6 +203,7 @@ impl Reference {
             linked: true,
             drafting,
             superseded: false,
+            fresh: drafting && !self.stores[store].disk.contains_key(key),
             handles: 0,
             writers: 0,
             explicit: None,
@@ -228,6 +238,7 @@ impl Reference {
         let shown = self.node(name);
         let node = match (shown, self.disk(name)) {
             (None, None) if !creates => return Err(Kind::NotFound),
+            (None, None) if self.too_long(name) => return Err(Kind::NameTooLong),
             (None, None) => {
                 let version = self.add_version(Version {
                     mode,
@@ -247,8 +258,13 @@ impl Reference {
             (Some(node), _) => node,
             (None, Some(disk)) => self.add_node(store, name.key, disk, false),
         };
+        if how == How::CreateRead && self.nodes[node].fresh && self.nodes[node].handles == 0 {
+            // Nobody will write into it, so it is finished at once: locks are made so.
+            self.commit(node, true);
+        }
         if writer && self.nodes[node].writers == 0 && !self.nodes[node].drafting {
             self.clean(node);
+            self.nodes[node].explicit = None;
         }
         self.nodes[node].handles += 1;
         self.nodes[node].writers += usize::from(writer);
@@ -305,16 +321,20 @@ impl Reference {
         self.resize(self.nodes[self.handles[&handle].node].version, size);
     }
 
-    /// A descriptor is closed. `holds`: the opener still has one.
-    pub fn flush(&mut self, handle: u64, by_opener: bool, holds: bool) {
+    /// A descriptor is closed. `holds`: the opener still has one; `child_holds`: a child of its has.
+    pub fn flush(&mut self, handle: u64, by_opener: bool, holds: bool, child_holds: bool) {
         let handle = &self.handles[&handle];
-        let node = handle.node;
-        if !handle.writer {
+        let (node, dirty) = (handle.node, self.dirty(handle.node));
+        if !handle.writer || child_holds {
             return;
         }
-        if by_opener && self.dirty(node) {
-            self.commit(node, false);
-        } else if (self.nodes[node].drafting || self.dirty(node)) && !holds {
+        let finished = match (by_opener, dirty) {
+            (true, true) => true,
+            // What nobody has written is finished only when its opener says so.
+            (false, false) => false,
+            (true, false) | (false, true) => !holds,
+        };
+        if finished {
             self.commit(node, true);
         }
     }
@@ -323,7 +343,7 @@ impl Reference {
     pub fn release(&mut self, handle: u64) {
         let handle = self.handles.remove(&handle).unwrap();
         let node = handle.node;
-        if handle.writer || self.nodes[node].handles == 1 {
+        if handle.writer || (self.nodes[node].drafting && self.nodes[node].handles == 1) {
             self.commit(node, true);
         }
         let left = &mut self.nodes[node];
@@ -362,6 +382,7 @@ impl Reference {
         let old = self.stores[node.store].disk.insert(node.key, node.version);
         let new = &self.versions[node.version];
         let scratch = types::is_scratch(node.key);
+        let guessed = node.explicit.is_none();
         let stored = match node.explicit {
             Some(explicit) => Some(explicit),
             None if scratch => None,
@@ -370,8 +391,8 @@ impl Reference {
                 Some(types::decide(existing.as_deref(), node.key, &new.bytes))
             }
         };
-        let named = types::named(node.key).filter(|_| !scratch);
-        self.versions[node.version].stored = stored.filter(|stored| named.as_ref() != Some(stored));
+        self.versions[node.version].guessed = guessed && node.fresh && node.linked;
+        self.versions[node.version].stored = stored.filter(|stored| self.needs(node.key, stored));
         self.touch(node.version);
         let shown = self.stores[node.store].tree.get(node.key).copied();
         if let Some(shown) = shown.filter(|shown| *shown != at && !self.nodes[*shown].drafting) {
@@ -394,14 +415,25 @@ impl Reference {
         if types::is_scratch(key) {
             return;
         }
-        let file = &mut self.versions[version];
+        let file = &self.versions[version];
         if let Some(stored) = &file.stored
             && types::contradicts(stored, &file.bytes)
         {
             let guess = types::guess(key, &file.bytes);
-            file.stored = Some(guess).filter(|guess| types::named(key).as_ref() != Some(guess));
+            let stored = Some(guess).filter(|guess| self.needs(key, guess));
+            self.versions[version].stored = stored;
             self.touch(version);
         }
+    }
+
+    /// Whether a type has to be kept with a record: not where its name says it and no sidecar has to.
+    fn needs(&self, key: &str, content_type: &str) -> bool {
+        self.told || types::is_scratch(key) || types::named(key).as_deref() != Some(content_type)
+    }
+
+    /// Only the plain layout holds a key of any length.
+    fn too_long(&self, name: Name) -> bool {
+        self.told && name.key.len() > 219
     }
 }
 

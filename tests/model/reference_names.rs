@@ -22,6 +22,9 @@ impl Reference {
         if self.shown(from).is_none() {
             return Err(Kind::NotFound);
         }
+        if self.too_long(to) {
+            return Err(Kind::NameTooLong);
+        }
         if no_replace && self.shown(to).is_some() {
             return Err(Kind::Exists);
         }
@@ -35,7 +38,13 @@ impl Reference {
             // Until the draft is finished, others see what was there before.
             _ if draft => {}
             Some(version) => {
+                let guessed = self.versions[version].guessed;
+                let replaced = self.disk(to).filter(|_| guessed);
+                let kept = replaced.map(|old| self.type_of(to.key, old));
                 self.carry_type(version, from, to);
+                if let Some(kept) = kept {
+                    self.keep_type(version, to, &kept);
+                }
                 if let Some(old) = self.stores[target].disk.insert(to.key, version) {
                     self.touch(old);
                 }
@@ -49,6 +58,7 @@ impl Reference {
             self.stores[source].tree.remove(from.key);
             self.stores[target].tree.insert(to.key, node);
             (self.nodes[node].store, self.nodes[node].key) = (target, to.key);
+            self.nodes[node].fresh |= draft;
         }
         Ok(())
     }
@@ -58,7 +68,7 @@ impl Reference {
         let scratch = (types::is_scratch(from.key), types::is_scratch(to.key));
         let had = self.versions[version].stored.clone();
         let carried = match scratch {
-            (false, false) if types::named(from.key) == types::named(to.key) => had,
+            (false, false) if !self.told && types::named(from.key) == types::named(to.key) => had,
             (false, _) => Some(self.type_of(from.key, version)),
             (true, true) => had,
             (true, false) if had.is_some() => had,
@@ -68,11 +78,32 @@ impl Reference {
                     .and_then(|old| self.versions[old].stored.clone());
                 let bytes = &self.versions[version].bytes;
                 let decided = types::decide(existing.as_deref(), to.key, bytes);
-                Some(decided).filter(|decided| types::named(to.key).as_ref() != Some(decided))
+                Some(decided).filter(|decided| self.needs(to.key, decided))
             }
         };
         self.versions[version].stored = carried;
         self.touch(version);
+    }
+
+    /// The record that is replaced keeps its type, unless the bytes speak against it.
+    fn keep_type(&mut self, version: usize, to: Name, kept: &str) {
+        let bytes = &self.versions[version].bytes;
+        let decided = types::decide(Some(kept), to.key, bytes);
+        if self.type_of(to.key, version) != decided {
+            let stored = Some(decided).filter(|decided| self.needs(to.key, decided));
+            self.versions[version].stored = stored;
+            self.touch(version);
+        }
+        self.versions[version].guessed = false;
+    }
+
+    /// The mount forgets what it knew of a name that nobody has open.
+    pub fn forget(&mut self, name: Name) {
+        if self.node(name).is_none()
+            && let Some(version) = self.disk(name)
+        {
+            self.versions[version].guessed = false;
+        }
     }
 
     pub fn set_size(&mut self, name: Name, size: u64) -> Outcome {
@@ -114,16 +145,23 @@ impl Reference {
         let version = self.shown(name).ok_or(Kind::NotFound)?;
         let to = to.map(str::to_owned);
         let node = self.node(name);
-        if let Some(node) = node {
+        if let Some(node) = node
+            && (self.nodes[node].drafting || self.nodes[node].writers > 0)
+        {
             self.nodes[node].explicit = to.clone();
         }
         if node.is_some_and(|node| self.nodes[node].drafting) {
             return Ok(());
         }
-        let named = types::named(name.key).filter(|_| !types::is_scratch(name.key));
+        let to = match to {
+            None if self.told && !types::is_scratch(name.key) => {
+                Some(types::guess(name.key, &self.versions[version].bytes))
+            }
+            to => to.filter(|to| self.needs(name.key, to)),
+        };
         let file = &mut self.versions[version];
-        let before = file.stored.take();
-        file.stored = to.filter(|to| named.as_ref() != Some(to));
+        file.guessed = false;
+        let before = std::mem::replace(&mut file.stored, to);
         if before.is_some() || file.stored.is_some() {
             self.touch(version);
         }
@@ -214,6 +252,9 @@ impl Reference {
         self.handles.clear();
         for store in &mut self.stores {
             store.tree.clear();
+        }
+        for version in &mut self.versions {
+            version.guessed = false;
         }
         for node in &mut self.nodes {
             (node.linked, node.handles, node.drafting) = (false, 0, false);

@@ -277,6 +277,15 @@ impl Catalog {
         }
     }
 
+    /// Forgets the older values of a key.
+    pub(super) fn forget_extras(&mut self, key: &str) {
+        if let Some(at) = self.index(key)
+            && let Some(entry) = &mut self.entries[at]
+        {
+            entry.extras = Box::default();
+        }
+    }
+
     fn word(&mut self, word: &str) -> Arc<str> {
         if let Some(there) = self.words.get(word) {
             return there.clone();

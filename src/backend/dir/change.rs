@@ -152,6 +152,10 @@ impl Store {
                 false => Ok((place, stat)),
             };
         }
+        // The move asks again, at the moment it happens; here it is asked before the source is touched.
+        if no_replace && to_store.find(to).is_ok() {
+            return Err(Error::new("rename the record to", to, Kind::Exists));
+        }
         let place = moves::rename(self, (from, &place, &stat), to_store, to, no_replace)?;
         let stat = to_store.stat(&place)?;
         Ok((place, stat))

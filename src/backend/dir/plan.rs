@@ -47,9 +47,14 @@ fn beside(
         target::may_keep(layout, key, Some(content_type), &inputs)?;
     }
     let now = old.as_ref().filter(|old| !old.absent).map(Entry::file);
-    let input = inputs.contains(&key).then_some(now.as_deref());
     let taken = |name: &str| spared == Some(name) || state.catalog.owner(name, key).is_some();
-    let target = target::of(layout, key, content_type, input, &taken);
+    let target = target::of(
+        layout,
+        key,
+        content_type,
+        (now.as_deref(), inputs.contains(&key)),
+        &taken,
+    );
     let names = [Some(target.value.clone()), target.link.clone()];
     for name in names.into_iter().flatten() {
         let Some(other) = state.catalog.owner(&name, key).cloned() else {

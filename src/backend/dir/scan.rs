@@ -77,18 +77,22 @@ struct Candidate {
 }
 
 /// Reads a store. `known` tells what the sidecar of a stem said when it was this inode, so that it is not read again.
-/// `is_input` tells the keys whose files prove nothing of the layout.
+/// `is_input` tells the keys that are inputs.
 pub(super) fn read(
     dir: BorrowedFd<'_>,
     known: &dyn Fn(&str, u64) -> Option<Sidecar>,
     is_input: &dyn Fn(&str) -> bool,
 ) -> Result<Scan> {
+    // A project has its input whatever SDK it uses, and people put copies beside it.
+    let proves_nothing =
+        |key: &str| is_input(key) || key.split_once('.').is_some_and(|(head, _)| is_input(head));
     let mut scan = Scan::default();
     let files = walk(dir, &mut scan)?;
     let mut used = HashSet::new();
     let mut candidates = with_sidecars(dir, &files, known, &mut used, &mut scan);
-    for candidate in &candidates {
-        scan.evidence.add(candidate, is_input);
+    for candidate in &mut candidates {
+        candidate.name_input(is_input);
+        scan.evidence.add(candidate, &proves_nothing);
     }
     for (name, seen) in &files {
         if used.contains(&**name) || sidecar_stem(name).is_some() {
@@ -101,7 +105,7 @@ pub(super) fn read(
             continue;
         }
         let (key, extension) = split(name);
-        scan.evidence.js |= extension.is_some() && !is_input(key);
+        scan.evidence.js |= extension.is_some() && !proves_nothing(key);
         candidates.push(Candidate {
             key: key.to_owned(),
             value: name.to_string(),
@@ -211,6 +215,21 @@ fn with_sidecars<'a>(
     candidates
 }
 
+impl Candidate {
+    /// The Python SDK names an input's file, not its key, in the sidecar that it writes for one: `INPUT.json`.
+    fn name_input(&mut self, is_input: &dyn Fn(&str) -> bool) {
+        let (key, extension) = split(&self.value);
+        if let Some((stem, _, said)) = &mut self.sidecar
+            && extension.is_some()
+            && is_input(key)
+            && (&*self.value, &*said.key) == (&**stem, &**stem)
+        {
+            said.key = key.to_owned();
+            self.key = key.to_owned();
+        }
+    }
+}
+
 fn candidate(value: &str, stem: &str, inode: u64, said: Sidecar, link: bool) -> Candidate {
     Candidate {
         key: said.key.clone(),
@@ -314,11 +333,11 @@ fn settle(dir: BorrowedFd<'_>, mut group: Vec<Candidate>) -> Found {
 }
 
 impl Evidence {
-    fn add(&mut self, candidate: &Candidate, is_input: &dyn Fn(&str) -> bool) {
+    fn add(&mut self, candidate: &Candidate, proves_nothing: &dyn Fn(&str) -> bool) {
         let Some((stem, _, said)) = &candidate.sidecar else {
             return;
         };
-        if is_input(&said.key) {
+        if proves_nothing(&said.key) {
             return;
         }
         match said.form {

@@ -161,7 +161,7 @@ pub(super) fn fresh<'a>(store: &'a Store, sdk: &'a Sdk) -> Result<MutexGuard<'a,
 pub(super) fn read(store: &Store, state: &mut State, stat: &FileStat) -> Result<()> {
     let dir = store.dir(Area::Store)?;
     let first = state.layout.is_none();
-    let is_input = |key: &str| store.shared.is_input(key.split('.').next().unwrap_or(key));
+    let is_input = |key: &str| store.shared.is_input(key);
     let mut found = scan::read(
         dir,
         &|stem, inode| state.catalog.known(stem, inode),
