@@ -223,6 +223,7 @@ fn the_link_to_the_input_is_written_through_and_stays() {
         assert!(!mount.path("default/new").exists());
         let removed = fs::remove_file(mount.path("default/INPUT"));
         assert_eq!(errno(removed), libc::EPERM, "{layout}");
+        mount.sync();
         assert!(fs::read_link(mount.path("default/INPUT")).is_ok());
         assert_eq!(read(".storefs/INPUT"), "{\"run\":1}", "{layout}");
     }
