@@ -50,7 +50,7 @@ fn write(
     let kind = TYPES[usize::try_from(n).unwrap() % TYPES.len()];
     let kind = ContentType::stored(kind);
     store
-        .commit(&mut draft, key, Some(&kind), only_if, n % 2 == 0)
+        .commit(&mut draft, key, Some(&kind), only_if, n.is_multiple_of(2))
         .map(drop)
         .map_err(|error| error.kind())
 }

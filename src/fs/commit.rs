@@ -58,7 +58,8 @@ impl Fs {
         let stat = file.stat()?;
         let changed = writing.stamp != Stamp::from(&stat);
         let drafting = writing.draft.is_some();
-        if !changed && !(finished && drafting) {
+        let due = changed || (finished && drafting);
+        if !due {
             return Ok(());
         }
         let (spot, superseded) = {

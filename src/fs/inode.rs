@@ -384,7 +384,7 @@ impl Table {
     pub(super) fn stores(&self) -> Vec<(u64, StoreName)> {
         let store = |inode: &Inode| match &inode.node {
             Node::Store(name) if inode.linked => Some((inode.ino, name.clone())),
-            _ => None,
+            Node::Store(_) | Node::Record | Node::Link(_) => None,
         };
         self.slots.iter().flatten().filter_map(store).collect()
     }

@@ -379,13 +379,13 @@ impl Fs {
             .is_none_or(|inode| inode.handles <= 1);
         // A file that is made by opening it for reading only, as locks are, is finished by its last reader.
         let drafting = || file.writing().draft.is_some();
-        if handle.writer || (last && drafting()) {
-            if let Err(e) = self.commit(file, true) {
-                self.counters.failed_commit(&e);
-                tracing::error!("a record that was being written is lost: {e}");
-                if last {
-                    self.lose(file);
-                }
+        if (handle.writer || (last && drafting()))
+            && let Err(e) = self.commit(file, true)
+        {
+            self.counters.failed_commit(&e);
+            tracing::error!("a record that was being written is lost: {e}");
+            if last {
+                self.lose(file);
             }
         }
         if handle.writer {
