@@ -4,12 +4,15 @@
 
 mod kernel;
 
-use kernel::support::PATIENCE;
+use kernel::support::{PATIENCE, World, said};
 use kernel::{DUAL, DUAL_DAEMON, Mount, PLAIN, PLAIN_DAEMON, Way};
+use rustix::mount::UnmountFlags;
+use rustix::process::{Pid, Signal};
 use sha2::{Digest, Sha256};
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
 use std::io::{BufRead, BufReader};
+use std::path::Path;
 use std::process::{Child, Command, Stdio};
 use std::sync::mpsc::{Receiver, channel};
 use std::thread;
@@ -66,13 +69,13 @@ struct Writers {
 }
 
 impl Writers {
-    fn start(mount: &Mount, first: u64) -> Self {
+    fn start(folder: &Path, first: u64) -> Self {
         let (sender, said) = channel();
         let script = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/crash_writer/writer.py");
         let start = |(number, kind): (usize, &&str)| {
             let mut child = Command::new("python3")
                 .arg(script)
-                .arg(mount.path("default"))
+                .arg(folder)
                 .args([kind, first.to_string().as_str()])
                 .stdout(Stdio::piped())
                 .spawn()
@@ -93,6 +96,40 @@ impl Writers {
     }
 }
 
+impl Writers {
+    /// Takes what they say until each has `enough` acknowledged changes.
+    fn work(&mut self, ledger: &mut Ledger, enough: usize, way: Way) {
+        let mut acknowledged = [0; KINDS.len()];
+        while acknowledged.iter().any(|&done| done < enough) {
+            let Ok((writer, line)) = self.said.recv_timeout(PATIENCE) else {
+                panic!("{way}: the writers stand still at {acknowledged:?}");
+            };
+            let kind = KINDS[writer];
+            assert!(!line.starts_with("stopped"), "{way}: {kind} {line}");
+            acknowledged[writer] += usize::from(line.starts_with("did"));
+            ledger.take(&line);
+        }
+    }
+
+    /// Takes what they say until the last has stopped, by the failure of what it was doing.
+    fn end(&mut self, ledger: &mut Ledger, way: Way) {
+        let mut stopped = BTreeSet::new();
+        while stopped.len() < KINDS.len() {
+            let Ok((writer, line)) = self.said.recv_timeout(PATIENCE) else {
+                panic!("{way}: the kill stopped only {stopped:?} of the writers");
+            };
+            if line.starts_with("stopped") {
+                stopped.insert(writer);
+            } else {
+                ledger.take(&line);
+            }
+        }
+        for child in &mut self.children {
+            child.wait().unwrap();
+        }
+    }
+}
+
 impl Drop for Writers {
     fn drop(&mut self) {
         for child in &mut self.children {
@@ -104,52 +141,14 @@ impl Drop for Writers {
 
 /// Lets five programs write until each has `enough` acknowledged changes, kills the daemon and takes all that they said.
 fn work_and_kill(mount: &mut Mount, ledger: &mut Ledger, enough: usize) {
-    let mut writers = Writers::start(mount, ledger.highest);
-    let mut acknowledged = [0; KINDS.len()];
-    while acknowledged.iter().any(|&done| done < enough) {
-        let (writer, line) = writers.said.recv_timeout(PATIENCE).unwrap_or_else(|_| {
-            panic!(
-                "{}: the writers stand still at {acknowledged:?}: {}",
-                mount.way,
-                mount.log()
-            )
-        });
-        assert!(
-            !line.starts_with("stopped"),
-            "{}: {} {line}: {}",
-            mount.way,
-            KINDS[writer],
-            mount.log()
-        );
-        acknowledged[writer] += usize::from(line.starts_with("did"));
-        ledger.take(&line);
-    }
+    let way = mount.way;
+    let mut writers = Writers::start(&mount.path("default"), ledger.highest);
+    writers.work(ledger, enough, way);
     assert!(
         mount.kill(),
-        "{}: the daemon was dead before it was killed",
-        mount.way
+        "{way}: the daemon was dead before it was killed"
     );
-    // The pipes end when the writers do, and they end by the failure of what they were doing.
-    let mut stopped = BTreeSet::new();
-    while let Ok((writer, line)) = writers.said.recv_timeout(PATIENCE) {
-        if line.starts_with("stopped") {
-            stopped.insert(writer);
-            if stopped.len() == KINDS.len() {
-                break;
-            }
-        } else {
-            ledger.take(&line);
-        }
-    }
-    assert_eq!(
-        stopped.len(),
-        KINDS.len(),
-        "{}: not all writers were stopped by the kill",
-        mount.way
-    );
-    for child in &mut writers.children {
-        child.wait().unwrap();
-    }
+    writers.end(ledger, way);
 }
 
 /// The number of a whole value; why it is none otherwise.
@@ -303,4 +302,49 @@ fn acknowledged_writes_survive_kills_in_layout_dual() {
 #[test]
 fn acknowledged_writes_survive_kills_in_layout_dual_without_passthrough() {
     survives(DUAL_DAEMON, kills());
+}
+
+/// A mount in the background, which is let go of whatever happens.
+struct Background<'a>(&'a World);
+
+impl Background<'_> {
+    /// Mounts; gives the daemon's process.
+    fn start(&self) -> Pid {
+        let words = ["mount", "-o", "layout=plain", "storage", "mnt"];
+        let said = said(&mut self.0.storefs(&words));
+        assert_eq!(said.code, Some(0), "{said:?}");
+        let status = said_json(self.0.storefs(&["status", "--json", "mnt"]));
+        Pid::from_raw(status["pid"].as_i64().unwrap().try_into().unwrap()).unwrap()
+    }
+}
+
+impl Drop for Background<'_> {
+    fn drop(&mut self) {
+        let by_force = UnmountFlags::FORCE | UnmountFlags::DETACH;
+        while rustix::mount::unmount(self.0.root().join("mnt"), by_force).is_ok() {}
+    }
+}
+
+fn said_json(mut command: Command) -> serde_json::Value {
+    let output = command.output().unwrap();
+    assert!(output.status.success(), "{output:?}");
+    serde_json::from_slice(&output.stdout).unwrap()
+}
+
+#[test]
+fn a_new_mount_takes_the_place_of_one_that_was_killed_under_load() {
+    let world = World::new();
+    let place = Background(&world);
+    let mut ledger = Ledger::default();
+    let mut daemon = place.start();
+    for round in 0..kills() {
+        let mut writers = Writers::start(&world.root().join("mnt/default"), ledger.highest);
+        writers.work(&mut ledger, 1 + round * 5 % 12, PLAIN);
+        rustix::process::kill_process(daemon, Signal::KILL).unwrap();
+        // No help from here: whoever hangs in the dead mount is freed by the new one, or never.
+        daemon = place.start();
+        writers.end(&mut ledger, PLAIN);
+    }
+    let said = said(&mut world.storefs(&["umount", "mnt"]));
+    assert_eq!(said.code, Some(0), "{said:?}");
 }

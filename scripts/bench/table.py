@@ -55,7 +55,7 @@ ROWS = [
     ("the same, first after mounting", "plain", "names-cold", "names", 2.2, None),
     (f"`ls -l` of {listed:,}, warm", "plain", "rows", None, 1.1, None),
     ("the same, first after mounting", "plain", "rows-cold", "rows", 4, None),
-    (f"sequential write of {stream} MiB", "plain", "stream-write", None, 1.05, 1.0),
+    (f"sequential write of {stream} MiB, per MiB", "plain", "stream-write", None, 1.05, 1.0),
     (f"sequential read of {stream} MiB, per MiB", "plain", "stream-read", None, 1.05, 1.0),
     ("random read of 4 KiB", "plain", "stream-random", None, 1.05, 1.0),
 ]

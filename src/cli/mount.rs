@@ -7,7 +7,7 @@ use super::exit::{Failure, print};
 use super::live::Live;
 use super::options::{self, Options};
 use super::place::{self, Place};
-use super::{Outcome, background, log, signals, source};
+use super::{Outcome, background, log, reach, signals, source};
 use crate::backend::dir::{Folder, FolderOptions};
 use crate::control::{Served, Server};
 use crate::error::{Error, Kind, Result};
@@ -70,6 +70,7 @@ impl Plan {
         here: &Surroundings,
     ) -> Result<Self> {
         let source = source::folder(source, here)?;
+        reach::let_go_of_held_up("mount at", mountpoint, here)?;
         let mountpoint = place::resolve(&here.absolute(mountpoint))?;
         let (input, input_keys) = here.input_keys(&options)?;
         if options.allow_other && here.uid != 0 {

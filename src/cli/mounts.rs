@@ -111,6 +111,19 @@ pub(super) fn is_dead(path: &Path) -> bool {
     matches!(error, Some(libc::ENOTCONN | libc::ECONNABORTED))
 }
 
+/// Lets go of a mount of ours whose daemon was killed and whose end is held up: by a thread that waits in the kernel for a
+/// file, held by a request that only the daemon could answer. Aborting the connection answers all of them.
+pub(super) fn abort(entry: &Entry) -> Result<()> {
+    let flags = UnmountFlags::FORCE | UnmountFlags::DETACH | UnmountFlags::NOFOLLOW;
+    if rustix::mount::unmount(&entry.mountpoint, flags).is_ok() {
+        return Ok(());
+    }
+    // Not ours to unmount by force: its owner may abort it here, where fusectl is mounted.
+    let minor = entry.device.split(':').nth(1).unwrap_or_default();
+    let _ = fs::write(format!("/sys/fs/fuse/connections/{minor}/abort"), "1");
+    unmount(&entry.mountpoint, true)
+}
+
 /// Lets go of the mount at this path, which the caller knows to be ours: by the kernel, or by fusermount3 for who may
 /// not. `Kind::Busy` when it is in use and `lazy` is not set.
 pub(super) fn unmount(path: &Path, lazy: bool) -> Result<()> {

@@ -2,11 +2,16 @@
 
 use super::config::Surroundings;
 use super::mounts::{self, Entry};
-use crate::control::Client;
+use crate::control::{Client, Request};
 use crate::error::{Error, Kind, Result};
 use std::fs;
 use std::io;
 use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+/// How long a daemon that lives takes at most to answer, and how often it is asked when it does not.
+const MOMENT: Duration = Duration::from_millis(300);
+const TRIES: usize = 10;
 
 /// The mount of ours at this path, as a person wrote it. `op` is what it is wanted for.
 pub(super) fn find(op: &'static str, path: &Path, here: &Surroundings) -> Result<Entry> {
@@ -50,6 +55,36 @@ fn candidates(path: &Path, here: &Surroundings) -> Vec<PathBuf> {
     }
     found.dedup();
     found
+}
+
+/// Whether the daemon of this mount was killed and its end is held up. Whoever asks such a mount anything waits for ever.
+pub(super) fn is_held_up(entry: &Entry, here: &Surroundings) -> bool {
+    let sockets = here.sockets_of(&entry.mountpoint, entry.owner);
+    sockets.iter().any(|socket| Client::is_held_up(socket))
+}
+
+/// Lets go of the mounts of ours at this path whose daemons were killed and are held up, before anything touches the path.
+/// A daemon that is just ending is waited for: it still listens and answers no more.
+pub(super) fn let_go_of_held_up(op: &'static str, path: &Path, here: &Surroundings) -> Result<()> {
+    let mut tries = 0;
+    while let Ok(entry) = find(op, path, here) {
+        if is_held_up(&entry, here) {
+            mounts::abort(&entry)?;
+            tracing::info!(mountpoint = %entry.mountpoint.display(), "cleaned up a mount whose daemon was killed");
+            continue;
+        }
+        let answer = connect(op, &entry, here)
+            .and_then(|mut client| client.ask(&Request::Status, Some(MOMENT), &mut |_| {}));
+        tries += 1;
+        match answer {
+            Err(why) if matches!(why.kind(), Kind::TimedOut | Kind::Io) && tries < TRIES => {
+                std::thread::sleep(MOMENT / 10);
+            }
+            // It answers, or nobody listens any more: the mount itself can be asked.
+            _ => break,
+        }
+    }
+    Ok(())
 }
 
 /// Connects to the mount's daemon. `Kind::Denied` when it belongs to another user, `Kind::NotFound` when there is none.

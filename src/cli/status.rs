@@ -59,7 +59,7 @@ fn of_mount(entry: &Entry, here: &Surroundings) -> Result<Value> {
     match answer {
         Ok(value) => Ok(value),
         Err(why) if why.kind() == Kind::Denied => Ok(seen("mounted by another user")),
-        Err(_) => Ok(seen(if is_dead(entry) {
+        Err(_) => Ok(seen(if reach::is_held_up(entry, here) || is_dead(entry) {
             "dead"
         } else {
             "not answering"

@@ -59,6 +59,9 @@ fn attempt(entry: &Entry, lazy: bool, here: &Surroundings) -> Result<()> {
             Ok(())
         }
         Err(why) if why.kind() == Kind::NotFound => {
+            if reach::is_held_up(entry, here) {
+                return mounts::abort(entry);
+            }
             // No daemon, so nobody can read what is still open: a dead mount is detached.
             let lazy = lazy || mounts::is_dead(&entry.mountpoint);
             mounts::unmount(&entry.mountpoint, lazy)

@@ -15,10 +15,20 @@ pub struct Client {
 }
 
 impl Client {
-    /// Connects. Fails as connect(2) does: ENOENT and ECONNREFUSED mean that no daemon is there.
+    /// Connects. Fails as connect(2) does: ENOENT and ECONNREFUSED mean that no daemon is there. A daemon that was killed
+    /// but whose end is held up still listens; that is ECONNREFUSED, too.
     pub fn connect(path: &Path) -> io::Result<Self> {
-        let stream = BufReader::new(UnixStream::connect(path)?);
+        let stream = UnixStream::connect(path)?;
+        if peer_was_killed(&stream) {
+            return Err(io::ErrorKind::ConnectionRefused.into());
+        }
+        let stream = BufReader::new(stream);
         Ok(Self { stream })
+    }
+
+    /// Whether somebody listens at this path who was killed and whose end is held up.
+    pub fn is_held_up(path: &Path) -> bool {
+        UnixStream::connect(path).is_ok_and(|stream| peer_was_killed(&stream))
     }
 
     /// Asks, shows progress lines, and returns the answer. `Kind::TimedOut` when there is none within `limit`.
@@ -86,6 +96,20 @@ impl Client {
         }
         Ok(serde_json::from_str(&text)?)
     }
+}
+
+/// Whether the process that listens at the other side is a zombie: killed, with a thread that the kernel does not let go.
+/// Such a one never accepts, but keeps its sockets.
+fn peer_was_killed(stream: &UnixStream) -> bool {
+    let Ok(peer) = rustix::net::sockopt::socket_peercred(stream) else {
+        return false;
+    };
+    let stat = std::fs::read_to_string(format!("/proc/{}/stat", peer.pid.as_raw_nonzero()));
+    // The state follows the name, which is in parentheses and may hold some itself (proc(5)).
+    stat.is_ok_and(|stat| {
+        stat.rsplit_once(") ")
+            .is_some_and(|(_, rest)| rest.starts_with(['Z', 'X']))
+    })
 }
 
 #[cfg(test)]

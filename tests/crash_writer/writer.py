@@ -16,6 +16,8 @@ import sys
 
 folder, kind, first = sys.argv[1], sys.argv[2], int(sys.argv[3])
 chance = random.Random(f"{kind} {first}")
+# Held open: what is mounted at the same place later is none of this program's business.
+store = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
 
 
 def say(*words):
@@ -28,7 +30,7 @@ def value(number):
 
 
 def write(name, flags, data, part=16384):
-    fd = os.open(os.path.join(folder, name), flags | os.O_WRONLY | os.O_CREAT, 0o644)
+    fd = os.open(name, flags | os.O_WRONLY | os.O_CREAT, 0o644, dir_fd=store)
     try:
         view = memoryview(data)
         while view:
@@ -52,13 +54,13 @@ def run():
         if kind == "save":
             aside = f".{name}.tmp"
             write(aside, os.O_TRUNC, value(number))
-            os.rename(os.path.join(folder, aside), os.path.join(folder, name))
+            os.rename(aside, name, src_dir_fd=store, dst_dir_fd=store)
         else:
             write(name, os.O_TRUNC, value(number))
         say("did", "put", name, number)
         if kind == "drop" and number % 2:
             say("try", "gone", name, number)
-            os.unlink(os.path.join(folder, name))
+            os.unlink(name, dir_fd=store)
             say("did", "gone", name, number)
 
 

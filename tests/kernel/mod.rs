@@ -89,8 +89,13 @@ impl Mount {
 
     /// Kills the daemon where it stands and takes its dead mount away. Says whether it was alive until then.
     pub(crate) fn kill(&mut self) -> bool {
+        use rustix::mount::UnmountFlags;
         let mut live = self.live.take().unwrap();
         let alive = Path::new(&format!("/proc/{}/exe", live.pid())).exists();
+        live.signal(rustix::process::Signal::KILL);
+        // By force: the killed process may wait in the kernel for a request that only it could have answered.
+        let by_force = UnmountFlags::FORCE | UnmountFlags::DETACH;
+        let _ = rustix::mount::unmount(&self.root(), by_force);
         live.kill();
         alive
     }
