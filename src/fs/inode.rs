@@ -369,11 +369,7 @@ impl Table {
     /// Gives up the file of an inode that nobody has open.
     pub(super) fn close(&mut self, ino: u64) -> Option<Arc<OpenFile>> {
         let inode = self.get_mut(ino)?;
-        if inode.handles == 0 {
-            inode.open.take()
-        } else {
-            None
-        }
+        (inode.handles == 0).then(|| inode.open.take()).flatten()
     }
 
     /// The store of an inode.

@@ -71,12 +71,14 @@ impl Fs {
             }
             writing.writers += 1;
         }
+        let resized = !self.options.shared_files && self.is_resized(&file)?;
         let handle = Handle {
             file,
             writer,
             append,
             opener: caller.pid,
             text: None,
+            resized,
         };
         let number = self.handles.add(handle);
         match self.handles.get(number) {
@@ -86,6 +88,14 @@ impl Fs {
             }),
             None => Err(Error::new("open", "", Kind::Io)),
         }
+    }
+
+    /// Whether the file was written in place since the kernel was told its length, which it would cut reads at.
+    fn is_resized(&self, file: &OpenFile) -> Result<bool> {
+        let told = lock(&self.table)
+            .get(file.ino)
+            .map_or(0, |inode| inode.told);
+        Ok(told != 0 && told != file.stat()?.changed_ns)
     }
 
     /// Opens an inode. `Kind::Stale` tells the kernel to look the name up again, after the name was given a new inode.

@@ -72,6 +72,11 @@ impl Volume for Local {
     fn root(&self) -> Now<FileStat> {
         let path = self.folder.stores_path();
         rustix::fs::stat(&path)
+            .or_else(|e| match (e, path.parent()) {
+                // A folder mounted read-only may have no stores yet.
+                (rustix::io::Errno::NOENT, Some(above)) => rustix::fs::stat(above),
+                _ => Err(e),
+            })
             .map(|stat| FileStat::of_disk(&stat))
             .map_err(|e| Error::io("stat", path.display().to_string(), e))
             .into()
