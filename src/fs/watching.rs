@@ -292,7 +292,9 @@ impl Fs {
 
     /// Nothing that the kernel knows of this store may be relied on.
     fn doubt_store(&self, parent: u64) {
-        for (ino, name) in lock(&self.table).children(parent) {
+        // Not in the loop's head: there the table would stay locked as long as the loop runs.
+        let children = lock(&self.table).children(parent);
+        for (ino, name) in children {
             let closed = lock(&self.table).close(ino);
             drop(closed);
             self.notify(Notice::Contents(ino));
