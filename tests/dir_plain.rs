@@ -1,113 +1,21 @@
 //! The plain layout of a local folder, at the level of the library. No kernel mount.
 #![allow(clippy::unwrap_used)]
 
+mod dir_world;
+
+use dir_world::{World, name, options};
 use std::fs;
-use std::io::{Read, Write};
+use std::io::Write;
 use std::os::unix::fs::{FileExt, MetadataExt, PermissionsExt, symlink};
-use std::path::PathBuf;
 use std::sync::Arc;
-use storefs::backend::dir::{Area, CommitIf, Folder, FolderOptions, Layout, Origin, Place, Store};
-use storefs::error::{Kind, Result};
-use storefs::record::{ContentType, StoreName};
+use storefs::backend::dir::{Area, CommitIf, Folder, FolderOptions, Layout, Origin, Place};
+use storefs::error::Kind;
+use storefs::record::ContentType;
 use tempfile::TempDir;
-
-struct World {
-    root: TempDir,
-    folder: Arc<Folder>,
-    store: Arc<Store>,
-}
-
-fn options(layout: Layout) -> FolderOptions {
-    FolderOptions {
-        layout: Some(layout),
-        ..FolderOptions::default()
-    }
-}
-
-fn name(text: &str) -> StoreName {
-    StoreName::new(text).unwrap()
-}
-
-impl World {
-    fn new() -> Self {
-        let root = TempDir::new().unwrap();
-        let folder = Folder::open(root.path(), options(Layout::Plain)).unwrap();
-        let store = folder.create_store(&name("default"), 0o755).unwrap();
-        Self {
-            root,
-            folder,
-            store,
-        }
-    }
-
-    fn path(&self, file: &str) -> PathBuf {
-        self.folder.stores_path().join("default").join(file)
-    }
-
-    fn write(&self, key: &str, bytes: &[u8]) -> Result<Place> {
-        self.write_as(key, bytes, None, &CommitIf::Any)
-    }
-
-    fn write_as(
-        &self,
-        key: &str,
-        bytes: &[u8],
-        content_type: Option<&str>,
-        only_if: &CommitIf,
-    ) -> Result<Place> {
-        let mut draft = self.folder.draft(0o644).unwrap();
-        draft.file.write_all_at(bytes, 0).unwrap();
-        let content_type = content_type.map(ContentType::stored);
-        let (place, stat) =
-            self.store
-                .commit(&mut draft, key, content_type.as_ref(), only_if, true)?;
-        assert_eq!(stat.size, bytes.len() as u64);
-        Ok(place)
-    }
-
-    fn read(&self, key: &str) -> Vec<u8> {
-        let (place, _) = self.store.find(key).unwrap();
-        let mut bytes = Vec::new();
-        let mut file = self.store.open(&place, false).unwrap();
-        file.read_to_end(&mut bytes).unwrap();
-        bytes
-    }
-
-    fn type_of(&self, key: &str) -> String {
-        let (place, _) = self.store.find(key).unwrap();
-        let found = self.store.content_type(key, &place).unwrap();
-        found.as_str().to_owned()
-    }
-
-    fn names(&self) -> Vec<String> {
-        let mut names = Vec::new();
-        self.store
-            .list(0, &mut |listed| {
-                names.push(listed.name.to_owned());
-                true
-            })
-            .unwrap();
-        names.sort();
-        names
-    }
-
-    fn attribute(&self, file: &str, name: &str) -> Option<String> {
-        let value = xattr::get(self.path(file), name).unwrap()?;
-        Some(String::from_utf8(value).unwrap())
-    }
-
-    fn temporaries(&self) -> usize {
-        let mut count = 0;
-        for dir in fs::read_dir(self.root.path().join(".storefs/tmp")).unwrap() {
-            count += fs::read_dir(dir.unwrap().path()).unwrap().count();
-        }
-        count
-    }
-}
 
 #[test]
 fn a_record_is_one_file_of_its_own_name() {
-    let world = World::new();
+    let world = World::new(Layout::Plain);
     let place = world.write("OUTPUT", br#"{"a":1}"#).unwrap();
     assert_eq!((&*place.file, place.area), ("OUTPUT", Area::Store));
     assert_eq!(fs::read(world.path("OUTPUT")).unwrap(), br#"{"a":1}"#);
@@ -122,7 +30,7 @@ fn a_record_is_one_file_of_its_own_name() {
 
 #[test]
 fn a_type_that_the_name_says_is_not_stored() {
-    let world = World::new();
+    let world = World::new(Layout::Plain);
     world.write("page.html", b"<p>").unwrap();
     assert_eq!(world.attribute("page.html", "user.mime_type"), None);
     assert_eq!(world.type_of("page.html"), "text/html; charset=utf-8");
@@ -141,7 +49,7 @@ fn a_type_that_the_name_says_is_not_stored() {
 
 #[test]
 fn a_set_type_stays_until_it_is_removed() {
-    let world = World::new();
+    let world = World::new(Layout::Plain);
     world.write("a.json", b"{}").unwrap();
     let to = ContentType::stored("text/csv");
     world.store.set_content_type("a.json", Some(&to)).unwrap();
@@ -154,7 +62,7 @@ fn a_set_type_stays_until_it_is_removed() {
 
 #[test]
 fn a_new_version_takes_mode_and_attributes_of_the_old_one() {
-    let world = World::new();
+    let world = World::new(Layout::Plain);
     world.write("a", b"1").unwrap();
     fs::set_permissions(world.path("a"), fs::Permissions::from_mode(0o640)).unwrap();
     xattr::set(world.path("a"), "user.note", b"kept").unwrap();
@@ -169,7 +77,7 @@ fn a_new_version_takes_mode_and_attributes_of_the_old_one() {
 
 #[test]
 fn only_one_of_two_makes_a_new_record() {
-    let world = World::new();
+    let world = World::new(Layout::Plain);
     world.write_as("a", b"1", None, &CommitIf::Absent).unwrap();
     let again = world.write_as("a", b"2", None, &CommitIf::Absent);
     assert_eq!(again.unwrap_err().kind(), Kind::Exists);
@@ -179,7 +87,7 @@ fn only_one_of_two_makes_a_new_record() {
 
 #[test]
 fn what_is_written_after_a_commit_goes_in_place() {
-    let world = World::new();
+    let world = World::new(Layout::Plain);
     let mut draft = world.folder.draft(0o600).unwrap();
     draft.file.write_all_at(b"one", 0).unwrap();
     world
@@ -194,7 +102,7 @@ fn what_is_written_after_a_commit_goes_in_place() {
 
 #[test]
 fn the_longest_key_is_kept_and_longer_ones_are_refused() {
-    let world = World::new();
+    let world = World::new(Layout::Plain);
     for length in [254, 255, 256] {
         let key = "k".repeat(length);
         world.write(&key, length.to_string().as_bytes()).unwrap();
@@ -219,7 +127,7 @@ fn the_longest_key_is_kept_and_longer_ones_are_refused() {
 
 #[test]
 fn a_rename_carries_the_type() {
-    let world = World::new();
+    let world = World::new(Layout::Plain);
     world.write("a.json", b"{}").unwrap();
     world
         .store
@@ -244,7 +152,7 @@ fn a_rename_carries_the_type() {
 
 #[test]
 fn scratch_files_stay_out_of_the_store() {
-    let world = World::new();
+    let world = World::new(Layout::Plain);
     world.write("a.txt", b"one").unwrap();
     world
         .store
@@ -261,7 +169,7 @@ fn scratch_files_stay_out_of_the_store() {
         .unwrap();
     assert_eq!(world.type_of("b"), "text/plain; charset=utf-8");
     world.write("#b#", b"auto").unwrap();
-    let again = Folder::open(world.root.path(), options(Layout::Plain)).unwrap();
+    let again = Folder::open(&world.storage(""), options(Layout::Plain)).unwrap();
     let store = again.store(&name("default")).unwrap();
     assert_eq!(store.find("#b#").unwrap().0.area, Area::Scratch);
     store.remove("#b#").unwrap();
@@ -270,8 +178,8 @@ fn scratch_files_stay_out_of_the_store() {
 
 #[test]
 fn nothing_but_regular_files_of_the_store_is_reached() {
-    let world = World::new();
-    fs::write(world.root.path().join("secret"), b"s").unwrap();
+    let world = World::new(Layout::Plain);
+    fs::write(world.storage("secret"), b"s").unwrap();
     symlink("../../secret", world.path("link")).unwrap();
     symlink("/etc/passwd", world.path("absolute")).unwrap();
     fs::create_dir(world.path("directory")).unwrap();
@@ -292,13 +200,13 @@ fn nothing_but_regular_files_of_the_store_is_reached() {
         world.store.open(&place, false).unwrap_err();
         world.write(file, b"x").unwrap_err();
     }
-    assert_eq!(fs::read(world.root.path().join("secret")).unwrap(), b"s");
+    assert_eq!(fs::read(world.storage("secret")).unwrap(), b"s");
     assert_eq!(world.temporaries(), 0);
 }
 
 #[test]
 fn a_name_that_is_no_key_is_listed_encoded_and_only_read() {
-    let world = World::new();
+    let world = World::new(Layout::Plain);
     fs::write(world.path("my report.pdf"), b"%PDF").unwrap();
     assert_eq!(world.names(), ["my%20report.pdf"]);
     assert_eq!(world.read("my%20report.pdf"), b"%PDF");
@@ -318,7 +226,7 @@ fn a_name_that_is_no_key_is_listed_encoded_and_only_read() {
 
 #[test]
 fn a_listing_goes_on_where_it_stopped_while_names_come_and_go() {
-    let world = World::new();
+    let world = World::new(Layout::Plain);
     for n in 0..300 {
         world.write(&format!("k{n:03}"), b"").unwrap();
     }
@@ -354,7 +262,7 @@ fn a_listing_goes_on_where_it_stopped_while_names_come_and_go() {
 
 #[test]
 fn stores_are_made_renamed_and_removed() {
-    let world = World::new();
+    let world = World::new(Layout::Plain);
     let again = world
         .folder
         .create_store(&name("default"), 0o755)
@@ -375,13 +283,13 @@ fn stores_are_made_renamed_and_removed() {
     assert_eq!(world.folder.stores().unwrap(), []);
     let gone = world.folder.store(&name("other")).unwrap_err();
     assert_eq!(gone.kind(), Kind::StoreNotFound);
-    let left = |dir: &str| fs::read_dir(world.root.path().join(dir)).unwrap().count();
+    let left = |dir: &str| fs::read_dir(world.storage(dir)).unwrap().count();
     assert_eq!((left(".storefs/scratch"), left(".storefs/layouts")), (0, 0));
 }
 
 #[test]
 fn a_directory_that_was_replaced_is_another_store() {
-    let world = World::new();
+    let world = World::new(Layout::Plain);
     world.write("a", b"1").unwrap();
     let same = world.folder.store(&name("default")).unwrap();
     assert!(Arc::ptr_eq(&same, &world.store));
@@ -396,9 +304,9 @@ fn a_directory_that_was_replaced_is_another_store() {
 
 #[test]
 fn a_store_stays_plain_without_the_option() {
-    let world = World::new();
+    let world = World::new(Layout::Plain);
     world.write("page.html", b"x").unwrap();
-    let folder = Folder::open(world.root.path(), FolderOptions::default()).unwrap();
+    let folder = Folder::open(&world.storage(""), FolderOptions::default()).unwrap();
     let store = folder.store(&name("default")).unwrap();
     assert_eq!(store.layout(), Layout::Plain);
     assert_eq!(
@@ -409,18 +317,16 @@ fn a_store_stays_plain_without_the_option() {
 
 #[test]
 fn a_read_only_folder_is_left_as_it_is() {
-    let world = World::new();
+    let world = World::new(Layout::Plain);
     world.write("a", b"1").unwrap();
-    fs::write(world.root.path().join("mark"), b"").unwrap();
+    fs::write(world.storage("mark"), b"").unwrap();
     let read_only = FolderOptions {
         layout: Some(Layout::Plain),
         read_only: true,
         ..FolderOptions::default()
     };
-    let before = fs::read_dir(world.root.path().join(".storefs/tmp"))
-        .unwrap()
-        .count();
-    let folder = Folder::open(world.root.path(), read_only.clone()).unwrap();
+    let before = fs::read_dir(world.storage(".storefs/tmp")).unwrap().count();
+    let folder = Folder::open(&world.storage(""), read_only.clone()).unwrap();
     let store = folder.store(&name("default")).unwrap();
     assert_eq!(store.find("a").unwrap().1.size, 1);
     assert_eq!(folder.draft(0o644).unwrap_err().kind(), Kind::ReadOnly);
@@ -429,9 +335,7 @@ fn a_read_only_folder_is_left_as_it_is() {
     assert_eq!(made.kind(), Kind::ReadOnly);
     let place = store.find("a").unwrap().0;
     assert_eq!(store.open(&place, true).unwrap_err().kind(), Kind::ReadOnly);
-    let after = fs::read_dir(world.root.path().join(".storefs/tmp"))
-        .unwrap()
-        .count();
+    let after = fs::read_dir(world.storage(".storefs/tmp")).unwrap().count();
     assert_eq!(before, after);
     let empty = TempDir::new().unwrap();
     let folder = Folder::open(empty.path(), read_only).unwrap();
@@ -441,13 +345,13 @@ fn a_read_only_folder_is_left_as_it_is() {
 
 #[test]
 fn temporaries_of_a_dead_process_are_removed_and_those_of_a_living_one_stay() {
-    let world = World::new();
-    let tmp = world.root.path().join(".storefs/tmp");
+    let world = World::new(Layout::Plain);
+    let tmp = world.storage(".storefs/tmp");
     fs::create_dir(tmp.join("dead")).unwrap();
     fs::write(tmp.join("dead/1"), b"x").unwrap();
     let draft = world.folder.draft(0o644).unwrap();
     draft.file.as_ref().write_all(b"mine").unwrap();
-    let second = Folder::open(world.root.path(), options(Layout::Plain)).unwrap();
+    let second = Folder::open(&world.storage(""), options(Layout::Plain)).unwrap();
     assert!(!tmp.join("dead").exists());
     assert_eq!(world.temporaries(), 1);
     drop(draft);

@@ -79,7 +79,7 @@ fn old_record_is_whole(mount: &Mount, layout: &str, step: &str) {
         "{layout}, {step}"
     );
     assert_eq!(type_of(&path), "text/x-old", "{layout}, {step}");
-    let file = if layout == "dual" { "OUTPUT" } else { "OUTPUT" };
+    let file = "OUTPUT";
     let beside = fs::read_dir(mount.source("default")).unwrap();
     let found = beside.flatten().find(|entry| {
         let name = entry.file_name().into_string().unwrap();

@@ -92,7 +92,7 @@ impl Tree {
     fn copy_to(self, project: &Project) {
         let status = Command::new("cp")
             .args(["-a", "--no-preserve=ownership"])
-            .arg(self.folder().join("storage"))
+            .arg(self.folder().join("storage/."))
             .arg(project.root())
             .status()
             .unwrap();
@@ -203,13 +203,16 @@ fn the_sdk_reads(
                     read.content_type,
                     recorded.content_type
                 );
-                let latin1 = flavour == Flavour::Python
-                    && read.value == Given::Nothing
-                    && recorded.content_type.contains("iso-8859-1");
-                assert!(
-                    latin1 || read.holds(&source.read(store, key)),
-                    "{what}: {read:?}"
-                );
+                let bytes = source.read(store, key);
+                // Python gives nothing for text that is not UTF-8, also from its own stores.
+                let undecodable = recorded.content_type.starts_with("text/")
+                    && std::str::from_utf8(&bytes).is_err();
+                let python_gives_nothing = flavour == Flavour::Python && undecodable;
+                if python_gives_nothing {
+                    assert_eq!(read.value, Given::Nothing, "{what}");
+                } else {
+                    assert!(read.holds(&bytes), "{what}: {read:?}");
+                }
             }
         }
         sdk.finish();
@@ -225,11 +228,14 @@ fn a_tree_stays_right_when_copied_into(tree: Tree, layout: Layout) {
     let copied = Project::new();
     let target = copied.mount(layout);
     let refused = copy_through(&source, &target, &records.keys().cloned().collect());
-    let too_long: BTreeSet<String> = records
-        .values()
-        .flat_map(BTreeMap::keys)
+    // A listing can hold more than the SDK reads back: what a write that failed halfway has left.
+    let listed: BTreeSet<String> = records
+        .keys()
+        .flat_map(|store| source.list(store))
+        .collect();
+    let too_long: BTreeSet<String> = listed
+        .into_iter()
         .filter(|key| !fits(layout, key))
-        .cloned()
         .collect();
     assert_eq!(refused, too_long, "{what}");
     for keys in records.values_mut() {

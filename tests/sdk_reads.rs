@@ -146,7 +146,11 @@ fn keys_end_where_the_layout_ends(layout: Layout, fits: &[String], too_long: &[S
             assert_eq!(read.content_type, JSON);
             assert!(read.holds(b"{\"long\": true}"));
         }
-        // The next write by the SDK itself needs room for its lock or its temporary.
+        sdk.finish();
+    }
+    // The next write by the SDK itself needs room for its lock or its temporary.
+    for &flavour in layout.flavours() {
+        let mut sdk = Sdk::start(flavour, &project.root());
         for key in fits {
             sdk.set_json(None, key, &serde_json::json!("again"));
         }

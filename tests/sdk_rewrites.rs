@@ -190,6 +190,61 @@ fn python_reads_what_the_js_sdk_gave_another_type() {
 }
 
 #[test]
+fn a_file_that_a_running_js_process_named_after_its_key_stays_where_it_looks() {
+    let shared = Shared::new();
+    let mut js = shared.start(Flavour::Js);
+    let mut own: Vec<(&str, &str, &[u8], &str)> = vec![
+        (
+            "photo.jpg",
+            "photo",
+            b"\xff\xd8\xff\xe0 not really",
+            "image/jpeg",
+        ),
+        ("data.json", "data", b"{\"a\": 1}", "application/json"),
+        ("page.html", "page", b"<p>", "text/html"),
+    ];
+    for (key, _, bytes, content_type) in &own {
+        js.set(Some(STORE), key, bytes, content_type);
+    }
+    let agree = |own: &[(&str, &str, &[u8], &str)], after: &str| {
+        // A fresh process knows them by what is left of the name when the extension is taken off, and so do all others.
+        for (_, shown, bytes, _) in own {
+            eventually(after, || shared.mount.list(STORE).contains(*shown));
+            assert_eq!(
+                shared.mount.read(STORE, shown),
+                *bytes,
+                "{shown} after {after}"
+            );
+        }
+        let mut wanted = each_key(b"as the mount wrote it", TEXT);
+        let types: Vec<String> = own
+            .iter()
+            .map(|(_, shown, _, _)| shared.mount.content_type(STORE, shown))
+            .collect();
+        wanted.extend(
+            own.iter()
+                .zip(&types)
+                .map(|((_, shown, bytes, _), content_type)| {
+                    (*shown, *bytes, content_type.as_str())
+                }),
+        );
+        shared.agree_on(&wanted, after);
+    };
+    agree(&own, "what JS added");
+    for (key, _, bytes, _) in &own {
+        assert!(js.get(Some(STORE), key).unwrap().holds(bytes), "{key}");
+    }
+    shared
+        .mount
+        .write(STORE, "photo", b"\xff\xd8\xff\xe0 edited");
+    own[0].2 = b"\xff\xd8\xff\xe0 edited";
+    agree(&own, "an edit of what JS added");
+    assert!(js.get(Some(STORE), "photo.jpg").unwrap().holds(own[0].2));
+    assert_eq!(js.list(Some(STORE)).len(), KEYS.len() + 1 + own.len());
+    js.finish();
+}
+
+#[test]
 fn the_js_sdk_finds_no_record_that_python_deleted() {
     let shared = Shared::new();
     let mut python = shared.start(Flavour::Python);

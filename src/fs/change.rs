@@ -40,13 +40,20 @@ impl Fs {
             let why = "it belongs to the mount";
             return Now::err(Error::because("change", "", Kind::NotPermitted, why));
         }
-        let this = self.clone();
+        let (this, this_again) = (self.clone(), self.clone());
         match self.change_now(ino, change, handle, caller) {
-            Ok(()) => this.getattr(ino, handle).then(|mut attr| {
+            Ok(()) => this.getattr(ino, handle).then(move |mut attr| {
                 attr.ttl = Duration::ZERO;
+                this_again.untell(ino);
                 Ok(attr)
             }),
             Err(e) => Now::err(e),
+        }
+    }
+
+    fn untell(&self, ino: u64) {
+        if let Some(inode) = lock(&self.table).get_mut(ino) {
+            inode.told = 0;
         }
     }
 

@@ -58,7 +58,8 @@ impl Fs {
         let stat = file.stat()?;
         let changed = writing.stamp != Stamp::from(&stat);
         let drafting = writing.draft.is_some();
-        if !changed && !(finished && drafting) {
+        let due = changed || (finished && drafting);
+        if !due {
             return Ok(());
         }
         let (spot, superseded) = {
@@ -114,7 +115,6 @@ impl Fs {
                 inode.version = committed.file.inode;
             }
         }
-        self.directory_changed(file.ino);
         if superseded {
             self.name_changed(file.ino, &spot);
         }
@@ -130,20 +130,6 @@ impl Fs {
                 parent,
                 name: spot.name.clone(),
             });
-        }
-    }
-
-    /// The store of this inode changed on disk without a request that the kernel would know by.
-    pub(super) fn directory_changed(&self, ino: u64) {
-        let mut table = lock(&self.table);
-        let parent = table.get(ino).map(|inode| inode.parent);
-        let Some(store) = parent.and_then(|parent| table.get_mut(parent)) else {
-            return;
-        };
-        if std::mem::take(&mut store.shown) {
-            let notice = Notice::Attributes(store.ino);
-            drop(table);
-            self.notify(notice);
         }
     }
 

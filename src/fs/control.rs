@@ -200,6 +200,7 @@ impl Fs {
             append: None,
             opener: caller.pid,
             text: Some(text.into()),
+            resized: false,
         });
         Ok(Opened {
             handle: number,

@@ -91,6 +91,8 @@ pub struct Handle {
     pub opener: u32,
     /// The text of a control file, made when it was opened.
     pub text: Option<Arc<[u8]>>,
+    /// The kernel may take the file to have another length than it has, and must not cut reads there.
+    pub resized: bool,
 }
 
 /// All handles by number.

@@ -52,8 +52,9 @@ pub(super) struct Inode {
     pub(super) open: Option<Arc<OpenFile>>,
     /// Its type was guessed when it was made here, and nobody has set one.
     pub(super) guessed: bool,
-    /// The kernel was told attributes of this directory since it last changed.
-    pub(super) shown: bool,
+    /// The last change, in nanoseconds since 1970, of the attributes that the kernel was told and may keep; 0 when it
+    /// keeps none.
+    pub(super) told: i64,
     /// It stands in the queue of parked files.
     queued: bool,
 }
@@ -178,7 +179,7 @@ impl Table {
             version,
             open: None,
             guessed: false,
-            shown: false,
+            told: 0,
             queued: false,
         })
     }
@@ -368,11 +369,7 @@ impl Table {
     /// Gives up the file of an inode that nobody has open.
     pub(super) fn close(&mut self, ino: u64) -> Option<Arc<OpenFile>> {
         let inode = self.get_mut(ino)?;
-        if inode.handles == 0 {
-            inode.open.take()
-        } else {
-            None
-        }
+        (inode.handles == 0).then(|| inode.open.take()).flatten()
     }
 
     /// The store of an inode.
@@ -387,7 +384,7 @@ impl Table {
     pub(super) fn stores(&self) -> Vec<(u64, StoreName)> {
         let store = |inode: &Inode| match &inode.node {
             Node::Store(name) if inode.linked => Some((inode.ino, name.clone())),
-            _ => None,
+            Node::Store(_) | Node::Record | Node::Link(_) => None,
         };
         self.slots.iter().flatten().filter_map(store).collect()
     }

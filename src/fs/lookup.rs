@@ -70,7 +70,6 @@ impl Fs {
         };
         if let Some(inode) = table.get_mut(ino) {
             inode.version = version;
-            inode.shown = true;
             if count {
                 inode.lookups += 1;
             }
@@ -184,7 +183,15 @@ impl Fs {
     pub(super) fn store_attr(&self, ino: u64, file: &FileStat) -> Attr {
         let mut attr = self.options.show.file(ino, file).kept(self.ttl(ROOT));
         attr.ttl = self.ttl(ino);
+        self.tell(ino, file);
         attr
+    }
+
+    /// Remembers what the kernel is told of an inode and may keep.
+    pub(super) fn tell(&self, ino: u64, file: &FileStat) {
+        if let Some(inode) = lock(&self.table).get_mut(ino) {
+            inode.told = file.changed_ns;
+        }
     }
 
     pub(super) fn parent_of(&self, ino: u64) -> u64 {
@@ -239,8 +246,9 @@ impl Fs {
                     .ino
             }
         };
-        if count && let Some(inode) = table.get_mut(ino) {
-            inode.lookups += 1;
+        if let Some(inode) = table.get_mut(ino) {
+            inode.lookups += u32::from(count);
+            inode.told = stat.file.changed_ns;
         }
         drop(table);
         drop(closed);

@@ -191,9 +191,6 @@ impl Fs {
                 Now::ok(self.link_attr(ino, &target).kept(ttl))
             }
             (Node::Store(store), _) => {
-                if let Some(inode) = lock(&self.table).get_mut(ino) {
-                    inode.shown = true;
-                }
                 let this = self.clone();
                 self.volume
                     .store(&store)
@@ -210,6 +207,9 @@ impl Fs {
                     let known = table.get(ino).is_some_and(|inode| inode.linked);
                     if !known {
                         return Err(Error::new("stat", &*spot.name, Kind::Stale));
+                    }
+                    if let Some(inode) = table.get_mut(ino) {
+                        inode.told = stat.file.changed_ns;
                     }
                     let closed = match table.get_mut(ino) {
                         Some(inode) if inode.version != stat.file.inode && !inode.drafting => {
@@ -228,9 +228,11 @@ impl Fs {
 
     /// The attributes of an open file.
     fn open_attr(&self, file: &OpenFile) -> Result<Attr> {
-        let mut attr = self.options.show.file(file.ino, &file.stat()?);
-        let table = lock(&self.table);
-        if let Some(inode) = table.get(file.ino) {
+        let stat = file.stat()?;
+        let mut attr = self.options.show.file(file.ino, &stat);
+        let mut table = lock(&self.table);
+        if let Some(inode) = table.get_mut(file.ino) {
+            inode.told = if inode.drafting { 0 } else { stat.changed_ns };
             let ttl = if inode.drafting {
                 Duration::ZERO
             } else {

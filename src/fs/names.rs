@@ -2,7 +2,7 @@
 
 use super::handle::{OpenFile, lock};
 use super::inode::{Node, Spot};
-use super::{Attr, CONTROL, CONTROL_NAME, Caller, Fs, ROOT};
+use super::{Attr, CONTROL, CONTROL_NAME, Caller, Fs, Notice, ROOT};
 use crate::error::{Error, Kind, Result};
 use crate::record::{ContentType, StoreName};
 use crate::volume::Now;
@@ -196,7 +196,15 @@ impl Fs {
         } else {
             to.1
         };
-        self.rename_record(from, (to.0, onto), no_replace).into()
+        let renamed = self.rename_record(from, (to.0, onto), no_replace);
+        if renamed.is_ok() && onto != to.1 {
+            // The kernel now takes the link's name for the record.
+            self.notify(Notice::Entry {
+                parent: to.0,
+                name: to.1.into(),
+            });
+        }
+        renamed.into()
     }
 
     fn rename_store(self: &Arc<Self>, from: &str, to: &str, no_replace: bool) -> Now<()> {

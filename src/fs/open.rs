@@ -8,7 +8,7 @@ use crate::volume::{FileStat, Now};
 use rustix::fs::OFlags;
 use std::fs::File;
 use std::os::fd::AsFd;
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 
 /// Who asks.
 #[derive(Clone, Copy, Debug, Default)]
@@ -33,10 +33,11 @@ pub struct Opened {
 impl Caller {
     /// The owner that a new file gets, when the daemon has to set it.
     pub(super) fn owner(&self) -> Option<(u32, u32)> {
-        let own = (
-            rustix::process::geteuid().as_raw(),
-            rustix::process::getegid().as_raw(),
-        );
+        static OWN: OnceLock<(u32, u32)> = OnceLock::new();
+        let own = *OWN.get_or_init(|| {
+            let (uid, gid) = (rustix::process::geteuid(), rustix::process::getegid());
+            (uid.as_raw(), gid.as_raw())
+        });
         // Only root can give files away; for others the kernel admits the daemon's own user alone.
         (own.0 == 0 && own != (self.uid, self.gid)).then_some((self.uid, self.gid))
     }
@@ -70,12 +71,14 @@ impl Fs {
             }
             writing.writers += 1;
         }
+        let resized = !self.options.shared_files && self.is_resized(&file)?;
         let handle = Handle {
             file,
             writer,
             append,
             opener: caller.pid,
             text: None,
+            resized,
         };
         let number = self.handles.add(handle);
         match self.handles.get(number) {
@@ -85,6 +88,14 @@ impl Fs {
             }),
             None => Err(Error::new("open", "", Kind::Io)),
         }
+    }
+
+    /// Whether the file was written in place since the kernel was told its length, which it would cut reads at.
+    fn is_resized(&self, file: &OpenFile) -> Result<bool> {
+        let told = lock(&self.table)
+            .get(file.ino)
+            .map_or(0, |inode| inode.told);
+        Ok(told != 0 && told != file.stat()?.changed_ns)
     }
 
     /// Opens an inode. `Kind::Stale` tells the kernel to look the name up again, after the name was given a new inode.
@@ -338,6 +349,8 @@ impl Fs {
         }
         inode.drafting = true;
         inode.version = stat.inode;
+        // The kernel drops what it knows of a file that it truncates.
+        inode.told = 0;
         let parked = inode.open.take();
         table.opened(ino, &open);
         drop(table);
@@ -366,13 +379,13 @@ impl Fs {
             .is_none_or(|inode| inode.handles <= 1);
         // A file that is made by opening it for reading only, as locks are, is finished by its last reader.
         let drafting = || file.writing().draft.is_some();
-        if handle.writer || (last && drafting()) {
-            if let Err(e) = self.commit(file, true) {
-                self.counters.failed_commit(&e);
-                tracing::error!("a record that was being written is lost: {e}");
-                if last {
-                    self.lose(file);
-                }
+        if (handle.writer || (last && drafting()))
+            && let Err(e) = self.commit(file, true)
+        {
+            self.counters.failed_commit(&e);
+            tracing::error!("a record that was being written is lost: {e}");
+            if last {
+                self.lose(file);
             }
         }
         if handle.writer {

@@ -1,6 +1,7 @@
 //! Which processes still have a file, as /proc tells it. It is asked only when a file that was written is closed.
 
-use std::fs;
+use std::fs::{self, File};
+use std::io::Read;
 
 /// So deep children are looked for; shells nest a few.
 const GENERATIONS: u32 = 4;
@@ -50,11 +51,12 @@ fn descendant_holds(process: u32, end: &str, generations: u32) -> bool {
 
 /// The children of one thread: the thread that opened a file is the one that forks for it in a shell.
 fn children(thread: u32) -> Vec<u32> {
-    fs::read_to_string(format!("/proc/{thread}/task/{thread}/children"))
-        .map(|list| {
-            list.split_whitespace()
-                .filter_map(|pid| pid.parse().ok())
-                .collect()
-        })
-        .unwrap_or_default()
+    let mut list = [0; 512];
+    let path = format!("/proc/{thread}/task/{thread}/children");
+    // Few programs that write a file have any, so this is one short read.
+    let read = File::open(path).and_then(|mut file| file.read(&mut list));
+    let text = std::str::from_utf8(&list[..read.unwrap_or(0)]).unwrap_or_default();
+    text.split_whitespace()
+        .filter_map(|pid| pid.parse().ok())
+        .collect()
 }

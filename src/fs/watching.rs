@@ -24,6 +24,8 @@ pub(super) struct Watching {
     stores: Mutex<HashSet<u64>>,
     /// Names that we removed a moment ago.
     removed: Mutex<HashMap<(u64, Box<str>), Instant>>,
+    /// Directories whose times changed since the kernel was told.
+    aged: Mutex<HashSet<u64>>,
     events: AtomicU64,
 }
 
@@ -130,6 +132,9 @@ impl Fs {
 
     /// Tells the kernel what a batch of events made stale.
     fn take_in(self: &Arc<Self>, batch: &Batch) {
+        if batch.quiet {
+            return self.tell_times();
+        }
         if batch.overflow {
             tracing::warn!("events of the folder were lost: everything is looked at again");
             self.doubt_everything();
@@ -200,10 +205,22 @@ impl Fs {
         }
         if listing {
             self.notify(Notice::Contents(parent));
-        } else if let Some(inode) = lock(&self.table).get_mut(parent)
-            && std::mem::take(&mut inode.shown)
-        {
-            self.notify(Notice::Attributes(parent));
+        } else {
+            lock(&self.watching.aged).insert(parent);
+        }
+    }
+
+    /// Nothing happened for a moment: tells of directories whose times changed by what the kernel did itself. To do so at
+    /// once would have it ask for their attributes again before each of its next requests.
+    fn tell_times(&self) {
+        let aged: Vec<u64> = lock(&self.watching.aged).drain().collect();
+        for parent in aged {
+            let told = lock(&self.table)
+                .get_mut(parent)
+                .map(|inode| std::mem::take(&mut inode.told));
+            if told.is_some_and(|told| told != 0) {
+                self.notify(Notice::Attributes(parent));
+            }
         }
     }
 
@@ -223,15 +240,14 @@ impl Fs {
             }
             inode.map(|inode| (inode.ino, inode.version))
         };
-        let now = self
-            .volume
-            .stat(store, name)
-            .wait()
-            .ok()
-            .map(|stat| stat.file.inode);
+        let now = self.volume.stat(store, name).wait().ok();
+        let (now, changed) = (
+            now.map(|stat| stat.file.inode),
+            now.map(|stat| stat.file.changed_ns),
+        );
         match (known, now) {
             (Some((ino, version)), Some(inode)) if version == inode => {
-                self.contents_changed(ino);
+                self.contents_changed(ino, changed.unwrap_or_default());
                 false
             }
             (Some((ino, _)), _) => {
@@ -264,15 +280,25 @@ impl Fs {
     }
 
     /// The bytes or attributes of a file changed, by us or by others: the kernel asks again.
-    fn contents_changed(&self, ino: u64) {
-        let open = lock(&self.table)
-            .get(ino)
-            .and_then(|inode| inode.open.clone());
-        let ours = open.is_some_and(|open| open.writing().writers > 0);
-        if self.options.shared_files || ours {
-            self.notify(Notice::Attributes(ino));
-        } else {
+    fn contents_changed(&self, ino: u64, changed: i64) {
+        let (told, held) = {
+            let mut table = lock(&self.table);
+            let Some(inode) = table.get_mut(ino) else {
+                return;
+            };
+            if inode.told == changed {
+                // What the kernel keeps is right.
+                return;
+            }
+            let held = inode.open.clone().filter(|_| inode.handles > 0);
+            (std::mem::take(&mut inode.told), held)
+        };
+        let pages =
+            held.is_some_and(|open| !self.options.shared_files && open.writing().writers == 0);
+        if pages {
             self.notify(Notice::Contents(ino));
+        } else if told != 0 {
+            self.notify(Notice::Attributes(ino));
         }
     }
 
@@ -292,7 +318,7 @@ impl Fs {
 
     /// Nothing that the kernel knows of this store may be relied on.
     fn doubt_store(&self, parent: u64) {
-        // Not in the loop's head: there the table would stay locked as long as the loop runs.
+        // Taken before the loop: a lock in a loop's head is held until the loop ends.
         let children = lock(&self.table).children(parent);
         for (ino, name) in children {
             let closed = lock(&self.table).close(ino);

@@ -228,7 +228,6 @@ impl Fs {
             if let Some(inode) = lock(&this.table).get_mut(ino) {
                 inode.guessed = false;
             }
-            this.directory_changed(ino);
             Ok(())
         })
     }

@@ -10,7 +10,11 @@ use fuser::{
 };
 use std::io;
 use std::sync::Arc;
+use std::time::Duration;
 
+/// A new file's name and attributes are kept so long that opening it needs no further request. They change when it is
+/// finished; the library has one lifetime for both.
+const CREATED: Duration = Duration::from_millis(100);
 /// Bytes of one request: 1 MiB, the kernel's own limit unless an administrator raised it.
 const MAX_WRITE: u32 = 1 << 20;
 /// Requests that the kernel may have under way in the background.
@@ -58,7 +62,7 @@ pub(super) fn entry(attr: &Attr, reply: ReplyEntry) {
 /// How the kernel is to treat an open file.
 fn flags(opened: &Opened) -> FopenFlags {
     let mut flags = FopenFlags::empty();
-    if opened.open.text.is_some() || opened.open.append.is_some() {
+    if opened.open.text.is_some() || opened.open.append.is_some() || opened.open.resized {
         flags |= FopenFlags::FOPEN_DIRECT_IO;
     }
     if !opened.open.writer {
@@ -88,8 +92,7 @@ pub(super) fn created(
     reply: ReplyCreate,
 ) {
     let (handle, flags) = (FileHandle(opened.handle), flags(opened));
-    // The library has one lifetime for both here: the draft's name is looked up again, its attributes are not kept.
-    let (ttl, attr) = (attr.ttl, file_attr(attr));
+    let (ttl, attr) = (attr.ttl.max(CREATED), file_attr(attr));
     if !passthrough.takes(opened) {
         return reply.created(&ttl, &attr, Generation(0), handle, flags);
     }

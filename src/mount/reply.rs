@@ -67,11 +67,11 @@ fn settle<T, R: Fail>(op: &'static str, result: Result<T>, reply: R, success: im
 pub(super) fn told(op: &'static str, error: &Error) -> fuser::Errno {
     use crate::error::Kind;
     let number = errno(error);
-    match error.kind() {
-        Kind::Io | Kind::Corrupt | Kind::Exhausted | Kind::NoSpace => {
-            tracing::error!("{op}: {error}");
-        }
-        _ => tracing::debug!("{op}: {error} ({number:?})"),
+    let fault = [Kind::Io, Kind::Corrupt, Kind::Exhausted, Kind::NoSpace];
+    if fault.contains(&error.kind()) {
+        tracing::error!("{op}: {error}");
+    } else {
+        tracing::debug!("{op}: {error} ({number:?})");
     }
     number
 }

@@ -198,9 +198,11 @@ fn config(options: &MountOptions) -> Config {
         MountOption::FSName(label),
         // fuser gives its own Subtype to fusermount3 alone; the kernel knows the option as well.
         MountOption::CUSTOM(format!("subtype={SUBTYPE}")),
-        MountOption::DefaultPermissions,
         MountOption::NoAtime,
     ];
+    if !serves_root_alone(options) {
+        config.mount_options.push(MountOption::DefaultPermissions);
+    }
     if options.read_only {
         config.mount_options.push(MountOption::RO);
     }
@@ -212,6 +214,12 @@ fn config(options: &MountOptions) -> Config {
     config.n_threads = Some(threads());
     config.clone_fd = true;
     config
+}
+
+/// Whether nobody but root can use the mount. Then there is nothing to check, and the kernel is not made to: it would ask
+/// for a directory's attributes again after each change in it.
+fn serves_root_alone(options: &MountOptions) -> bool {
+    rustix::process::geteuid().is_root() && !options.allow_other
 }
 
 /// Event loops: one for each processor, at most 4.

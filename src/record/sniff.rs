@@ -43,16 +43,13 @@ impl ReadAt for File {
     }
 
     fn fill_at(&self, buffer: &mut [u8], offset: u64) -> io::Result<usize> {
-        let mut done = 0;
-        while done < buffer.len() {
-            match self.read_at(&mut buffer[done..], offset + done as u64) {
-                Ok(0) => break,
-                Ok(count) => done += count,
+        // A regular file gives less than asked for only at its end.
+        loop {
+            match self.read_at(buffer, offset) {
                 Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
-                Err(error) => return Err(error),
+                other => return other,
             }
         }
-        Ok(done)
     }
 }
 

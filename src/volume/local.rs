@@ -1,11 +1,12 @@
 //! A volume straight onto a folder of stores: no copy and no index of its own; open files are the records' own files.
 
 use super::claims::Claims;
+use super::looks::{self, Looks};
 use super::{Draft, Entry, FileStat, Now, Space, Stat, Volume};
 use crate::backend::dir::{Area, CommitIf, Folder, Listed, Origin, Place, Store};
 use crate::error::{Error, Kind, Result};
 use crate::record::{ContentType, StoreName};
-use rustix::fs::{Mode, OFlags, ResolveFlags};
+use rustix::fs::OFlags;
 use rustix::process::{Gid, Uid};
 use std::fs::File;
 use std::os::fd::OwnedFd;
@@ -19,6 +20,7 @@ pub struct Local {
     folder: Arc<Folder>,
     read_only: bool,
     claims: Claims,
+    looks: Looks,
 }
 
 impl Local {
@@ -30,6 +32,7 @@ impl Local {
             folder.claims_file().ok()
         });
         Self {
+            looks: Looks::new(folder.clone()),
             folder,
             read_only,
             claims,
@@ -69,6 +72,11 @@ impl Volume for Local {
     fn root(&self) -> Now<FileStat> {
         let path = self.folder.stores_path();
         rustix::fs::stat(&path)
+            .or_else(|e| match (e, path.parent()) {
+                // A folder mounted read-only may have no stores yet.
+                (rustix::io::Errno::NOENT, Some(above)) => rustix::fs::stat(above),
+                _ => Err(e),
+            })
             .map(|stat| FileStat::of_disk(&stat))
             .map_err(|e| Error::io("stat", path.display().to_string(), e))
             .into()
@@ -130,18 +138,20 @@ impl Volume for Local {
     fn remove_store(&self, name: &StoreName) -> Now<()> {
         self.writable("rmdir", name.as_str())
             .and_then(|()| self.folder.remove_store(name))
+            .inspect(|()| self.looks.forget())
             .into()
     }
 
     fn rename_store(&self, from: &StoreName, to: &StoreName, no_replace: bool) -> Now<()> {
         self.writable("rename", from.as_str())
             .and_then(|()| self.folder.rename_store(from, to, no_replace))
+            .inspect(|()| self.looks.forget())
             .into()
     }
 
     fn stat(&self, store: &StoreName, name: &str) -> Now<Stat> {
         let find = || {
-            let store = self.folder.store(store)?;
+            let store = self.looks.store(store)?;
             let (place, file) = store.find(name)?;
             Ok(stat_of(&place, file))
         };
@@ -159,7 +169,7 @@ impl Volume for Local {
         with_stat: bool,
         each: &mut dyn FnMut(Entry<'_>) -> bool,
     ) -> Result<()> {
-        let store = self.folder.store(store)?;
+        let store = self.looks.store(store)?;
         store.list(after, &mut |listed: Listed<'_>| {
             let mut stat = None;
             if with_stat {
@@ -190,7 +200,7 @@ impl Volume for Local {
         fall_back: bool,
     ) -> Now<(File, Stat, bool)> {
         let open = || {
-            let store = self.folder.store(store)?;
+            let store = self.looks.store(store)?;
             let (place, _) = store.find(name)?;
             let fixed = matches!(place.origin, Origin::Foreign | Origin::Alias);
             if write && (self.read_only || fixed) && !fall_back {
@@ -224,16 +234,16 @@ impl Volume for Local {
     }
 
     fn handle(&self, store: &StoreName, name: &str) -> Result<(OwnedFd, Stat)> {
-        let store = self.folder.store(store)?;
+        let store = self.looks.store(store)?;
         let (place, _) = store.find(name)?;
-        let fd = open_beneath(&store, &place, OFlags::PATH)?;
+        let fd = looks::open_beneath(&store, &place, OFlags::PATH)?;
         let file = FileStat::of_file(&fd)?;
         Ok((fd, stat_of(&place, file)))
     }
 
     fn read_link(&self, store: &StoreName, name: &str) -> Now<Vec<u8>> {
         let read = || {
-            let store = self.folder.store(store)?;
+            let store = self.looks.store(store)?;
             let (place, _) = store.find(name)?;
             rustix::fs::readlinkat(store.dir(place.area)?, &*place.file, Vec::new())
                 .map(std::ffi::CString::into_bytes)
@@ -260,7 +270,7 @@ impl Volume for Local {
 
     fn content_type(&self, store: &StoreName, name: &str) -> Now<ContentType> {
         let read = || {
-            let store = self.folder.store(store)?;
+            let store = self.looks.store(store)?;
             let (place, _) = store.find(name)?;
             store.content_type(name, &place)
         };
@@ -280,7 +290,7 @@ impl Volume for Local {
 
     fn may_create(&self, store: &StoreName, name: &str) -> Result<()> {
         self.writable("create", name)?;
-        self.folder.store(store)?.may_create(name)
+        self.looks.store(store)?.may_create(name)
     }
 
     fn claim(&self, store: &StoreName, name: &str) -> Result<()> {
@@ -301,7 +311,7 @@ impl Volume for Local {
         self.writable("write", store.as_str())?;
         let draft = self.folder.draft(mode)?;
         if let Some(name) = replacing {
-            self.folder.store(store)?.inherit(&draft, name)?;
+            self.looks.store(store)?.inherit(&draft, name)?;
         } else if let Some((uid, gid)) = owner {
             rustix::fs::fchown(
                 &*draft.file,
@@ -366,7 +376,7 @@ impl Volume for Local {
     }
 
     fn refresh(&self, store: &StoreName, files: Option<&[&str]>) -> Result<Vec<String>> {
-        self.folder.store(store)?.refresh(files)
+        self.looks.store(store)?.refresh(files)
     }
 
     fn status(&self) -> serde_json::Value {
@@ -400,15 +410,4 @@ fn may_still_be_read(kind: Kind) -> bool {
 
 fn store_stat(store: &Store) -> Result<FileStat> {
     FileStat::of_file(store.dir(Area::Store)?)
-}
-
-fn open_beneath(store: &Store, place: &Place, flags: OFlags) -> Result<OwnedFd> {
-    rustix::fs::openat2(
-        store.dir(place.area)?,
-        &*place.file,
-        flags | OFlags::NOFOLLOW | OFlags::CLOEXEC,
-        Mode::empty(),
-        ResolveFlags::BENEATH | ResolveFlags::NO_MAGICLINKS,
-    )
-    .map_err(|e| Error::io("open", &*place.file, e))
 }

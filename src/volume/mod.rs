@@ -2,6 +2,7 @@
 
 mod claims;
 pub mod local;
+mod looks;
 mod now;
 pub mod watch;
 

@@ -89,9 +89,12 @@ impl<T: Send + 'static> Now<T> {
     /// A name that cannot exist does not exist, for whoever only looks.
     #[must_use]
     pub fn not_found_if_illegal(self) -> Self {
-        let seen = |error: Error| match error.kind() {
-            Kind::Invalid => error.with_kind(Kind::NotFound),
-            _ => error,
+        let seen = |error: Error| {
+            if error.kind() == Kind::Invalid {
+                error.with_kind(Kind::NotFound)
+            } else {
+                error
+            }
         };
         match self {
             Self::Ready(result) => Self::Ready(result.map_err(seen)),

@@ -2,7 +2,7 @@
 
 use crate::error::{Error, Result};
 use crate::record::StoreName;
-use rustix::event::{PollFd, PollFlags, poll};
+use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::fs::inotify::{self, CreateFlags, ReadFlags, WatchFlags};
 use std::collections::HashMap;
 use std::mem::MaybeUninit;
@@ -10,10 +10,14 @@ use std::os::fd::{AsFd, OwnedFd};
 use std::path::{Path, PathBuf};
 use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 /// Events are gathered for so long before they are handled: a program that writes one record causes several.
 const GATHER: Duration = Duration::from_millis(10);
+/// So long without an event is a quiet moment.
+const QUIET: Duration = Duration::from_millis(100);
+/// The longest time until one is made up.
+const RESTLESS: Duration = Duration::from_secs(1);
 const BUFFER: usize = 64 * 1024;
 
 /// What happened to a file of a directory.
@@ -34,6 +38,8 @@ pub struct Batch {
     pub files: HashMap<Option<StoreName>, HashMap<Box<str>, Happened>>,
     /// Events were lost: anything may have changed.
     pub overflow: bool,
+    /// There were no events for a moment after there had been some, or the wait for that was long.
+    pub quiet: bool,
 }
 
 /// Watches the directory of the stores and those stores that it is told of.
@@ -149,17 +155,34 @@ fn run(
     handle: &mut (impl FnMut(Batch) + Send),
 ) {
     let mut buffer = vec![MaybeUninit::<u8>::uninit(); BUFFER];
+    // Since when there were events without a quiet moment.
+    let mut restless: Option<Instant> = None;
+    let quiet = || Batch {
+        quiet: true,
+        ..Batch::default()
+    };
     loop {
         let mut ready = [
             PollFd::new(&inner.inotify, PollFlags::IN),
             PollFd::new(listen, PollFlags::IN),
         ];
-        if let Err(e) = poll(&mut ready, None) {
+        let timeout = restless.map(|_| Timespec {
+            tv_sec: 0,
+            tv_nsec: QUIET.subsec_nanos().into(),
+        });
+        if let Err(e) = poll(&mut ready, timeout.as_ref()) {
             if e == rustix::io::Errno::INTR {
                 continue;
             }
             tracing::error!("the folder is not watched any more: {e}");
             return;
+        }
+        if restless.is_some_and(|since| {
+            ready.iter().all(|end| end.revents().is_empty()) || since.elapsed() > RESTLESS
+        }) {
+            restless = None;
+            handle(quiet());
+            continue;
         }
         let (events, woken) = (ready[0].revents(), ready[1].revents());
         if events.contains(PollFlags::IN) && woken.is_empty() {
@@ -174,7 +197,12 @@ fn run(
         }
         let batch = gather(inner, &mut buffer);
         if batch.overflow || !batch.files.is_empty() {
+            restless.get_or_insert_with(Instant::now);
             handle(batch);
+        }
+        if !waiting.is_empty() {
+            restless = None;
+            handle(quiet());
         }
         for done in waiting {
             let _ = done.send(());

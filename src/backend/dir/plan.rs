@@ -4,7 +4,7 @@
 use super::catalog::Entry;
 use super::sdk::State;
 use super::target::{self, Target};
-use super::{Area, Layout, Store, attrs, commit, disk, scan};
+use super::{Area, Layout, Store, attrs, commit, disk, names};
 use crate::error::{Error, Kind, Result};
 use crate::record::ContentType;
 
@@ -47,15 +47,20 @@ fn beside(
         target::may_keep(layout, key, Some(content_type), &inputs)?;
     }
     let now = old.as_ref().filter(|old| !old.absent).map(Entry::file);
-    let input = inputs.contains(&key).then_some(now.as_deref());
     let taken = |name: &str| spared == Some(name) || state.catalog.owner(name, key).is_some();
-    let target = target::of(layout, key, content_type, input, &taken);
+    let target = target::of(
+        layout,
+        key,
+        content_type,
+        (now.as_deref(), inputs.contains(&key)),
+        &taken,
+    );
     let names = [Some(target.value.clone()), target.link.clone()];
     for name in names.into_iter().flatten() {
         let Some(other) = state.catalog.owner(&name, key).cloned() else {
             continue;
         };
-        if depth == DEPTH || other.extras().iter().any(|extra| **extra == *name) {
+        if depth == DEPTH || other.is_superseded(&name) {
             let why = format!("its file {name} is in use for {}", other.key);
             return Err(Error::because("write the record", key, Kind::Exists, why));
         }
@@ -110,6 +115,6 @@ pub(super) fn existing_type(
 pub(super) fn exact_type(store: &Store, file: &str) -> Result<Option<ContentType>> {
     let text = attrs::text(store.dir(Area::Store)?, file, attrs::TYPE).unwrap_or_default();
     let exact = text.map(|text| ContentType::stored(&text));
-    let extension = scan::split(file).1;
+    let extension = names::split(file).1;
     Ok(exact.filter(|exact| extension.is_some_and(|extension| target::says(extension, exact))))
 }

@@ -3,8 +3,9 @@
 
 use super::catalog::Entry;
 use super::js_lock::{age, is_held};
+use super::names;
 use super::plan::{self, existing_type};
-use super::scan::{self, Scan};
+use super::scan::Scan;
 use super::sdk::{self, Sdk, State};
 use super::sidecar::Form;
 use super::{Area, FileStat, Layout, Origin, Place, Store, attrs, commit, disk, target};
@@ -18,6 +19,8 @@ use std::io::{Read, Write};
 use std::os::fd::BorrowedFd;
 use std::time::Duration;
 
+/// So many keys are mended in one look, so that no call waits long.
+const AT_ONCE: usize = 256;
 /// What looks unfinished is left alone until it is this old.
 const UNFINISHED: Duration = Duration::from_secs(2);
 
@@ -47,18 +50,25 @@ pub(super) fn repair(store: &Store, state: &mut State, scan: &Scan, orphans: &[S
         remove(file, "the Python SDK removed the record");
     }
     let settled = disk::stat_open(dir).is_ok_and(|stat| age(stat.modified_ns) > UNFINISHED);
+    let inputs: Vec<&str> = store.shared.inputs().collect();
     let broken: Vec<Entry> = state
         .catalog
         .from(0)
-        .filter(|entry| is_broken(entry, settled))
-        .filter(|entry| !store.shared.is_input(&entry.key))
+        .filter(|entry| match inputs.contains(&&*entry.key) {
+            true => is_named_after_file(entry),
+            false => is_broken(entry, settled) || (scan.evidence.dual && is_of_one(entry)),
+        })
+        .filter(|entry| {
+            let content_type = entry.content_type.as_ref();
+            target::fault(Layout::Dual, &entry.key, content_type, &inputs).is_none()
+        })
         .cloned()
         .collect();
-    for entry in broken {
-        if !is_ours(dir, &entry) || is_busy(dir, &entry, &scan.temporaries) {
+    for entry in broken.iter().take(AT_ONCE) {
+        if !is_ours(dir, entry) || is_busy(dir, entry, &scan.temporaries) {
             continue;
         }
-        match mend(store, state, &entry) {
+        match mend(store, state, entry) {
             Ok(()) => changed = true,
             Err(error) if error.kind() == Kind::NotFound => {}
             Err(error) => {
@@ -67,6 +77,29 @@ pub(super) fn repair(store: &Store, state: &mut State, scan: &Scan, orphans: &[S
         }
     }
     changed
+}
+
+/// Whether an input's sidecar has the file's name for its key: the Python SDK's way, which gives the JavaScript SDK a
+/// second record.
+fn is_named_after_file(entry: &Entry) -> bool {
+    let file = entry.file();
+    let python = entry
+        .beside
+        .as_ref()
+        .is_some_and(|beside| beside.form == Form::Python);
+    python && names::split(&file).1.is_some() && entry.stem().is_some_and(|stem| stem == file)
+}
+
+/// Whether a record in a store of ours is one that one SDK made and the other cannot see.
+fn is_of_one(entry: &Entry) -> bool {
+    if entry.link || entry.absent || key_fault(entry.key.as_bytes()).is_some() {
+        return false;
+    }
+    let file = entry.file();
+    match &entry.beside {
+        None => names::split(&file).1.is_some(),
+        Some(beside) => beside.form == Form::Python && *file == *python_encode(&entry.key),
+    }
 }
 
 /// Whether the files of a key are not as both SDKs need them, by an SDK's hand on what was ours.
@@ -131,6 +164,7 @@ fn mend(store: &Store, state: &mut State, entry: &Entry) -> Result<()> {
             disk::remove(dir, extra)
                 .map_err(|error| disk::failed("remove the older value", extra, error))?;
         }
+        state.catalog.forget_extras(&entry.key);
         return Ok(());
     }
     let file = commit::open_entry(store, state, &entry.key)?;
@@ -178,10 +212,10 @@ pub(super) fn empty_out(store: &Store, sdk: &Sdk) -> Result<()> {
     let mut names = Vec::new();
     disk::walk(dir, 0, &mut |entry| {
         let known = || {
-            entry.name == scan::STORE_FILE
+            entry.name == names::STORE_FILE
                 || sidecar_stem(entry.name).is_some()
                 || absent.iter().any(|file| file == entry.name)
-                || (scan::is_python_temporary(entry.name) && is_old(dir, entry.name))
+                || (names::is_python_temporary(entry.name) && is_old(dir, entry.name))
         };
         let file = entry.kind == FileType::RegularFile;
         if entry.kind == FileType::Symlink || (file && known()) {
@@ -205,7 +239,7 @@ fn is_old(dir: BorrowedFd<'_>, name: &str) -> bool {
 /// the old one.
 pub(super) fn tell_name(store: &Store, name: &StoreName) -> Result<()> {
     let dir = store.dir(Area::Store)?;
-    let Ok(file) = disk::open_file(dir, scan::STORE_FILE, false) else {
+    let Ok(file) = disk::open_file(dir, names::STORE_FILE, false) else {
         return Ok(());
     };
     let failed =
@@ -226,7 +260,7 @@ pub(super) fn tell_name(store: &Store, name: &StoreName) -> Result<()> {
             temp.dir(),
             &temporary,
             dir,
-            scan::STORE_FILE,
+            names::STORE_FILE,
             false,
         )?)
     });

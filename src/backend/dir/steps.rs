@@ -45,7 +45,9 @@ impl<'a> Steps<'a> {
         } else {
             match disk::rename(from_dir, from, self.into, to, true) {
                 Ok(()) => false,
-                Err(Errno::EXIST) if !new => self.swap(from_dir, from, to)?,
+                Err(Errno::EXIST) if !new && self.is_replaceable(to) => {
+                    self.swap(from_dir, from, to)?
+                }
                 Err(error) => return Err(error),
             }
         };
@@ -56,6 +58,11 @@ impl<'a> Steps<'a> {
             swapped,
         });
         Ok(())
+    }
+
+    /// A directory or a device of that name is no record, and stays.
+    fn is_replaceable(&self, file: &str) -> bool {
+        disk::stat(self.into, file).is_ok_and(|stat| stat.is_file() || stat.is_link())
     }
 
     fn swap(&self, from_dir: BorrowedFd<'_>, from: &str, to: &str) -> rustix::io::Result<bool> {

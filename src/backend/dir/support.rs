@@ -1,6 +1,6 @@
 //! What the local volume needs of a folder beside the calls on records. It decides nothing about them.
 
-use super::{Draft, FileStat, Folder, Layout, Listed, Store, attrs, disk};
+use super::{Draft, FileStat, Folder, Layout, Listed, Origin, Store, attrs, disk};
 use crate::error::{Error, Kind, Result};
 use crate::record::file_name::MAX_PYTHON;
 use crate::record::key::MAX_KEY;
@@ -65,6 +65,9 @@ impl Store {
     /// Gives a draft the mode, owner, ACL and `user.*` attributes of a record that it is to replace.
     pub fn inherit(&self, draft: &Draft, name: &str) -> Result<()> {
         let (place, old) = self.find(name)?;
+        if place.origin == Origin::Foreign {
+            return Err(super::store::foreign("open for writing", name).with_kind(Kind::Denied));
+        }
         if !old.is_file() {
             return Err(Error::because(
                 "replace",

@@ -1,7 +1,7 @@
 //! Which files a record gets in an SDK layout: names, sidecar and link. It only computes; nothing is looked up or written.
 
 use super::sidecar::Form;
-use super::{Layout, scan};
+use super::{Layout, names};
 use crate::error::{Error, Kind, Result};
 use crate::record::ContentType;
 use crate::record::file_name::{
@@ -42,20 +42,30 @@ pub(super) fn may_keep(
     content_type: Option<&ContentType>,
     inputs: &[&str],
 ) -> Result<()> {
-    let refused = |kind, why: String| {
-        tracing::warn!("{key}: {why}");
-        Err(Error::because("write the record", key, kind, why))
+    let Some((kind, why)) = fault(layout, key, content_type, inputs) else {
+        return Ok(());
     };
-    if key == "__metadata__" || key == scan::STORE_FILE || key.contains(".__metadata__") {
+    tracing::warn!("{key}: {why}");
+    Err(Error::because("write the record", key, kind, why))
+}
+
+/// Why a layout cannot keep a key, and what to do.
+pub(super) fn fault(
+    layout: Layout,
+    key: &str,
+    content_type: Option<&ContentType>,
+    inputs: &[&str],
+) -> Option<(Kind, String)> {
+    if key == "__metadata__" || key == names::STORE_FILE || key.contains(".__metadata__") {
         let why = "the SDKs keep files of their own under names with `__metadata__`; choose another key, or mount with `-o layout=plain`";
-        return refused(Kind::Invalid, why.to_owned());
+        return Some((Kind::Invalid, why.to_owned()));
     }
     let input = inputs.iter().find(|input| is_below(key, input));
     if let (Layout::Python | Layout::Dual, Some(input)) = (layout, input) {
         let why = format!(
             "the Python SDK cannot open a store that holds `{input}.*` beside `{input}`; choose a key that does not begin `{input}.`, or mount with `-o layout=plain`"
         );
-        return refused(Kind::Invalid, why);
+        return Some((Kind::Invalid, why));
     }
     // Before the bytes are there the type may be anything usual, and the longest usual extension has four letters.
     let extension = content_type.map_or("json", |to| {
@@ -67,11 +77,8 @@ pub(super) fn may_keep(
         Layout::Python => fits_python(key),
         Layout::Dual => fits_dual(key, extension),
     };
-    if fits {
-        return Ok(());
-    }
     let why = "the SDKs' file names have no room for a key of this length; mount with `-o layout=plain` to keep keys of up to 256 characters";
-    refused(Kind::NameTooLong, why.to_owned())
+    (!fits).then(|| (Kind::NameTooLong, why.to_owned()))
 }
 
 fn is_below(key: &str, input: &str) -> bool {
@@ -79,16 +86,16 @@ fn is_below(key: &str, input: &str) -> bool {
         .is_some_and(|rest| rest.starts_with('.'))
 }
 
-/// The files that this key of this type gets. `taken` tells the names that are another key's. `input` is the file that an
-/// input has now, or nothing.
+/// The files that this key of this type gets. `now` is the file that it has, and whether it is an
+/// input. `taken` tells the names that are another key's.
 pub(super) fn of(
     layout: Layout,
     key: &str,
     content_type: &ContentType,
-    input: Option<Option<&str>>,
+    (now, input): (Option<&str>, bool),
     taken: &dyn Fn(&str) -> bool,
 ) -> Target {
-    if let Some(now) = input {
+    if input {
         return of_input(layout, key, content_type, now);
     }
     let canonical = extension_of_type(content_type.as_str()).unwrap_or(UNKNOWN);
@@ -108,8 +115,13 @@ pub(super) fn of(
         },
         Layout::Dual => {
             let similar = (canonical == "html").then_some("htm");
-            let value = [canonical]
+            // A running JavaScript process looks for `photo.jpg` where it left it, though `jpeg` is the usual name.
+            let kept = now.map(names::split).and_then(|(stem, extension)| {
+                extension.filter(|extension| stem == key && is_of(extension, content_type))
+            });
+            let value = kept
                 .into_iter()
+                .chain([canonical])
                 .chain(similar)
                 .chain(OTHERS)
                 .map(|extension| js_encode(key, extension))
@@ -129,7 +141,7 @@ pub(super) fn of(
 fn of_input(layout: Layout, key: &str, content_type: &ContentType, now: Option<&str>) -> Target {
     let kept = now.filter(|file| {
         *file == key
-            || scan::split(file)
+            || names::split(file)
                 .1
                 .is_some_and(|extension| is_of(extension, content_type))
     });
@@ -139,7 +151,7 @@ fn of_input(layout: Layout, key: &str, content_type: &ContentType, now: Option<&
     );
     let sidecar = match layout {
         Layout::Js => {
-            let said = scan::split(&value)
+            let said = names::split(&value)
                 .1
                 .is_some_and(|extension| says(extension, content_type));
             // A file without an extension is taken for JSON or text by its bytes.

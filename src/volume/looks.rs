@@ -1,0 +1,69 @@
+//! Looking things up in a folder without checking at each step that its directories are still the same. Nothing is written
+//! through a store that was found so.
+
+use crate::backend::dir::{Folder, Place, Store};
+use crate::error::{Error, Result};
+use crate::record::StoreName;
+use rustix::fs::{Mode, OFlags, ResolveFlags};
+use std::os::fd::OwnedFd;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::{Duration, Instant};
+
+/// How long a store's directory is taken to be the one that was found under its name.
+const CHECKED: Duration = Duration::from_millis(5);
+
+/// The store that was looked at last.
+#[derive(Debug)]
+pub(super) struct Looks {
+    folder: Arc<Folder>,
+    last: Mutex<Option<Look>>,
+}
+
+#[derive(Debug)]
+struct Look {
+    name: StoreName,
+    store: Arc<Store>,
+    at: Instant,
+}
+
+impl Looks {
+    pub(super) fn new(folder: Arc<Folder>) -> Self {
+        let last = Mutex::default();
+        Self { folder, last }
+    }
+
+    /// A store to look something up in.
+    pub(super) fn store(&self, name: &StoreName) -> Result<Arc<Store>> {
+        let mut last = self.last.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(look) = last.as_ref()
+            && look.name == *name
+            && look.at.elapsed() < CHECKED
+        {
+            return Ok(look.store.clone());
+        }
+        let store = self.folder.store(name)?;
+        *last = Some(Look {
+            name: name.clone(),
+            store: store.clone(),
+            at: Instant::now(),
+        });
+        Ok(store)
+    }
+
+    /// The directories have other names now.
+    pub(super) fn forget(&self) {
+        *self.last.lock().unwrap_or_else(PoisonError::into_inner) = None;
+    }
+}
+
+/// Opens a place's file beneath its directory, for its attributes only if `flags` say so.
+pub(super) fn open_beneath(store: &Store, place: &Place, flags: OFlags) -> Result<OwnedFd> {
+    rustix::fs::openat2(
+        store.dir(place.area)?,
+        &*place.file,
+        flags | OFlags::NOFOLLOW | OFlags::CLOEXEC,
+        Mode::empty(),
+        ResolveFlags::BENEATH | ResolveFlags::NO_MAGICLINKS,
+    )
+    .map_err(|e| Error::io("open", &*place.file, e))
+}

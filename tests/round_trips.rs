@@ -1,0 +1,172 @@
+//! How often the kernel has to ask. These counts do not depend on the machine; its own requests are counted in the mount.
+#![allow(clippy::unwrap_used)]
+
+mod support;
+
+use std::collections::BTreeMap;
+use std::fs::{self, OpenOptions};
+use std::io::{Read, Write};
+use std::path::Path;
+use support::{Mount, World, is_root, type_of};
+
+const FILES: u64 = 100;
+
+/// All requests since the mount began, but those that nobody waits for.
+fn requests(mount: &Mount) -> BTreeMap<String, u64> {
+    let status = mount.status();
+    let counted = status["requests"].as_object().unwrap();
+    counted
+        .iter()
+        .filter(|(name, _)| *name != "forget" && *name != "release")
+        .map(|(name, count)| (name.clone(), count.as_u64().unwrap()))
+        .collect()
+}
+
+/// What an action made the kernel ask, without what was asked for no operation at all.
+fn asked(mount: &Mount, action: impl FnOnce()) -> BTreeMap<String, u64> {
+    mount.sync();
+    let before = requests(mount);
+    action();
+    let after = requests(mount);
+    after
+        .into_iter()
+        .map(|(name, count)| (name.clone(), count - before[&name]))
+        .filter(|(_, count)| *count > 0)
+        .collect()
+}
+
+fn sum(asked: &BTreeMap<String, u64>) -> u64 {
+    asked.values().sum()
+}
+
+fn mounted(world: &World) -> Mount {
+    assert!(
+        is_root(),
+        "these counts are those of a mount by root, with passthrough"
+    );
+    let mount = world.mount(&["-o", "layout=plain"]);
+    assert_eq!(mount.status()["passthrough"], true);
+    mount
+}
+
+fn name(number: u64) -> String {
+    format!("record-{number:05}")
+}
+
+fn write(directory: &Path, number: u64) {
+    let mut file = OpenOptions::new()
+        .write(true)
+        .create_new(true)
+        .open(directory.join(name(number)))
+        .unwrap();
+    file.write_all(&[b'x'; 1024]).unwrap();
+}
+
+/// A mount with records that the kernel knows and has read.
+fn warm(world: &World) -> Mount {
+    let default = world.source("default");
+    fs::create_dir_all(&default).unwrap();
+    for number in 0..FILES {
+        write(&default, number);
+    }
+    let mount = mounted(world);
+    let store = mount.path("default");
+    for _ in 0..2 {
+        for number in 0..FILES {
+            read(&store.join(name(number)));
+            fs::metadata(store.join(name(number))).unwrap();
+        }
+    }
+    mount
+}
+
+fn read(path: &Path) {
+    let mut bytes = [0; 4096];
+    let mut file = fs::File::open(path).unwrap();
+    assert_eq!(file.read(&mut bytes).unwrap(), 1024);
+}
+
+#[test]
+fn opening_reading_and_closing_a_known_record_is_one_request() {
+    let world = World::new();
+    let mount = warm(&world);
+    let store = mount.path("default");
+    let asked = asked(&mount, || {
+        (0..FILES).for_each(|number| read(&store.join(name(number))));
+    });
+    assert_eq!(asked, BTreeMap::from([("open".to_owned(), FILES)]));
+}
+
+#[test]
+fn a_known_record_is_described_without_a_request() {
+    let world = World::new();
+    let mount = warm(&world);
+    let store = mount.path("default");
+    let asked = asked(&mount, || {
+        for number in 0..FILES {
+            assert_eq!(fs::metadata(store.join(name(number))).unwrap().len(), 1024);
+        }
+    });
+    assert_eq!(sum(&asked), 0, "{asked:?}");
+}
+
+#[test]
+fn creating_writing_and_closing_a_record_is_at_most_four_requests() {
+    let world = World::new();
+    let mount = warm(&world);
+    let store = mount.path("default");
+    let asked = asked(&mount, || {
+        (FILES..2 * FILES).for_each(|number| write(&store, number));
+    });
+    assert!(sum(&asked) <= 4 * FILES, "{asked:?}");
+    assert_eq!(asked["create"], FILES);
+    assert_eq!(
+        type_of(&store.join(name(FILES))),
+        "text/plain; charset=utf-8"
+    );
+}
+
+#[test]
+fn a_rename_is_two_requests_and_a_removal_one() {
+    let world = World::new();
+    let mount = warm(&world);
+    let store = mount.path("default");
+    let renamed = asked(&mount, || {
+        for number in 0..FILES {
+            let to = store.join(format!("other-{number}"));
+            fs::rename(store.join(name(number)), to).unwrap();
+        }
+    });
+    let expected = [("lookup".to_owned(), FILES), ("rename".to_owned(), FILES)];
+    assert_eq!(renamed, BTreeMap::from(expected));
+    let removed = asked(&mount, || {
+        for number in 0..FILES {
+            fs::remove_file(store.join(format!("other-{number}"))).unwrap();
+        }
+    });
+    assert_eq!(removed, BTreeMap::from([("unlink".to_owned(), FILES)]));
+}
+
+#[test]
+fn a_long_listing_of_ten_thousand_records_asks_a_few_times_and_later_hardly_at_all() {
+    const MANY: u64 = 10_000;
+    let world = World::in_memory();
+    let default = world.source("default");
+    fs::create_dir_all(&default).unwrap();
+    for number in 0..MANY {
+        fs::write(default.join(name(number)), b"x").unwrap();
+    }
+    let mount = mounted(&world);
+    let list = |mount: &Mount| {
+        let lines = mount.sh("ls -l $MNT/default | wc -l");
+        assert_eq!(lines.trim(), (MANY + 1).to_string());
+    };
+    let cold = asked(&mount, || list(&mount));
+    assert!(sum(&cold) <= 250, "{cold:?}");
+    assert!(
+        cold.get("lookup").copied().unwrap_or(0) < 10,
+        "a listing looks up no file: {cold:?}"
+    );
+    let warm = asked(&mount, || list(&mount));
+    assert!(sum(&warm) <= 5, "{warm:?}");
+}
