@@ -90,7 +90,7 @@ fn whatever_races_every_record_stays_whole_and_nothing_is_left_over() {
                 let result = match n % 5 {
                     0 => store.remove(key).map_err(|error| error.kind()),
                     1 => store
-                        .rename(key, store, other, n % 2 == 0)
+                        .rename(key, store, other, n.is_multiple_of(2))
                         .map(drop)
                         .map_err(|error| error.kind()),
                     2 => store

@@ -318,7 +318,9 @@ impl Fs {
 
     /// Nothing that the kernel knows of this store may be relied on.
     fn doubt_store(&self, parent: u64) {
-        for (ino, name) in lock(&self.table).children(parent) {
+        // Taken before the loop: a lock in a loop's head is held until the loop ends.
+        let children = lock(&self.table).children(parent);
+        for (ino, name) in children {
             let closed = lock(&self.table).close(ino);
             drop(closed);
             self.notify(Notice::Contents(ino));

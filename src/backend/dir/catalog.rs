@@ -5,10 +5,9 @@ use super::scan::Found;
 use super::sidecar::{Form, Sidecar};
 use crate::record::ContentType;
 use crate::record::file_name::python_encode;
-use hashbrown::HashTable;
+use hashbrown::{DefaultHashBuilder, HashSet, HashTable};
 use std::borrow::Cow;
-use std::collections::HashSet;
-use std::hash::{BuildHasher, RandomState};
+use std::hash::BuildHasher;
 use std::sync::Arc;
 
 /// A file's name, told by the key it belongs to wherever that is possible: most records then cost no second name.
@@ -57,6 +56,8 @@ pub(super) struct Entry {
     pub(super) content_type: Option<ContentType>,
     pub(super) beside: Option<Box<Beside>>,
     pub(super) link: bool,
+    /// The link's inode, when a scan has read where it leads; 0 otherwise.
+    pub(super) link_inode: u64,
     pub(super) outdated: bool,
     pub(super) absent: bool,
     /// Older values of the key and sidecars that are overruled.
@@ -74,6 +75,11 @@ impl Entry {
         Some(self.beside.as_ref()?.stem.of(&self.key))
     }
 
+    /// Whether a file is an older value of this key.
+    pub(super) fn is_superseded(&self, file: &str) -> bool {
+        self.extras.iter().any(|extra| **extra == *file)
+    }
+
     pub(super) fn extras(&self) -> &[Box<str>] {
         &self.extras
     }
@@ -85,7 +91,7 @@ pub(super) struct Catalog {
     /// By rising `seq`; removed ones leave a hole until there are too many.
     entries: Vec<Option<Entry>>,
     by_key: HashTable<u32>,
-    hasher: RandomState,
+    hasher: DefaultHashBuilder,
     next: u64,
     types: HashSet<ContentType>,
     words: HashSet<Arc<str>>,
@@ -141,7 +147,7 @@ impl Catalog {
 
     /// Which of the keys uses a file of this name as its value or its link, other than `except`.
     pub(super) fn owner(&self, file: &str, except: &str) -> Option<&Entry> {
-        let stem = super::scan::split(file).0;
+        let stem = super::names::split(file).0;
         let last = crate::record::file_name::js_decode(file).map(|(key, _)| key);
         let decoded = crate::record::file_name::python_decode(file);
         [Some(file), Some(stem), last, decoded.as_deref()]
@@ -152,7 +158,7 @@ impl Catalog {
             .find(|entry| {
                 entry.file() == file
                     || (entry.link && python_encode(&entry.key) == file)
-                    || entry.extras().iter().any(|extra| **extra == *file)
+                    || entry.is_superseded(file)
             })
     }
 
@@ -236,6 +242,8 @@ impl Catalog {
             self.remove(&key);
             changed.push(key.into());
         }
+        self.entries
+            .reserve_exact(found.len().saturating_sub(self.by_key.len()));
         for found in found {
             let key = found.key.clone();
             if self.put(found) {
@@ -246,7 +254,7 @@ impl Catalog {
     }
 
     /// What the sidecar of this stem said, if it was this inode.
-    pub(super) fn known(&self, stem: &str, inode: u64) -> Option<Sidecar> {
+    pub(super) fn sidecar(&self, stem: &str, inode: u64) -> Option<Sidecar> {
         let last = crate::record::file_name::js_decode(stem).map(|(key, _)| key);
         let decoded = crate::record::file_name::python_decode(stem);
         let entry = [decoded.as_deref(), Some(stem), last]
@@ -265,6 +273,13 @@ impl Catalog {
             size: beside.size,
             form: beside.form,
         })
+    }
+
+    /// Where a link led, if it was this inode.
+    pub(super) fn value(&self, link: &str, inode: u64) -> Option<Cow<'_, str>> {
+        let decoded = crate::record::file_name::python_decode(link)?;
+        let entry = self.get(&decoded)?;
+        (entry.link && entry.link_inode == inode).then(|| entry.file())
     }
 
     /// Makes the next scan read this sidecar again, though its inode is the same.
@@ -338,6 +353,7 @@ impl Catalog {
             content_type,
             beside,
             link: found.link,
+            link_inode: found.link_inode,
             outdated: found.outdated,
             absent: found.absent,
             extras: found.extras.into_iter().map(Into::into).collect(),

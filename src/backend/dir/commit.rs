@@ -327,12 +327,13 @@ fn found(plan: &Plan, inode: u64, size: u64) -> Found {
             .map(|(stem, _)| (stem.clone(), inode)),
         content_type: match &target.sidecar {
             Some(_) => Some(plan.content_type.as_str().to_owned()),
-            None => super::scan::type_of_file(&target.value),
+            None => super::names::type_of_file(&target.value),
         },
         said,
         outdated: false,
         absent: false,
         link: target.link.is_some(),
+        link_inode: 0,
         extras: Vec::new(),
     }
 }
@@ -342,6 +343,13 @@ pub(super) fn remove(store: &Store, sdk: &Sdk, key: &str, only: Option<u64>) -> 
     let dir = store.dir(Area::Store)?;
     let writing = Writing::wait(store)?;
     let mut state = sdk::fresh(store, sdk)?;
+    if state
+        .catalog
+        .owner(key, key)
+        .is_some_and(|owner| owner.is_superseded(key))
+    {
+        return Err(super::store::foreign("remove the record", key));
+    }
     let entry = state
         .catalog
         .get(key)

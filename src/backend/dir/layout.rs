@@ -1,6 +1,7 @@
 //! Which layout a store has, by what is found in it, in the folder and beside it. It only looks.
 
-use super::scan::{Evidence, STORE_FILE};
+use super::names::STORE_FILE;
+use super::scan::Evidence;
 use super::shared::Shared;
 use super::{Layout, disk};
 use crate::record::StoreName;

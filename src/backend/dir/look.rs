@@ -4,7 +4,7 @@
 use super::catalog::Entry;
 use super::sdk::{Sdk, State, fresh, read};
 use super::{
-    Area, FileStat, Layout, Listed, Origin, Place, Store, disk, plan, repair, scan, store, target,
+    Area, FileStat, Layout, Listed, Origin, Place, Store, disk, names, plan, repair, store, target,
 };
 use crate::error::{Error, Kind, Result};
 use crate::record::ContentType;
@@ -82,7 +82,7 @@ fn look_up(state: &State, key: &str) -> Option<(Place, Option<u64>)> {
         };
         Some((place, None))
     };
-    if owner.extras().iter().any(|extra| **extra == *key) {
+    if owner.is_superseded(key) {
         return named(Origin::Foreign).filter(|_| sidecar_stem(key).is_none());
     }
     // The JavaScript SDK's own file name, as a person sees it in the folder.
@@ -207,7 +207,7 @@ pub(super) fn content_type(
 }
 
 fn of_file_name(file: &str) -> Option<ContentType> {
-    let extension = scan::split(file).1?;
+    let extension = names::split(file).1?;
     content_type_of_extension(extension).map(ContentType::stored)
 }
 

@@ -16,6 +16,7 @@ mod layout;
 mod listings;
 mod look;
 mod moves;
+mod names;
 mod plain;
 mod plan;
 mod repair;

@@ -4,7 +4,7 @@
 use super::catalog::Entry;
 use super::sdk::State;
 use super::target::{self, Target};
-use super::{Area, Layout, Store, attrs, commit, disk, scan};
+use super::{Area, Layout, Store, attrs, commit, disk, names};
 use crate::error::{Error, Kind, Result};
 use crate::record::ContentType;
 
@@ -60,7 +60,7 @@ fn beside(
         let Some(other) = state.catalog.owner(&name, key).cloned() else {
             continue;
         };
-        if depth == DEPTH || other.extras().iter().any(|extra| **extra == *name) {
+        if depth == DEPTH || other.is_superseded(&name) {
             let why = format!("its file {name} is in use for {}", other.key);
             return Err(Error::because("write the record", key, Kind::Exists, why));
         }
@@ -115,6 +115,6 @@ pub(super) fn existing_type(
 pub(super) fn exact_type(store: &Store, file: &str) -> Result<Option<ContentType>> {
     let text = attrs::text(store.dir(Area::Store)?, file, attrs::TYPE).unwrap_or_default();
     let exact = text.map(|text| ContentType::stored(&text));
-    let extension = scan::split(file).1;
+    let extension = names::split(file).1;
     Ok(exact.filter(|exact| extension.is_some_and(|extension| target::says(extension, exact))))
 }

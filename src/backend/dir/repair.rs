@@ -3,8 +3,9 @@
 
 use super::catalog::Entry;
 use super::js_lock::{age, is_held};
+use super::names;
 use super::plan::{self, existing_type};
-use super::scan::{self, Scan};
+use super::scan::Scan;
 use super::sdk::{self, Sdk, State};
 use super::sidecar::Form;
 use super::{Area, FileStat, Layout, Origin, Place, Store, attrs, commit, disk, target};
@@ -86,7 +87,7 @@ fn is_named_after_file(entry: &Entry) -> bool {
         .beside
         .as_ref()
         .is_some_and(|beside| beside.form == Form::Python);
-    python && scan::split(&file).1.is_some() && entry.stem().is_some_and(|stem| stem == file)
+    python && names::split(&file).1.is_some() && entry.stem().is_some_and(|stem| stem == file)
 }
 
 /// Whether a record in a store of ours is one that one SDK made and the other cannot see.
@@ -96,7 +97,7 @@ fn is_of_one(entry: &Entry) -> bool {
     }
     let file = entry.file();
     match &entry.beside {
-        None => scan::split(&file).1.is_some(),
+        None => names::split(&file).1.is_some(),
         Some(beside) => beside.form == Form::Python && *file == *python_encode(&entry.key),
     }
 }
@@ -211,10 +212,10 @@ pub(super) fn empty_out(store: &Store, sdk: &Sdk) -> Result<()> {
     let mut names = Vec::new();
     disk::walk(dir, 0, &mut |entry| {
         let known = || {
-            entry.name == scan::STORE_FILE
+            entry.name == names::STORE_FILE
                 || sidecar_stem(entry.name).is_some()
                 || absent.iter().any(|file| file == entry.name)
-                || (scan::is_python_temporary(entry.name) && is_old(dir, entry.name))
+                || (names::is_python_temporary(entry.name) && is_old(dir, entry.name))
         };
         let file = entry.kind == FileType::RegularFile;
         if entry.kind == FileType::Symlink || (file && known()) {
@@ -238,7 +239,7 @@ fn is_old(dir: BorrowedFd<'_>, name: &str) -> bool {
 /// the old one.
 pub(super) fn tell_name(store: &Store, name: &StoreName) -> Result<()> {
     let dir = store.dir(Area::Store)?;
-    let Ok(file) = disk::open_file(dir, scan::STORE_FILE, false) else {
+    let Ok(file) = disk::open_file(dir, names::STORE_FILE, false) else {
         return Ok(());
     };
     let failed =
@@ -259,7 +260,7 @@ pub(super) fn tell_name(store: &Store, name: &StoreName) -> Result<()> {
             temp.dir(),
             &temporary,
             dir,
-            scan::STORE_FILE,
+            names::STORE_FILE,
             false,
         )?)
     });

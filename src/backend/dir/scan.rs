@@ -1,17 +1,17 @@
 //! The one reader of all SDK layouts: which records the files of a store's directory are. It changes nothing, and
 //! believes a sidecar no more than the files beside it.
 
+use super::catalog::Catalog;
 use super::disk;
+use super::names::{STORE_FILE, is_python_temporary, split, type_of_file};
 use super::sidecar::{self, Form, Sidecar};
 use crate::error::Result;
 use crate::record::file_name::{SIDECAR, js_decode, python_encode, sidecar_stem};
-use crate::record::types_table::{content_type_of_extension, extension_of_type};
+use crate::record::types_table::extension_of_type;
+use hashbrown::{HashMap, HashSet};
 use rustix::fs::FileType;
-use std::collections::{HashMap, HashSet};
+use std::borrow::Cow;
 use std::os::fd::BorrowedFd;
-
-/// The SDKs' own file in a store. It is no record.
-pub(super) const STORE_FILE: &str = "__metadata__.json";
 
 /// What one key's files are.
 #[derive(Clone, PartialEq, Eq, Debug)]
@@ -32,6 +32,8 @@ pub(super) struct Found {
     pub(super) absent: bool,
     /// The percent-encoded key is a link to the value.
     pub(super) link: bool,
+    /// The link's inode, when a scan has read where it leads.
+    pub(super) link_inode: u64,
     /// Older value files of the same key, newest first, and sidecars that another one overrules.
     pub(super) extras: Vec<String>,
 }
@@ -74,13 +76,14 @@ struct Candidate {
     value: String,
     sidecar: Option<(String, u64, Sidecar)>,
     link: bool,
+    link_inode: u64,
 }
 
-/// Reads a store. `known` tells what the sidecar of a stem said when it was this inode, so that it is not read again.
+/// Reads a store. What the sidecars and links said that are still the same inodes is `known`, and not read again.
 /// `is_input` tells the keys that are inputs.
 pub(super) fn read(
     dir: BorrowedFd<'_>,
-    known: &dyn Fn(&str, u64) -> Option<Sidecar>,
+    known: &Catalog,
     is_input: &dyn Fn(&str) -> bool,
 ) -> Result<Scan> {
     // A project has its input whatever SDK it uses, and people put copies beside it.
@@ -111,21 +114,25 @@ pub(super) fn read(
             value: name.to_string(),
             sidecar: None,
             link: false,
+            link_inode: 0,
         });
     }
-    let mut by_key: HashMap<String, Vec<Candidate>> = HashMap::with_capacity(candidates.len());
+    // In byte order a first listing is the same on every disk, and the candidates of a key stand together.
+    candidates.sort_unstable_by(|a, b| a.key.cmp(&b.key));
+    scan.found.reserve_exact(candidates.len());
+    let mut group: Vec<Candidate> = Vec::new();
     for candidate in candidates {
-        by_key
-            .entry(candidate.key.clone())
-            .or_default()
-            .push(candidate);
+        if group
+            .first()
+            .is_some_and(|first| first.key != candidate.key)
+        {
+            scan.found.push(settle(dir, std::mem::take(&mut group)));
+        }
+        group.push(candidate);
     }
-    scan.found = by_key
-        .into_values()
-        .map(|group| settle(dir, group))
-        .collect();
-    // In byte order a first listing is the same on every disk.
-    scan.found.sort_unstable_by(|a, b| a.key.cmp(&b.key));
+    if !group.is_empty() {
+        scan.found.push(settle(dir, group));
+    }
     Ok(scan)
 }
 
@@ -163,7 +170,7 @@ fn walk(dir: BorrowedFd<'_>, scan: &mut Scan) -> Result<Files> {
 fn with_sidecars<'a>(
     dir: BorrowedFd<'_>,
     files: &'a Files,
-    known: &dyn Fn(&str, u64) -> Option<Sidecar>,
+    known: &Catalog,
     used: &mut HashSet<&'a str>,
     scan: &mut Scan,
 ) -> Vec<Candidate> {
@@ -173,20 +180,21 @@ fn with_sidecars<'a>(
         let Some(stem) = sidecar_stem(name).filter(|_| !seen.link) else {
             continue;
         };
-        let said = known(stem, seen.inode).or_else(|| sidecar::read(dir, stem));
+        let said = known.sidecar(stem, seen.inode);
+        let said = said.or_else(|| sidecar::read(dir, stem));
         let Some(said) = said else {
             continue;
         };
         match files.get_key_value(stem) {
             Some((own, Seen { link: false, .. })) => {
                 used.insert(own);
-                candidates.push(candidate(own, stem, seen.inode, said, false));
+                candidates.push(candidate(own, stem, seen.inode, said, 0));
             }
-            Some((own, _)) => match target(dir, files, own) {
+            Some((own, link)) => match target(dir, files, own, known.value(own, link.inode)) {
                 Some(value) => {
                     used.insert(own);
                     used.insert(value);
-                    candidates.push(candidate(value, stem, seen.inode, said, true));
+                    candidates.push(candidate(value, stem, seen.inode, said, link.inode));
                 }
                 None => implied.push((stem, seen.inode, said)),
             },
@@ -206,7 +214,7 @@ fn with_sidecars<'a>(
         match value {
             Some((value, _)) => {
                 used.insert(value);
-                candidates.push(candidate(value, stem, inode, said, false));
+                candidates.push(candidate(value, stem, inode, said, 0));
             }
             None if said.form == Form::Ours => scan.lonely.push(stem.to_owned()),
             None => {}
@@ -230,19 +238,31 @@ impl Candidate {
     }
 }
 
-fn candidate(value: &str, stem: &str, inode: u64, said: Sidecar, link: bool) -> Candidate {
+fn candidate(value: &str, stem: &str, inode: u64, said: Sidecar, link_inode: u64) -> Candidate {
     Candidate {
         key: said.key.clone(),
         value: value.to_owned(),
-        link: link && stem == python_encode(&said.key),
+        link: link_inode != 0 && stem == python_encode(&said.key),
+        link_inode,
         sidecar: Some((stem.to_owned(), inode, said)),
     }
 }
 
 /// The regular file in the same directory that a link leads to.
-fn target<'a>(dir: BorrowedFd<'_>, files: &'a Files, link: &str) -> Option<&'a str> {
-    let to = rustix::fs::readlinkat(dir, link, Vec::new()).ok()?;
-    let (name, seen) = files.get_key_value(to.to_str().ok()?)?;
+fn target<'a>(
+    dir: BorrowedFd<'_>,
+    files: &'a Files,
+    link: &str,
+    known: Option<Cow<'_, str>>,
+) -> Option<&'a str> {
+    let to = match known {
+        Some(known) => known.into_owned(),
+        None => rustix::fs::readlinkat(dir, link, Vec::new())
+            .ok()?
+            .into_string()
+            .ok()?,
+    };
+    let (name, seen) = files.get_key_value(&*to)?;
     (!seen.link).then_some(&**name)
 }
 
@@ -256,24 +276,6 @@ fn is_dangling(dir: BorrowedFd<'_>, files: &Files, link: &str) -> bool {
             && !files.contains_key(to)
             && js_decode(to).is_some_and(|(key, _)| python_encode(key) == link)
     })
-}
-
-/// The key and the extension of a file that no sidecar speaks of. An unknown extension is part of the key.
-pub(super) fn split(file: &str) -> (&str, Option<&str>) {
-    match js_decode(file) {
-        Some((key, extension))
-            if extension == "None" || content_type_of_extension(extension).is_some() =>
-        {
-            (key, Some(extension))
-        }
-        _ => (file, None),
-    }
-}
-
-/// The type that a file's extension says.
-pub(super) fn type_of_file(file: &str) -> Option<String> {
-    let extension = split(file).1?;
-    content_type_of_extension(extension).map(str::to_owned)
 }
 
 /// The record of one key. Of several values the newest wins, and if that is not the one that the sidecar describes, the
@@ -309,6 +311,7 @@ fn settle(dir: BorrowedFd<'_>, mut group: Vec<Candidate>) -> Found {
         said: None,
         outdated: false,
         link: first.link,
+        link_inode: first.link_inode,
         extras: Vec::new(),
     };
     if let Some((stem, inode, said)) = first.sidecar {
@@ -347,60 +350,5 @@ impl Evidence {
             // Named after a file with an extension: an old Python SDK, whose values are named as JavaScript's.
             Form::Python => self.js = true,
         }
-    }
-}
-
-/// Whether a file is one that the Python SDK is writing: `name.` + 8 random characters + an extension + `.tmp`.
-pub(super) fn is_python_temporary(name: &str) -> bool {
-    let random = |part: &str| {
-        part.len() == 8
-            && part
-                .bytes()
-                .all(|byte| byte.is_ascii_lowercase() || byte.is_ascii_digit() || byte == b'_')
-    };
-    let Some(rest) = name.strip_suffix(".tmp") else {
-        return false;
-    };
-    let mut parts = rest.rsplitn(3, '.');
-    let (last, before, head) = (parts.next(), parts.next(), parts.next());
-    let ends_so =
-        last.is_some_and(random) && before.is_some_and(|part| !part.is_empty() || head.is_some());
-    let with_extension = before.is_some_and(random) && head.is_some_and(|head| !head.is_empty());
-    ends_so || with_extension
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn temporaries_of_the_python_sdk_are_known_by_their_names() {
-        for name in [
-            "OUTPUT.x3k_9abc.tmp",
-            "OUTPUT.__metadata__.json.04mun168.json.tmp",
-            "a.b.abcdefgh.b.tmp",
-            "__metadata__.json.abcdefgh.json.tmp",
-        ] {
-            assert!(is_python_temporary(name), "{name}");
-        }
-        for name in [
-            "a.tmp",
-            "OUTPUT.short.tmp",
-            "abcdefgh.tmp",
-            "a.ABCDEFGH.tmp",
-            "a.abcdefgh",
-        ] {
-            assert!(!is_python_temporary(name), "{name}");
-        }
-    }
-
-    #[test]
-    fn only_a_known_extension_is_taken_off_a_name() {
-        assert_eq!(split("data.v1.json"), ("data.v1", Some("json")));
-        assert_eq!(split("data.v1"), ("data.v1", None));
-        assert_eq!(split("photo.JPG"), ("photo", Some("JPG")));
-        assert_eq!(split("x.None"), ("x", Some("None")));
-        assert_eq!(split(".json"), (".json", None));
-        assert_eq!(split("OUTPUT"), ("OUTPUT", None));
     }
 }

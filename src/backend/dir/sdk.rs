@@ -4,6 +4,7 @@
 use super::catalog::Catalog;
 use super::js_lock::{age, is_held};
 use super::look::shown;
+use super::names;
 use super::scan::{self, Found};
 use super::shared::Shared;
 use super::{Area, FileStat, Layout, Store, attrs, disk, layout};
@@ -162,11 +163,7 @@ pub(super) fn read(store: &Store, state: &mut State, stat: &FileStat) -> Result<
     let dir = store.dir(Area::Store)?;
     let first = state.layout.is_none();
     let is_input = |key: &str| store.shared.is_input(key);
-    let mut found = scan::read(
-        dir,
-        &|stem, inode| state.catalog.known(stem, inode),
-        &is_input,
-    )?;
+    let mut found = scan::read(dir, &state.catalog, &is_input)?;
     if state.layout.is_none() || found.found.is_empty() {
         state.layout = Some(with_links(
             store,
@@ -267,7 +264,7 @@ pub(super) fn refresh(store: &Store, sdk: &Sdk, files: Option<&[&str]>) -> Resul
 
 /// Whether a file is as the catalog has it. The name of the record whose bytes it holds is added.
 fn agrees(dir: BorrowedFd<'_>, state: &State, file: &str, names: &mut HashSet<String>) -> bool {
-    if file == scan::STORE_FILE || file.ends_with(".lock") || scan::is_python_temporary(file) {
+    if file == names::STORE_FILE || file.ends_with(".lock") || names::is_python_temporary(file) {
         return true;
     }
     let there = disk::is_file_name(file)

@@ -1,7 +1,7 @@
 //! Which files a record gets in an SDK layout: names, sidecar and link. It only computes; nothing is looked up or written.
 
 use super::sidecar::Form;
-use super::{Layout, scan};
+use super::{Layout, names};
 use crate::error::{Error, Kind, Result};
 use crate::record::ContentType;
 use crate::record::file_name::{
@@ -56,7 +56,7 @@ pub(super) fn fault(
     content_type: Option<&ContentType>,
     inputs: &[&str],
 ) -> Option<(Kind, String)> {
-    if key == "__metadata__" || key == scan::STORE_FILE || key.contains(".__metadata__") {
+    if key == "__metadata__" || key == names::STORE_FILE || key.contains(".__metadata__") {
         let why = "the SDKs keep files of their own under names with `__metadata__`; choose another key, or mount with `-o layout=plain`";
         return Some((Kind::Invalid, why.to_owned()));
     }
@@ -116,7 +116,7 @@ pub(super) fn of(
         Layout::Dual => {
             let similar = (canonical == "html").then_some("htm");
             // A running JavaScript process looks for `photo.jpg` where it left it, though `jpeg` is the usual name.
-            let kept = now.map(scan::split).and_then(|(stem, extension)| {
+            let kept = now.map(names::split).and_then(|(stem, extension)| {
                 extension.filter(|extension| stem == key && is_of(extension, content_type))
             });
             let value = kept
@@ -141,7 +141,7 @@ pub(super) fn of(
 fn of_input(layout: Layout, key: &str, content_type: &ContentType, now: Option<&str>) -> Target {
     let kept = now.filter(|file| {
         *file == key
-            || scan::split(file)
+            || names::split(file)
                 .1
                 .is_some_and(|extension| is_of(extension, content_type))
     });
@@ -151,7 +151,7 @@ fn of_input(layout: Layout, key: &str, content_type: &ContentType, now: Option<&
     );
     let sidecar = match layout {
         Layout::Js => {
-            let said = scan::split(&value)
+            let said = names::split(&value)
                 .1
                 .is_some_and(|extension| says(extension, content_type));
             // A file without an extension is taken for JSON or text by its bytes.
