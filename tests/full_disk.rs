@@ -119,6 +119,7 @@ fn temporaries(world: &World) -> usize {
         .sum()
 }
 
+// README: S22
 #[test]
 fn a_disk_without_room_keeps_the_old_record() {
     if !support::is_root() {
@@ -174,6 +175,7 @@ fn a_disk_without_room_keeps_the_old_record() {
     }
 }
 
+// README: S22
 #[test]
 fn a_disk_without_inodes_keeps_the_old_record() {
     if !support::is_root() {

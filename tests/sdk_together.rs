@@ -94,6 +94,7 @@ fn what_three_writers_add_at_once_all_of_them_have_in_the_end() {
     }
 }
 
+// README: S83
 #[test]
 fn a_record_that_three_write_at_once_is_whole_and_the_same_for_all_in_the_end() {
     let project = Project::new();
