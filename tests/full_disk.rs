@@ -113,6 +113,7 @@ fn temporaries(world: &World) -> usize {
         .sum()
 }
 
+// README: S22
 #[test]
 fn a_disk_without_room_keeps_the_old_record() {
     if !support::is_root() {
@@ -164,6 +165,7 @@ fn a_disk_without_room_keeps_the_old_record() {
     }
 }
 
+// README: S22
 #[test]
 fn a_disk_without_inodes_keeps_the_old_record() {
     if !support::is_root() {

@@ -60,6 +60,7 @@ fn is_told(mount: &Mount, name: &str, why: &str) {
     );
 }
 
+// README: S7, S8
 #[test]
 fn a_name_that_is_no_key_is_refused_with_the_rule() {
     for layout in LAYOUTS {
@@ -102,6 +103,7 @@ fn a_name_that_is_not_utf8_is_refused() {
     nothing_is_lost(&mount);
 }
 
+// README: S66
 #[test]
 fn a_store_whose_name_is_none_is_refused() {
     for layout in LAYOUTS {
@@ -133,6 +135,7 @@ fn a_store_whose_name_is_none_is_refused() {
     }
 }
 
+// README: S73, S74, S75, S76
 #[test]
 fn a_store_holds_records_and_nothing_else() {
     for layout in LAYOUTS {
@@ -190,6 +193,7 @@ fn a_store_holds_records_and_nothing_else() {
     }
 }
 
+// README: S64
 #[test]
 fn records_are_never_exchanged() {
     for layout in LAYOUTS {
@@ -276,6 +280,7 @@ fn attributes_that_are_not_the_users_are_refused() {
     }
 }
 
+// README: S61
 #[test]
 fn a_read_only_mount_changes_nothing() {
     for layout in LAYOUTS {

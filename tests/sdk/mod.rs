@@ -157,6 +157,22 @@ impl Sdk {
             .map_or(Given::Nothing, |read| read.value)
     }
 
+    /// What the SDK says of a listing that it cannot make, or nothing.
+    pub fn complaint_of_list(&mut self) -> Option<String> {
+        self.complaint(&json!({"op": "list", "store": null}))
+    }
+
+    /// What the SDK says of a record that it cannot read, or nothing.
+    pub fn complaint_of_get(&mut self, key: &str) -> Option<String> {
+        self.complaint(&json!({"op": "get", "store": null, "key": key}))
+    }
+
+    fn complaint(&mut self, request: &Value) -> Option<String> {
+        writeln!(self.requests.as_mut().unwrap(), "{request}").unwrap();
+        let answer = self.answer();
+        answer.get("error").map(|error| error.to_string())
+    }
+
     /// Stores bytes with a content type.
     pub fn set(&mut self, store: Option<&str>, key: &str, bytes: &[u8], content_type: &str) {
         self.ask(json!({"op": "set", "store": store, "key": key, "hex": hex(bytes), "type": content_type}));

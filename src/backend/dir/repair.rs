@@ -70,7 +70,8 @@ pub(super) fn repair(store: &Store, state: &mut State, scan: &Scan, orphans: &[S
         }
         match mend(store, state, entry) {
             Ok(()) => changed = true,
-            Err(error) if error.kind() == Kind::NotFound => {}
+            // An SDK was faster; the next look finds what it left.
+            Err(error) if matches!(error.kind(), Kind::NotFound | Kind::Busy) => {}
             Err(error) => {
                 tracing::warn!("cannot mend {} after an SDK rewrote it: {error}", entry.key)
             }
