@@ -81,6 +81,7 @@ fn record(world: &World) {
     fs::write(world.source("default/OUTPUT.json"), "{\"a\":1}").unwrap();
 }
 
+// README: S39
 #[test]
 fn the_background_mount_answers_when_the_command_returns() {
     let world = World::new();
@@ -147,6 +148,7 @@ fn the_background_process_keeps_its_command_line_and_nothing_else_of_its_caller(
     assert_eq!(after_name[4], "0", "it has no terminal");
 }
 
+// README: S39
 #[test]
 fn a_failure_in_the_background_reaches_the_caller() {
     let world = World::new();
@@ -183,6 +185,7 @@ fn mount_8_finds_its_program_and_its_options_are_accepted() {
     assert_eq!(write.raw_os_error(), Some(libc::EROFS));
 }
 
+// README: S44, S46
 #[test]
 fn term_and_int_unmount_cleanly() {
     for signal in [Signal::TERM, Signal::INT] {
@@ -196,6 +199,7 @@ fn term_and_int_unmount_cleanly() {
     }
 }
 
+// README: S44
 #[test]
 fn a_busy_mount_names_who_uses_it_and_a_second_signal_detaches_it() {
     let world = World::new();
@@ -217,6 +221,7 @@ fn a_busy_mount_names_who_uses_it_and_a_second_signal_detaches_it() {
     assert!(status.success(), "{status:?}\n{}", mount.log());
 }
 
+// README: S44
 #[test]
 fn a_busy_mount_is_detached_when_the_drain_time_is_over() {
     let world = World::new();
@@ -231,6 +236,7 @@ fn a_busy_mount_is_detached_when_the_drain_time_is_over() {
     assert!(mount.wait().success(), "{}", mount.log());
 }
 
+// README: S45
 #[test]
 fn hangup_opens_the_log_again_and_keeps_the_mount() {
     let world = World::new();
@@ -249,6 +255,7 @@ fn hangup_opens_the_log_again_and_keeps_the_mount() {
     assert!(mount.path.join("default/OUTPUT").exists());
 }
 
+// README: S36, S37
 #[test]
 fn the_environment_names_default_store_and_input() {
     let world = World::new();

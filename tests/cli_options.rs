@@ -71,6 +71,7 @@ fn the_input_may_have_any_key() {
     );
 }
 
+// README: S32
 #[test]
 fn with_a_ttl_of_0_changes_by_others_are_seen_at_once() {
     let world = World::new();
@@ -107,6 +108,7 @@ fn the_layout_decides_what_is_on_disk() {
     );
 }
 
+// README: S49
 #[test]
 fn passthrough_can_be_turned_off_with_the_same_results() {
     let world = World::new();
@@ -132,6 +134,7 @@ fn nobody_reads(path: &std::path::Path) -> bool {
     said(&mut command).code == Some(0)
 }
 
+// README: S47
 #[test]
 fn others_may_use_the_mount_only_with_allow_other() {
     let world = World::new();

@@ -11,6 +11,7 @@ fn record(world: &World) {
     fs::write(world.source("default/OUTPUT.json"), "{\"a\":1}").unwrap();
 }
 
+// README: S43
 #[test]
 fn umount_of_a_busy_mount_names_the_processes_and_leaves_it() {
     let world = World::new();
@@ -49,6 +50,7 @@ fn umount_of_a_mount_that_is_somebodys_working_directory_says_so() {
     );
 }
 
+// README: S43
 #[test]
 fn umount_with_a_timeout_waits_until_the_mount_is_free() {
     let world = World::new();
@@ -71,6 +73,7 @@ fn umount_with_a_timeout_waits_until_the_mount_is_free() {
     assert!(mount.wait().success());
 }
 
+// README: S43
 #[test]
 fn a_lazy_umount_detaches_at_once_and_the_open_file_stays_readable() {
     let world = World::new();
@@ -90,6 +93,7 @@ fn a_lazy_umount_detaches_at_once_and_the_open_file_stays_readable() {
     next.unmount();
 }
 
+// README: S46
 #[test]
 fn umount_8_ends_the_process_well() {
     let world = World::new();
@@ -99,6 +103,7 @@ fn umount_8_ends_the_process_well() {
     assert!(!world.root().join("mnt").exists());
 }
 
+// README: S46
 #[test]
 fn what_was_written_is_in_the_folder_after_unmount() {
     let world = World::new();
@@ -130,6 +135,7 @@ fn sync_waits_for_a_store_and_refuses_one_that_is_not_there() {
     assert!(unknown.err.contains("nowhere"), "{unknown:?}");
 }
 
+// README: S33
 #[test]
 fn sync_makes_changes_by_others_visible() {
     let world = World::new();

@@ -118,6 +118,7 @@ fn verbs_on_a_place_without_a_mount_say_so() {
     }
 }
 
+// README: S42
 #[test]
 fn a_mount_of_another_type_is_never_touched() {
     let world = World::new();

@@ -213,6 +213,7 @@ fn the_extension_of_a_key_says_more_than_its_bytes() {
     assert_eq!(guess("json", b"x"), TEXT);
 }
 
+// README: S53
 #[test]
 fn bytes_without_a_telling_name_are_json_then_magic_then_text() {
     for text in ["{}", "[1]", " 42\n", "\"ž\"", "true", "null", "-1.5e3"] {
@@ -243,6 +244,7 @@ fn bytes_without_a_telling_name_are_json_then_magic_then_text() {
     assert_eq!(guess("OUTPUT", b"\"\xff\""), BINARY);
 }
 
+// README: S51, S52
 #[test]
 fn bytes_contradict_the_types_that_promise_something() {
     assert!(contradicts(JSON, b"hello"));
@@ -279,6 +281,7 @@ fn deep_nesting_is_json() {
     assert_eq!(guess("DEEP", deep.as_bytes()), JSON);
 }
 
+// README: S54
 #[test]
 fn of_a_huge_body_only_the_beginning_counts() {
     let mut text = "[\"é\",\n"
@@ -323,6 +326,7 @@ fn a_disk_error_is_no_contradiction() {
     assert!(ContentType::guess("K", &Broken).is_err());
 }
 
+// README: S50
 #[test]
 fn the_type_of_a_write_is_decided_in_one_order() {
     let decide = |explicit: Option<&str>, existing: Option<&str>, key: &str, bytes: &[u8]| {

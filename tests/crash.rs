@@ -284,21 +284,25 @@ fn kills() -> usize {
     asked.div_ceil(4)
 }
 
+// README: S15, S21
 #[test]
 fn acknowledged_writes_survive_kills_in_layout_plain() {
     survives(PLAIN, kills());
 }
 
+// README: S15, S21
 #[test]
 fn acknowledged_writes_survive_kills_in_layout_plain_without_passthrough() {
     survives(PLAIN_DAEMON, kills());
 }
 
+// README: S15, S21
 #[test]
 fn acknowledged_writes_survive_kills_in_layout_dual() {
     survives(DUAL, kills());
 }
 
+// README: S15, S21
 #[test]
 fn acknowledged_writes_survive_kills_in_layout_dual_without_passthrough() {
     survives(DUAL_DAEMON, kills());

@@ -122,6 +122,7 @@ fn store(folder: &Folder, name: &str) -> Arc<Store> {
         .unwrap()
 }
 
+// README: S56
 #[test]
 fn every_record_is_what_its_own_sdk_reads() {
     for (tree, reader, layout) in TREES {

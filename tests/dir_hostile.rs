@@ -181,6 +181,7 @@ fn a_link_where_our_folder_should_be_is_refused() {
     }
 }
 
+// README: S83
 #[test]
 fn a_lock_that_was_left_behind_is_no_obstacle_for_long() {
     let world = World::new(Layout::Js);

@@ -302,6 +302,7 @@ fn a_directory_that_was_replaced_is_another_store() {
     assert_eq!(world.folder.stores().unwrap(), [name("default")]);
 }
 
+// README: S78
 #[test]
 fn a_store_stays_plain_without_the_option() {
     let world = World::new(Layout::Plain);

@@ -25,6 +25,7 @@ fn put(world: &World, key: &str, bytes: &[u8], content_type: &str) {
         .unwrap();
 }
 
+// README: S77
 #[test]
 fn a_layout_follows_from_what_is_found() {
     let python = r#"{"id":"x","name":null,"accessed_at":"2026-11-23 04:08:39+00:00"}"#;
@@ -78,6 +79,7 @@ fn a_layout_follows_from_what_is_found() {
     }
 }
 
+// README: S82
 #[test]
 fn a_store_is_renamed_with_the_name_that_the_sdks_keep_in_it() {
     let world = World::new(Layout::Js);
@@ -107,6 +109,7 @@ fn a_store_is_renamed_with_the_name_that_the_sdks_keep_in_it() {
     assert!(!world.storage("key_value_stores/new").exists());
 }
 
+// README: S81
 #[test]
 fn a_javascript_file_name_leads_to_its_record_for_reading_only() {
     let world = World::new(Layout::Js);
@@ -126,6 +129,7 @@ fn a_javascript_file_name_leads_to_its_record_for_reading_only() {
     assert_eq!(world.files(), files(&["page.html", "page.html.html"]));
 }
 
+// README: S80
 #[test]
 fn an_input_has_one_file_and_keeps_it() {
     for layout in SDKS {
@@ -163,6 +167,7 @@ fn an_input_has_one_file_and_keeps_it() {
     }
 }
 
+// README: S79, S80
 #[test]
 fn keys_that_a_layout_cannot_keep_are_refused() {
     for (layout, fits, too_long) in [

@@ -45,6 +45,7 @@ fn errno<T>(done: io::Result<T>) -> i32 {
     done.map_or_else(|why| why.raw_os_error().unwrap(), |_| 0)
 }
 
+// README: S48
 #[test]
 fn links_out_of_a_store_lead_nowhere() {
     for layout in LAYOUTS {
@@ -255,6 +256,7 @@ fn sidecars_that_are_broken_or_lie_cost_no_bytes() {
     }
 }
 
+// README: S48
 #[test]
 fn a_daemon_of_root_never_gives_others_a_file_from_elsewhere() {
     if !support::is_root() {

@@ -32,6 +32,7 @@ fn sed_in_place_replaces_the_record() {
     }
 }
 
+// README: S55
 #[test]
 fn perl_in_place_replaces_the_record() {
     for way in EVERY {
@@ -54,6 +55,7 @@ fn perl_in_place_replaces_the_record() {
     }
 }
 
+// README: S18
 #[test]
 fn vim_saves_with_every_way_it_has() {
     for way in EVERY {
@@ -86,6 +88,7 @@ fn vim_saves_with_every_way_it_has() {
     }
 }
 
+// README: S12
 #[test]
 fn an_editor_that_truncates_and_writes_never_shows_a_part() {
     for way in EVERY {
@@ -117,6 +120,7 @@ fn an_editor_that_truncates_and_writes_never_shows_a_part() {
     }
 }
 
+// README: S14
 #[test]
 fn an_fsync_before_the_close_does_not_show_a_part_later() {
     for way in EVERY {
@@ -153,6 +157,7 @@ fn a_save_by_rename_reaches_readers_of_both_versions() {
     }
 }
 
+// README: S25
 #[test]
 fn an_unlinked_open_file_lives_on_and_never_comes_back() {
     for way in EVERY {
@@ -178,6 +183,7 @@ fn an_unlinked_open_file_lives_on_and_never_comes_back() {
     }
 }
 
+// README: S10
 #[test]
 fn scratch_files_stay_with_the_mount() {
     for way in [PLAIN, DUAL] {
@@ -218,6 +224,7 @@ fn scratch_files_stay_with_the_mount() {
     }
 }
 
+// README: S10
 #[test]
 fn a_link_under_a_scratch_name_is_an_emacs_lock() {
     for way in [PLAIN, DUAL] {
@@ -257,6 +264,7 @@ fn a_record_renamed_to_a_scratch_name_leaves_the_store_and_comes_back() {
     }
 }
 
+// README: S7
 #[test]
 fn an_illegal_name_is_refused_and_says_so() {
     for way in [PLAIN, DUAL] {

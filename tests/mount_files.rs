@@ -14,6 +14,7 @@ use std::process::Command;
 use std::thread;
 use std::time::{Duration, SystemTime};
 
+// README: S62
 #[test]
 fn python_file_interfaces_work() {
     for way in EVERY {
@@ -77,6 +78,7 @@ JS"#);
     }
 }
 
+// README: S62
 #[test]
 fn shared_mappings_write_through_and_read_back() {
     for way in EVERY {
@@ -117,6 +119,7 @@ sleep 0.01; dd if="$MNT/default/map.bin" bs=1 count=3 status=none"#);
     }
 }
 
+// README: S23
 #[test]
 fn two_processes_appending_lose_no_line() {
     for way in EVERY {
@@ -136,6 +139,7 @@ fn two_processes_appending_lose_no_line() {
     }
 }
 
+// README: S24, S61
 #[test]
 fn of_many_that_create_exclusively_one_wins() {
     for way in EVERY {
@@ -155,6 +159,7 @@ fn of_many_that_create_exclusively_one_wins() {
     }
 }
 
+// README: S63
 #[test]
 fn holes_truncation_and_allocation_work() {
     for way in EVERY {
@@ -196,6 +201,7 @@ fn holes_truncation_and_allocation_work() {
     }
 }
 
+// README: S71
 #[test]
 fn times_and_modes_that_are_set_stay() {
     for way in EVERY {
@@ -230,6 +236,7 @@ fn times_and_modes_that_are_set_stay() {
     }
 }
 
+// README: S64
 #[test]
 fn rename_replaces_keeps_or_refuses_as_asked() {
     for way in [PLAIN, DUAL] {
@@ -264,6 +271,7 @@ fn rename_replaces_keeps_or_refuses_as_asked() {
     }
 }
 
+// README: S69, S73, S74, S75, S76
 #[test]
 fn a_store_holds_nothing_but_records() {
     for way in [PLAIN, DUAL] {
@@ -300,6 +308,7 @@ fn a_store_holds_nothing_but_records() {
     }
 }
 
+// README: S70
 #[test]
 fn a_listing_of_ten_thousand_is_complete_while_it_changes() {
     for way in [PLAIN, DUAL, PLAIN_DAEMON] {
@@ -354,6 +363,7 @@ fn files_are_handed_to_the_kernel_where_that_was_not_turned_off() {
     }
 }
 
+// README: S62
 #[test]
 fn direct_and_synchronous_opens_work() {
     for way in EVERY {

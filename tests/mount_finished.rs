@@ -38,11 +38,13 @@ fn seen_while(script: &str, whole: &str, soon: bool) {
     }
 }
 
+// README: S12
 #[test]
 fn an_echo_appears_whole() {
     only_whole_values("echo word > OUTPUT", "word\n");
 }
 
+// README: S13
 #[test]
 fn a_group_of_programs_appears_when_the_group_is_done() {
     only_whole_values(
@@ -59,6 +61,7 @@ fn a_braced_group_appears_when_it_is_done() {
     );
 }
 
+// README: S12
 #[test]
 fn a_loop_appears_when_it_is_done() {
     only_whole_values(
@@ -104,6 +107,7 @@ fn a_program_that_outlives_its_opener_never_shows_a_truncated_value() {
     }
 }
 
+// README: S13
 #[test]
 fn a_file_given_to_a_child_process_appears_when_the_child_is_done() {
     // The parent closes the file first, without having written, and lives on.
@@ -127,6 +131,7 @@ PY",
     );
 }
 
+// README: S13
 #[test]
 fn a_child_that_closes_an_inherited_descriptor_commits_nothing() {
     for way in EVERY {
@@ -175,6 +180,7 @@ fn a_descriptor_kept_by_the_shell_never_shows_a_truncated_value() {
     }
 }
 
+// README: S17
 #[test]
 fn what_is_written_after_a_close_is_not_lost() {
     for way in EVERY {
@@ -230,6 +236,7 @@ fn the_writer_reads_its_own_draft_and_others_the_old_value() {
     }
 }
 
+// README: S19
 #[test]
 fn an_open_file_keeps_the_version_it_opened() {
     for way in EVERY {
@@ -256,6 +263,7 @@ fn a_truncated_file_that_is_never_written_is_an_empty_record() {
     only_whole_values_soon("truncate -s 0 OUTPUT; : > OUTPUT", "");
 }
 
+// README: S20
 #[test]
 fn a_writer_that_is_killed_leaves_a_record_and_no_draft() {
     for way in EVERY {

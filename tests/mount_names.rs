@@ -8,6 +8,7 @@ use kernel::{DUAL, Mount, PLAIN, PLAIN_DAEMON, errno, names_in};
 use std::fs;
 use std::path::Path;
 
+// README: S6, S7
 #[test]
 fn every_legal_character_works() {
     for way in [PLAIN, DUAL] {
@@ -46,6 +47,7 @@ fn every_legal_character_works() {
     }
 }
 
+// README: S7
 #[test]
 fn a_key_of_256_characters_is_a_record_in_layout_plain() {
     for way in [PLAIN, PLAIN_DAEMON] {
@@ -79,6 +81,7 @@ fn a_key_of_256_characters_is_a_record_in_layout_plain() {
     }
 }
 
+// README: S7
 #[test]
 fn a_name_of_257_characters_is_too_long() {
     for way in [PLAIN, DUAL] {
@@ -90,6 +93,7 @@ fn a_name_of_257_characters_is_too_long() {
     }
 }
 
+// README: S79
 #[test]
 fn a_key_the_dual_layout_cannot_hold_is_refused_with_advice() {
     let mount = Mount::new(DUAL);
@@ -106,6 +110,7 @@ fn a_key_the_dual_layout_cannot_hold_is_refused_with_advice() {
     });
 }
 
+// README: S72
 #[test]
 fn the_limit_of_names_is_what_statfs_says() {
     for (way, limit) in [(PLAIN, 256), (DUAL, 219)] {
@@ -115,6 +120,7 @@ fn the_limit_of_names_is_what_statfs_says() {
     }
 }
 
+// README: S66, S67, S68
 #[test]
 fn a_store_is_made_renamed_and_removed_like_a_directory() {
     for way in [PLAIN, DUAL] {
@@ -151,6 +157,7 @@ fn a_store_is_made_renamed_and_removed_like_a_directory() {
     }
 }
 
+// README: S33, S60
 #[test]
 fn what_another_program_does_in_the_folder_is_seen() {
     for way in [PLAIN, DUAL] {
@@ -185,6 +192,7 @@ fn what_another_program_does_in_the_folder_is_seen() {
     }
 }
 
+// README: S48
 #[test]
 fn a_file_that_a_link_in_the_folder_points_to_is_not_handed_out() {
     for way in [PLAIN, PLAIN_DAEMON, DUAL] {

@@ -94,6 +94,7 @@ fn an_echo_is_exactly_one_commit() {
     }
 }
 
+// README: S18
 #[test]
 fn appending_adds_to_the_end() {
     for way in EVERY {
@@ -151,6 +152,7 @@ fn copies_keep_bytes_times_modes_and_types() {
     }
 }
 
+// README: S26
 #[test]
 fn mv_carries_bytes_and_type_within_and_between_stores() {
     for way in EVERY {
@@ -174,6 +176,7 @@ fn mv_carries_bytes_and_type_within_and_between_stores() {
     }
 }
 
+// README: S65
 #[test]
 fn rm_leaves_nothing_behind() {
     for way in EVERY {

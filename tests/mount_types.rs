@@ -26,6 +26,7 @@ fn set(path: &PathBuf, value: &str) -> Result<(), Errno> {
     rustix::fs::setxattr(path, TYPE, value.as_bytes(), XattrFlags::empty())
 }
 
+// README: S50
 #[test]
 fn a_type_is_guessed_from_the_name_and_else_from_the_bytes() {
     for way in EVERY {
@@ -78,6 +79,7 @@ fn a_type_that_is_set_is_what_others_see() {
     }
 }
 
+// README: S50
 #[test]
 fn a_type_set_on_a_file_that_is_being_written_is_kept() {
     for way in EVERY {
@@ -94,6 +96,7 @@ fn a_type_set_on_a_file_that_is_being_written_is_kept() {
     }
 }
 
+// README: S50
 #[test]
 fn a_type_is_kept_while_the_new_bytes_do_not_contradict_it() {
     for way in EVERY {
@@ -159,6 +162,7 @@ fn a_rename_carries_the_type() {
     }
 }
 
+// README: S57
 #[test]
 fn removing_the_type_returns_to_the_guess() {
     for way in [PLAIN, DUAL] {
@@ -171,6 +175,7 @@ fn removing_the_type_returns_to_the_guess() {
     }
 }
 
+// README: S56, S57
 #[test]
 fn a_type_that_is_none_is_refused() {
     for way in [PLAIN, DUAL] {
@@ -202,6 +207,7 @@ fn a_type_that_is_none_is_refused() {
     }
 }
 
+// README: S58, S59
 #[test]
 fn only_the_type_and_the_users_own_attributes_are_listed() {
     for way in [PLAIN, PLAIN_DAEMON] {
@@ -233,6 +239,7 @@ fn only_the_type_and_the_users_own_attributes_are_listed() {
     }
 }
 
+// README: S58
 #[test]
 fn attributes_of_the_system_are_not_supported() {
     for way in [PLAIN, DUAL] {
@@ -255,6 +262,7 @@ fn attributes_of_the_system_are_not_supported() {
     }
 }
 
+// README: S59
 #[test]
 fn a_stores_attributes_say_which_it_is() {
     for way in [PLAIN, DUAL] {

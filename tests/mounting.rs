@@ -20,6 +20,7 @@ fn refused(world: &World, arguments: &[&str], code: i32, words: &[&str]) -> Said
     said
 }
 
+// README: S40
 #[test]
 fn a_mountpoint_is_made_when_missing_and_removed_at_unmount() {
     let world = World::new();
@@ -29,6 +30,7 @@ fn a_mountpoint_is_made_when_missing_and_removed_at_unmount() {
     assert!(!world.root().join("mnt").exists());
 }
 
+// README: S40
 #[test]
 fn a_mountpoint_that_was_there_stays_after_unmount() {
     let world = World::new();
@@ -49,6 +51,7 @@ fn a_place_with_spaces_and_a_link_to_it_are_the_same_mount() {
     mount.unmount();
 }
 
+// README: S41
 #[test]
 fn source_and_mountpoint_are_kept_apart() {
     let world = World::new();
@@ -73,6 +76,7 @@ fn source_and_mountpoint_are_kept_apart() {
     assert!(!world.storage().join("mnt").exists());
 }
 
+// README: S41
 #[test]
 fn a_mountpoint_that_is_not_empty_needs_an_option() {
     let world = World::new();
@@ -91,6 +95,7 @@ fn a_mountpoint_that_is_not_empty_needs_an_option() {
     );
 }
 
+// README: S41
 #[test]
 fn an_occupied_mountpoint_is_refused_and_left_as_it_is() {
     let world = World::new();
@@ -113,6 +118,7 @@ fn places_that_are_no_directories_are_refused() {
     refused(&world, &["storage", "no/such/place"], 1, &["mkdir -p"]);
 }
 
+// README: S42
 #[test]
 fn a_dead_mount_of_ours_is_cleaned_up_by_the_next() {
     let world = World::new();
@@ -135,6 +141,7 @@ fn a_dead_mount_of_ours_is_cleaned_up_by_the_next() {
     assert_eq!(mounts.matches(here.to_str().unwrap()).count(), 1);
 }
 
+// README: S42
 #[test]
 fn a_dead_mount_is_shown_and_taken_away_by_umount() {
     let world = World::new();
@@ -147,6 +154,7 @@ fn a_dead_mount_is_shown_and_taken_away_by_umount() {
     assert_eq!(mountinfo(&world.root().join("mnt")), None);
 }
 
+// README: S34
 #[test]
 fn two_mounts_of_one_folder_see_each_other() {
     let world = World::new();
@@ -276,6 +284,7 @@ fn a_user_mounts_by_fusermount3_and_reads_writes_and_unmounts() {
     );
 }
 
+// README: S46
 #[test]
 fn a_user_whose_mount_is_unmounted_by_fusermount3_loses_nothing() {
     let world = World::new();

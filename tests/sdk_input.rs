@@ -103,6 +103,7 @@ fn an_input_written_in_layout_python_is_what_get_input_returns() {
     the_input_arrives(Layout::Python);
 }
 
+// README: S80
 #[test]
 fn an_input_written_in_layout_dual_is_what_both_sdks_get() {
     the_input_arrives(Layout::Dual);
@@ -252,6 +253,7 @@ fn a_purge_by_the_python_sdk_at_start_is_followed_while_mounted() {
     a_purge_is_followed(Flavour::Python, Layout::Dual);
 }
 
+// README: S37, S38
 #[test]
 fn after_a_metamorph_input_is_a_link_to_what_get_input_returns() {
     for layout in [Layout::Js, Layout::Python, Layout::Dual] {

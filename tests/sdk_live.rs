@@ -75,18 +75,21 @@ fn a_running_process_sees_overwrites(flavour: Flavour, layout: Layout) {
     sdk.finish();
 }
 
+// README: S85
 #[test]
 fn a_running_js_process_sees_what_the_mount_overwrites() {
     a_running_process_sees_overwrites(Flavour::Js, Layout::Js);
     a_running_process_sees_overwrites(Flavour::Js, Layout::Dual);
 }
 
+// README: S85
 #[test]
 fn a_running_python_process_sees_what_the_mount_overwrites() {
     a_running_process_sees_overwrites(Flavour::Python, Layout::Python);
     a_running_process_sees_overwrites(Flavour::Python, Layout::Dual);
 }
 
+// README: S86
 #[test]
 fn a_running_js_process_is_not_disturbed_by_a_new_record_of_the_mount() {
     for layout in [Layout::Js, Layout::Dual] {
@@ -108,6 +111,7 @@ fn a_running_js_process_is_not_disturbed_by_a_new_record_of_the_mount() {
     }
 }
 
+// README: S86, S87
 #[test]
 fn a_running_python_process_sees_new_records_deletions_and_changed_types() {
     for layout in [Layout::Python, Layout::Dual] {
@@ -228,12 +232,14 @@ fn the_mount_sees_a_running_process(flavour: Flavour, layout: Layout) {
     mount.unmount();
 }
 
+// README: S89
 #[test]
 fn the_mount_sees_what_a_running_js_process_does() {
     the_mount_sees_a_running_process(Flavour::Js, Layout::Js);
     the_mount_sees_a_running_process(Flavour::Js, Layout::Dual);
 }
 
+// README: S89
 #[test]
 fn the_mount_sees_what_a_running_python_process_does() {
     the_mount_sees_a_running_process(Flavour::Python, Layout::Python);

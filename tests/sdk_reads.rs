@@ -87,16 +87,19 @@ fn the_cases_arrive(layout: Layout) {
     mount.unmount();
 }
 
+// README: S88
 #[test]
 fn all_cases_written_in_layout_js_are_read_by_the_js_sdk() {
     the_cases_arrive(Layout::Js);
 }
 
+// README: S88
 #[test]
 fn all_cases_written_in_layout_python_are_read_by_the_python_sdk() {
     the_cases_arrive(Layout::Python);
 }
 
+// README: S88
 #[test]
 fn all_cases_written_in_layout_dual_are_read_by_both_sdks() {
     the_cases_arrive(Layout::Dual);
@@ -158,6 +161,7 @@ fn keys_end_where_the_layout_ends(layout: Layout, fits: &[String], too_long: &[S
     }
 }
 
+// README: S79
 #[test]
 fn a_key_as_long_as_the_js_sdk_can_hold_is_kept_and_a_longer_one_is_refused() {
     keys_end_where_the_layout_ends(
@@ -167,6 +171,7 @@ fn a_key_as_long_as_the_js_sdk_can_hold_is_kept_and_a_longer_one_is_refused() {
     );
 }
 
+// README: S79
 #[test]
 fn a_key_as_long_as_the_python_sdk_can_hold_is_kept_and_a_longer_one_is_refused() {
     // In a Python file name each of ! ' ( ) takes three bytes.
@@ -177,6 +182,7 @@ fn a_key_as_long_as_the_python_sdk_can_hold_is_kept_and_a_longer_one_is_refused(
     );
 }
 
+// README: S79
 #[test]
 fn a_key_as_long_as_both_sdks_can_hold_is_kept_and_a_longer_one_is_refused() {
     keys_end_where_the_layout_ends(

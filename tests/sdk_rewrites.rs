@@ -101,6 +101,7 @@ fn each_key<'a>(bytes: &'a [u8], content_type: &'a str) -> Vec<(&'a str, &'a [u8
     KEYS.iter().map(|key| (*key, bytes, content_type)).collect()
 }
 
+// README: S84
 #[test]
 fn the_js_sdk_reads_what_python_overwrote() {
     let shared = Shared::new();
@@ -129,6 +130,7 @@ fn the_js_sdk_reads_what_python_overwrote() {
     shared.mount.unmount();
 }
 
+// README: S84
 #[test]
 fn the_js_sdk_reads_what_python_gave_another_type() {
     let shared = Shared::new();
@@ -143,6 +145,7 @@ fn the_js_sdk_reads_what_python_gave_another_type() {
     python.finish();
 }
 
+// README: S84
 #[test]
 fn python_reads_what_the_js_sdk_overwrote() {
     let shared = Shared::new();
@@ -170,6 +173,7 @@ fn python_reads_what_the_js_sdk_overwrote() {
     js.finish();
 }
 
+// README: S84
 #[test]
 fn python_reads_what_the_js_sdk_gave_another_type() {
     let shared = Shared::new();
@@ -244,6 +248,7 @@ fn a_file_that_a_running_js_process_named_after_its_key_stays_where_it_looks() {
     js.finish();
 }
 
+// README: S84
 #[test]
 fn the_js_sdk_finds_no_record_that_python_deleted() {
     let shared = Shared::new();
@@ -273,6 +278,7 @@ fn the_js_sdk_finds_no_record_that_python_deleted() {
     );
 }
 
+// README: S84
 #[test]
 fn python_finds_no_record_that_the_js_sdk_deleted() {
     let shared = Shared::new();

@@ -108,49 +108,6 @@ fn what_is_opened_without_truncation_is_written_in_place() {
     }
 }
 
-/// A small file system in memory, mounted on a directory until it is dropped.
-struct SmallDisk(PathBuf);
-
-impl SmallDisk {
-    fn new(at: PathBuf) -> Self {
-        fs::create_dir(&at).unwrap();
-        let mut command = Command::new("mount");
-        command.args(["-t", "tmpfs", "-o", "size=1m,mode=755", "none"]);
-        assert!(command.arg(&at).status().unwrap().success());
-        Self(at)
-    }
-}
-
-impl Drop for SmallDisk {
-    fn drop(&mut self) {
-        let _ = Command::new("umount").arg("--lazy").arg(&self.0).status();
-    }
-}
-
-// README: S22
-#[test]
-fn on_a_full_disk_the_writer_is_told_and_the_old_record_stays() {
-    for way in EVERY {
-        let outer = World::new();
-        let disk = SmallDisk::new(outer.root().join("disk"));
-        let mut mount = Mount::of(way, World::below(&disk.0));
-        mount.sh("echo old > OUTPUT; echo other > other");
-        let full = fs::write(mount.path("default/OUTPUT"), vec![b'x'; 4 << 20]);
-        // Other errors than this one may follow at the close, which the library does not tell.
-        assert_eq!(errno(full), libc::ENOSPC, "{way}");
-        let new = fs::write(mount.path("default/new"), vec![b'x'; 4 << 20]);
-        assert_eq!(errno(new), libc::ENOSPC, "{way}");
-        mount.sh("rm -f new");
-        let left = mount.beside("OUTPUT").unwrap();
-        let whole = left == b"old\n" || (left.len() < 4 << 20 && left.iter().all(|&b| b == b'x'));
-        assert!(whole, "{way}: {} bytes", left.len());
-        assert_eq!(mount.read("other"), "other\n", "{way}");
-        mount.sh("echo again > OUTPUT");
-        assert_eq!(mount.beside("OUTPUT").unwrap(), b"again\n", "{way}");
-        mount.stop();
-    }
-}
-
 // README: S24, S34
 #[test]
 fn of_two_mounts_that_create_exclusively_one_wins() {

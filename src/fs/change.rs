@@ -98,6 +98,10 @@ impl Fs {
         if let Some(open) = open {
             drop_privileges(open.file.as_fd(), change.size.is_some(), caller)?;
             apply(open.file.as_fd(), &change, "")?;
+            if change.size == Some(0) {
+                // What was missing in it is gone with the rest.
+                open.writing().failed = None;
+            }
             // Through a handle the type follows at its close; by name there may be none that writes.
             if handle.is_none() && change.size.is_some() && open.writing().draft.is_none() {
                 self.commit(&open, false)?;

@@ -92,6 +92,10 @@ impl Fs {
             writing.stamp = Stamp::from(&file.stat()?);
             return Ok(());
         }
+        if let Some(kind) = writing.failed {
+            let why = "a write into it failed; what was there before stays";
+            return Err(Error::because("write", &*spot.name, kind, why));
+        }
         let explicit = writing.explicit.clone();
         let Some(draft) = writing.draft.as_mut() else {
             return Ok(());
@@ -189,7 +193,7 @@ impl Fs {
         });
         let this = self.clone();
         synced.and_then(move |wrote| match spot {
-            Some(spot) if wrote => this.volume.sync(Some(&spot.store)),
+            Some(spot) if wrote => this.volume.sync_names(&spot.store),
             _ => Now::ok(()),
         })
     }

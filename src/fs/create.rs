@@ -99,6 +99,11 @@ impl Fs {
         let exclusive = flags & libc::O_EXCL != 0;
         if exclusive {
             self.volume.claim(&spot.store, &spot.name)?;
+            // Another mount may have made it between the first look and the claim.
+            if self.volume.stat(&spot.store, &spot.name).wait().is_ok() {
+                self.volume.release_claim(&spot.store, &spot.name);
+                return Err(Error::new("create", &*spot.name, Kind::Exists));
+            }
         }
         let draft = match self
             .volume

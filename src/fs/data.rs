@@ -38,11 +38,13 @@ impl Fs {
         if !handle.writer {
             return Err(super::commit::not_open_for("write"));
         }
-        match &handle.append {
+        let done = match &handle.append {
             Some(append) => std::io::Write::write_all(&mut &*append, bytes),
             None => handle.file.file.write_all_at(bytes, offset),
-        }
-        .map_err(|e| Error::io("write", "", e))
+        };
+        handle
+            .file
+            .note_failure(done.map_err(|e| Error::io("write", "", e)))
     }
 
     /// Reserves, punches or zeroes a range. `mode` as fallocate(2) has it.
@@ -82,13 +84,15 @@ impl Fs {
         }
         let (mut at, mut into) = (from.1, to.1);
         let length = usize::try_from(length).unwrap_or(usize::MAX).min(1 << 30);
-        rustix::fs::copy_file_range(
+        let done = rustix::fs::copy_file_range(
             &*source.file.file,
             Some(&mut at),
             &*target.file.file,
             Some(&mut into),
             length,
-        )
-        .map_err(|e| Error::io("copy_file_range", "", e))
+        );
+        target
+            .file
+            .note_failure(done.map_err(|e| Error::io("copy_file_range", "", e)))
     }
 }

@@ -1,6 +1,6 @@
 //! Open files and the handles on them: which file is open, what is still to be committed. It knows no name.
 
-use crate::error::Result;
+use crate::error::{Kind, Result};
 use crate::record::{ContentType, StoreName};
 use crate::volume::{Draft, FileStat};
 use std::collections::HashMap;
@@ -53,6 +53,8 @@ pub(super) struct Writing {
     pub(super) explicit: Option<ContentType>,
     /// The name it claims against other mounts.
     pub(super) claim: Option<(StoreName, Box<str>)>,
+    /// A write into the draft failed: it must not replace what is whole.
+    pub(super) failed: Option<Kind>,
     /// Handles that may write.
     pub(super) writers: u32,
 }
@@ -70,6 +72,16 @@ impl OpenFile {
 
     pub(super) fn writing(&self) -> MutexGuard<'_, Writing> {
         lock(&self.state)
+    }
+
+    /// Remembers that bytes are missing in the draft.
+    pub(super) fn note_failure<T>(&self, done: Result<T>) -> Result<T> {
+        if let Err(e) = &done
+            && matches!(e.kind(), Kind::NoSpace | Kind::Io)
+        {
+            self.writing().failed = Some(e.kind());
+        }
+        done
     }
 
     /// What the disk says of it.

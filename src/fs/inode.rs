@@ -15,8 +15,6 @@ pub const CONTROL: u64 = 2;
 pub(super) const CONTROL_FILES: u64 = 3;
 /// The first slot for the rest.
 const FIRST_FREE: usize = 16;
-/// How many files stay open after their last handle is gone, so that opening them again costs nothing.
-const PARKED: usize = 256;
 
 /// What an inode stands for.
 #[derive(Clone, Debug)]
@@ -84,6 +82,8 @@ pub(super) struct Table {
     names: HashTable<u32>,
     hasher: RandomState,
     parked: VecDeque<u64>,
+    /// How many files stay open after their last handle is gone, so that opening them again costs nothing.
+    most_parked: usize,
     /// Inodes that are superseded, few at any time.
     superseded: Vec<u64>,
     /// Inodes with a draft that is not on disk under any name, in the order they were made.
@@ -91,7 +91,7 @@ pub(super) struct Table {
 }
 
 impl Table {
-    pub(super) fn new() -> Self {
+    pub(super) fn new(most_parked: usize) -> Self {
         Self {
             slots: (0..FIRST_FREE).map(|_| None).collect(),
             generations: vec![0; FIRST_FREE],
@@ -99,6 +99,7 @@ impl Table {
             names: HashTable::new(),
             hasher: RandomState::new(),
             parked: VecDeque::new(),
+            most_parked,
             superseded: Vec::new(),
             fresh: Vec::new(),
         }
@@ -352,7 +353,7 @@ impl Table {
         } else {
             dropped.extend(inode.open.take());
         }
-        while self.parked.len() > PARKED {
+        while self.parked.len() > self.most_parked {
             if let Some(oldest) = self.parked.pop_front()
                 && let Some(inode) = self.get_mut(oldest)
             {

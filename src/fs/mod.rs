@@ -52,6 +52,8 @@ pub struct Options {
     pub ttl: Option<Duration>,
     /// Open every file for reading and writing, since all handles of an inode must share one file in the kernel.
     pub shared_files: bool,
+    /// How many files may stay open after their last handle is gone.
+    pub parked: usize,
     /// What the source is called in status.
     pub source: String,
 }
@@ -100,8 +102,8 @@ impl Fs {
     pub fn new(volume: Arc<dyn Volume>, options: Options) -> Arc<Self> {
         Arc::new(Self {
             volume,
+            table: Mutex::new(Table::new(options.parked)),
             options,
-            table: Mutex::new(Table::new()),
             handles: Handles::default(),
             refusals: Mutex::default(),
             notices: Mutex::default(),

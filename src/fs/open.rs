@@ -392,6 +392,10 @@ impl Fs {
             let mut writing = file.writing();
             writing.writers = writing.writers.saturating_sub(1);
         }
+        if last {
+            // A draft that replaced nothing still has its claim.
+            self.abandon(file);
+        }
         let dropped = lock(&self.table).released(file.ino);
         drop(dropped);
     }

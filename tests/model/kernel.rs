@@ -66,6 +66,7 @@ impl Kernel {
             input_key: "INPUT".to_owned(),
             ttl: None,
             shared_files,
+            parked: 8,
             source: "model".to_owned(),
         };
         let fs = Fs::new(Arc::new(Local::new(folder, false)), options);

@@ -141,6 +141,14 @@ impl Sdk {
         serde_json::from_value(self.ask(json!({"op": "list", "store": store}))).unwrap()
     }
 
+    /// Whether these are the keys; the JS SDK cannot list a store at all while one file in it is not as it should be.
+    pub fn lists(&mut self, store: Option<&str>, keys: &BTreeSet<String>) -> bool {
+        let listed = self.try_ask(&json!({"op": "list", "store": store}));
+        listed.is_ok_and(|listed| {
+            serde_json::from_value::<BTreeSet<String>>(listed).unwrap() == *keys
+        })
+    }
+
     /// One record, or nothing where the SDK knows none of that key.
     pub fn get(&mut self, store: Option<&str>, key: &str) -> Option<Read> {
         let answer = self.ask(json!({"op": "get", "store": store, "key": key}));
@@ -155,6 +163,22 @@ impl Sdk {
     pub fn value(&mut self, store: Option<&str>, key: &str) -> Given {
         self.get(store, key)
             .map_or(Given::Nothing, |read| read.value)
+    }
+
+    /// What the SDK says of a listing that it cannot make, or nothing.
+    pub fn complaint_of_list(&mut self) -> Option<String> {
+        self.complaint(&json!({"op": "list", "store": null}))
+    }
+
+    /// What the SDK says of a record that it cannot read, or nothing.
+    pub fn complaint_of_get(&mut self, key: &str) -> Option<String> {
+        self.complaint(&json!({"op": "get", "store": null, "key": key}))
+    }
+
+    fn complaint(&mut self, request: &Value) -> Option<String> {
+        writeln!(self.requests.as_mut().unwrap(), "{request}").unwrap();
+        let answer = self.answer();
+        answer.get("error").map(|error| error.to_string())
     }
 
     /// Stores bytes with a content type.
@@ -197,12 +221,18 @@ impl Sdk {
     }
 
     fn ask(&mut self, request: Value) -> Value {
+        let what = format!("{:?} SDK, {request}", self.flavour);
+        self.try_ask(&request)
+            .unwrap_or_else(|error| panic!("{what}: {error}: {}", self.log()))
+    }
+
+    fn try_ask(&mut self, request: &Value) -> Result<Value, String> {
         let requests = self.requests.as_mut().unwrap();
         writeln!(requests, "{request}").unwrap();
         let mut answer = self.answer();
         match answer.get("error") {
-            None => answer["ok"].take(),
-            Some(error) => panic!("{:?} SDK, {request}: {error}: {}", self.flavour, self.log()),
+            None => Ok(answer["ok"].take()),
+            Some(error) => Err(error.to_string()),
         }
     }
 

@@ -207,6 +207,11 @@ fn carry_out(
                 there,
                 new && !there,
             )?;
+            // What was looked at may not be what was moved: the Python SDK puts a new file under the same name.
+            let moved = disk::stat(dir, &plan.target.value)?;
+            if source.is_in(dir) && moved.inode != stat.inode {
+                return Err(Errno::BUSY);
+            }
         }
         if let (Some((name, _)), Some((stem, _))) = (&beside, &plan.target.sidecar) {
             let there = old.and_then(Entry::stem).is_some_and(|old| old == *stem);

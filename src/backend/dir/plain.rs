@@ -163,11 +163,20 @@ fn rename(store: &Store, source: Source<'_>, key: &str, new: bool) -> Result<Pla
     let failed = |error: Errno| disk::failed("write the record", key, error);
     if file != key {
         rustix::fs::fsetxattr(source.open, attrs::KEY, key.as_bytes(), XattrFlags::empty())
-            .map_err(failed)?;
+            .map_err(|error| match attrs::unsupported(error) {
+                true => too_long(key),
+                false => failed(error),
+            })?;
     }
     let dir = store.dir(Area::Store)?;
     disk::rename(source.dir, source.file, dir, &file, new).map_err(failed)?;
     Ok(place(&file, Origin::Record))
+}
+
+/// Where there are no attributes a shortened file name could not be told from any other.
+fn too_long(key: &str) -> Error {
+    let why = "this file system keeps no user.* attributes, and without them a key has at most 255 characters here";
+    Error::because("write the record", key, Kind::NameTooLong, why)
 }
 
 /// Whether what has this name now is a record, which may be replaced.
@@ -230,7 +239,12 @@ pub(super) fn move_record(
         }
     }
     if file != to {
-        attrs::set(dir, &at.file, attrs::KEY, to).map_err(failed)?;
+        attrs::set(dir, &at.file, attrs::KEY, to).map_err(|error| {
+            match attrs::unsupported(error) {
+                true => too_long(to),
+                false => failed(error),
+            }
+        })?;
     }
     if !no_replace && let Some(old) = disk::stat_if_there(target_dir, &file).map_err(failed)? {
         replaceable(to, &old)?;

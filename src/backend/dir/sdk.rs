@@ -35,6 +35,8 @@ pub(super) struct State {
     stamp: Option<Stamp>,
     /// Names that changed by somebody else's hand and were not told yet.
     changed: HashSet<String>,
+    /// Whether anybody asks for those names; otherwise they would only pile up.
+    asked: bool,
 }
 
 /// The directory's times at the last look.
@@ -181,7 +183,7 @@ pub(super) fn read(store: &Store, state: &mut State, stat: &FileStat) -> Result<
         });
     }
     let changed = state.catalog.replace(std::mem::take(&mut found.found));
-    if !first {
+    if !first && state.asked {
         state
             .changed
             .extend(changed.iter().map(|key| shown(key).into_owned()));
@@ -239,6 +241,7 @@ pub(super) fn refresh(store: &Store, sdk: &Sdk, files: Option<&[&str]>) -> Resul
     let mut names = HashSet::new();
     {
         let mut state = sdk.lock();
+        state.asked = true;
         let mut known = files.is_some();
         for file in files.unwrap_or_default() {
             known &= agrees(dir, &state, file, &mut names);
