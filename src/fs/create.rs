@@ -118,7 +118,7 @@ impl Fs {
             }
         };
         let file = draft.file.clone();
-        let stat = FileStat::of_file(&*file)?;
+        let mut stat = FileStat::of_file(&*file)?;
         let claim = exclusive.then(|| (spot.store.clone(), spot.name.clone()));
         let writing = Writing {
             draft: Some(draft),
@@ -138,11 +138,6 @@ impl Fs {
         table.add_fresh(ino);
         table.opened(ino, &open);
         drop(table);
-        let attr = self
-            .options
-            .show
-            .file(ino, &stat)
-            .name_kept(self.ttl(parent));
         let opened = self.hand_out(open, flags, caller).inspect_err(|_| {
             lock(&self.table).unlink(ino);
             drop(lock(&self.table).released(ino));
@@ -151,7 +146,13 @@ impl Fs {
             // Nothing can be written through this handle, so there is no end of writing to wait for.
             self.commit(&opened.open.file, true)
                 .inspect_err(|_| self.release(opened.handle))?;
+            stat = opened.open.file.stat()?;
         }
+        let attr = self
+            .options
+            .show
+            .file(ino, &stat)
+            .name_kept(self.ttl(parent));
         Ok((attr, opened))
     }
 }
