@@ -73,7 +73,6 @@ fn old_record_is_whole(mount: &Mount, layout: &str, step: &str) {
     let path = mount.path("default/OUTPUT");
     assert_eq!(fs::read_to_string(&path).unwrap(), OLD, "{layout}, {step}");
     assert_eq!(type_of(&path), "text/x-old", "{layout}, {step}");
-    let file = "OUTPUT";
     let beside = fs::read_dir(mount.source("default")).unwrap();
     let found = beside.flatten().find(|entry| {
         let name = entry.file_name().into_string().unwrap();

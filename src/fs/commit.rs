@@ -195,7 +195,7 @@ impl Fs {
         });
         let this = self.clone();
         synced.and_then(move |wrote| match spot {
-            Some(spot) if wrote => this.volume.sync(Some(&spot.store)),
+            Some(spot) if wrote => this.volume.sync_names(&spot.store),
             _ => Now::ok(()),
         })
     }

@@ -1,6 +1,6 @@
 //! Open files and the handles on them: which file is open, what is still to be committed. It knows no name.
 
-use crate::error::{Error, Kind, Result};
+use crate::error::{Kind, Result};
 use crate::record::{ContentType, StoreName};
 use crate::volume::{Draft, FileStat};
 use std::collections::HashMap;

@@ -370,6 +370,13 @@ impl Volume for Local {
         }
     }
 
+    fn sync_names(&self, store: &StoreName) -> Now<()> {
+        match self.looks.store(store) {
+            Ok(store) => Now::blocking(move || store.sync_names()),
+            Err(e) => Now::err(e),
+        }
+    }
+
     fn watchable(&self) -> Option<PathBuf> {
         let path = self.folder.stores_path();
         super::watch::can_watch(&path).then_some(path)

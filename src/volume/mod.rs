@@ -150,6 +150,8 @@ pub trait Volume: Send + Sync + 'static {
     ) -> Result<()>;
     /// Waits until everything that was written in this store, or everywhere, is on disk.
     fn sync(&self, store: Option<&StoreName>) -> Now<()>;
+    /// Waits until the names of a store are on disk, after a record of it was forced there.
+    fn sync_names(&self, store: &StoreName) -> Now<()>;
     /// The directory of the stores, when all changes in it can be watched.
     fn watchable(&self) -> Option<PathBuf>;
     /// Takes in what changed in a store's directory: in these files, or anywhere. The names that may have changed.

@@ -141,6 +141,14 @@ impl Sdk {
         serde_json::from_value(self.ask(json!({"op": "list", "store": store}))).unwrap()
     }
 
+    /// Whether these are the keys; the JS SDK cannot list a store at all while one file in it is not as it should be.
+    pub fn lists(&mut self, store: Option<&str>, keys: &BTreeSet<String>) -> bool {
+        let listed = self.try_ask(&json!({"op": "list", "store": store}));
+        listed.is_ok_and(|listed| {
+            serde_json::from_value::<BTreeSet<String>>(listed).unwrap() == *keys
+        })
+    }
+
     /// One record, or nothing where the SDK knows none of that key.
     pub fn get(&mut self, store: Option<&str>, key: &str) -> Option<Read> {
         let answer = self.ask(json!({"op": "get", "store": store, "key": key}));
@@ -213,12 +221,18 @@ impl Sdk {
     }
 
     fn ask(&mut self, request: Value) -> Value {
+        let what = format!("{:?} SDK, {request}", self.flavour);
+        self.try_ask(&request)
+            .unwrap_or_else(|error| panic!("{what}: {error}: {}", self.log()))
+    }
+
+    fn try_ask(&mut self, request: &Value) -> Result<Value, String> {
         let requests = self.requests.as_mut().unwrap();
         writeln!(requests, "{request}").unwrap();
         let mut answer = self.answer();
         match answer.get("error") {
-            None => answer["ok"].take(),
-            Some(error) => panic!("{:?} SDK, {request}: {error}: {}", self.flavour, self.log()),
+            None => Ok(answer["ok"].take()),
+            Some(error) => Err(error.to_string()),
         }
     }
 

@@ -117,13 +117,16 @@ fn is_broken(entry: &Entry, settled: bool) -> bool {
     (superseded && (entry.outdated || entry.absent || !entry.link)) || reduced || unlinked
 }
 
-/// Whether the older values that would be removed were written by us.
+/// Whether the older values that would be removed were written by us, or stand where our link was: both SDKs wrote the
+/// key then, one after the other.
 fn is_ours(dir: BorrowedFd<'_>, entry: &Entry) -> bool {
+    let marked = |file: &str| matches!(attrs::text(dir, file, attrs::DUAL), Ok(Some(_)));
+    let link = python_encode(&entry.key);
     entry
         .extras()
         .iter()
         .filter(|extra| sidecar_stem(extra).is_none())
-        .all(|extra| matches!(attrs::text(dir, extra, attrs::DUAL), Ok(Some(_))))
+        .all(|extra| marked(extra) || (**extra == *link && marked(&entry.file())))
 }
 
 /// Whether an SDK is in the middle of writing this key.

@@ -1,6 +1,6 @@
 //! What the local volume needs of a folder beside the calls on records. It decides nothing about them.
 
-use super::{Draft, FileStat, Folder, Layout, Listed, Origin, Store, attrs, disk};
+use super::{Area, Draft, FileStat, Folder, Layout, Listed, Origin, Store, attrs, disk};
 use crate::error::{Error, Kind, Result};
 use crate::record::file_name::MAX_PYTHON;
 use crate::record::key::MAX_KEY;
@@ -56,6 +56,12 @@ impl Folder {
 }
 
 impl Store {
+    /// Waits until the names of this directory are on disk. What its files hold is not waited for.
+    pub fn sync_names(&self) -> Result<()> {
+        fs::fsync(self.dir(Area::Store)?)
+            .map_err(|error| Error::io("sync the store", self.name().as_str(), error))
+    }
+
     /// fstatat of an entry that was just listed.
     pub fn stat_listed(&self, listed: &Listed<'_>) -> Result<FileStat> {
         disk::stat(self.dir(listed.area)?, listed.file)
