@@ -1,7 +1,9 @@
 //! Which processes still have a file, as /proc tells it. It is asked only when a file that was written is closed.
 
+use std::ffi::OsStr;
 use std::fs::{self, File};
 use std::io::Read;
+use std::path::Path;
 
 /// So deep children are looked for; shells nest a few.
 const GENERATIONS: u32 = 4;
@@ -45,9 +47,22 @@ pub(super) fn holds(process: u32, trace: &Trace<'_>) -> bool {
         return false;
     };
     descriptors.flatten().any(|descriptor| {
-        fs::read_link(descriptor.path())
-            .is_ok_and(|path| trace.is(path.as_os_str().as_encoded_bytes()))
+        let is = fs::read_link(descriptor.path())
+            .is_ok_and(|path| trace.is(path.as_os_str().as_encoded_bytes()));
+        is && may_write(process, &descriptor.file_name())
     })
+}
+
+/// Whether a descriptor is open for writing: one that only reads is none of those that finish a file.
+fn may_write(process: u32, descriptor: &OsStr) -> bool {
+    let path = Path::new("/proc")
+        .join(process.to_string())
+        .join("fdinfo")
+        .join(descriptor);
+    let text = fs::read_to_string(path).unwrap_or_default();
+    let flags = text.lines().find_map(|line| line.strip_prefix("flags:"));
+    let flags = flags.and_then(|flags| i32::from_str_radix(flags.trim(), 8).ok());
+    flags.is_none_or(|flags| flags & libc::O_ACCMODE != libc::O_RDONLY)
 }
 
 /// Whether a child of the process, or a child of that, has one.
