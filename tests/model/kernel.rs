@@ -58,6 +58,7 @@ impl Kernel {
             read_only: false,
             input_keys: vec!["INPUT".to_owned()],
         };
+        let source = folder.display().to_string();
         let folder = Folder::open(folder, options).unwrap();
         let options = Options {
             show: Show::default(),
@@ -67,7 +68,7 @@ impl Kernel {
             ttl: None,
             shared_files,
             parked: 8,
-            source: "model".to_owned(),
+            source,
         };
         let fs = Fs::new(Arc::new(Local::new(folder, false)), options);
         let (sender, notices) = channel();

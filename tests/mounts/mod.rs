@@ -156,6 +156,13 @@ impl Pair {
         self.mounts[which].path(inside)
     }
 
+    /// The files in the folder's default store.
+    pub fn files(&self) -> Vec<String> {
+        let entries = fs::read_dir(self.world.source("default")).unwrap();
+        let names = entries.map(|entry| entry.unwrap().file_name().into_string().unwrap());
+        names.collect()
+    }
+
     fn at(&self, which: Which, key: &str) -> PathBuf {
         self.path(which, "default").join(key)
     }
