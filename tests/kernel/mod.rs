@@ -95,7 +95,7 @@ impl Mount {
         live.signal(rustix::process::Signal::KILL);
         // By force: the killed process may wait in the kernel for a request that only it could have answered.
         let by_force = UnmountFlags::FORCE | UnmountFlags::DETACH;
-        let _ = rustix::mount::unmount(&self.root(), by_force);
+        let _ = rustix::mount::unmount(self.root(), by_force);
         live.kill();
         alive
     }
