@@ -143,7 +143,8 @@ fn of_two_renames_of_one_record_one_wins() {
                 );
                 assert!(
                     !store.join(&name).exists(),
-                    "{options}: {name} on mount {which}"
+                    "{options}: {name} is still on mount {which}, beside it {:?}",
+                    pair.files()
                 );
                 assert!(
                     !store.join(format!("{name}-{}", 1 - winner)).exists(),

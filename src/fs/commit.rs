@@ -36,16 +36,18 @@ impl Fs {
         let Some(spot) = spot.filter(|_| changed || drafting) else {
             return Ok(());
         };
-        let (opener, end) = (handle.opener, format!("/{}/{}", spot.store, spot.name));
+        let end = format!("/{}/{}", spot.store, spot.name);
+        let source = &self.options.source;
+        let (opener, trace) = (handle.opener, processes::Trace { end: &end, source });
         let own = processes::same(thread, opener);
         // A shell closes the descriptor that it opened before anything is written through a copy of it. What nobody has
         // written yet is finished only if its opener says so; for the rest the release does.
         let finished = match (own, changed) {
             (true, true) => true,
-            (true, false) | (false, true) => !processes::holds(opener, &end),
+            (true, false) | (false, true) => !processes::holds(opener, &trace),
             (false, false) => false,
         };
-        if !finished || processes::a_child_holds(opener, &end) {
+        if !finished || processes::a_child_holds(opener, &trace) {
             return Ok(());
         }
         self.commit(file, true)

@@ -1,7 +1,9 @@
 //! Which processes still have a file, as /proc tells it. It is asked only when a file that was written is closed.
 
+use std::ffi::OsStr;
 use std::fs::{self, File};
 use std::io::Read;
+use std::path::Path;
 
 /// So deep children are looked for; shells nest a few.
 const GENERATIONS: u32 = 4;
@@ -22,30 +24,55 @@ pub(super) fn same(one: u32, other: u32) -> bool {
     one == other || process_of(one).is_some_and(|process| process_of(other) == Some(process))
 }
 
-/// Whether a process has a descriptor of the record whose path ends so. The kernel prints a descriptor's path with the
-/// record's place at its end, wherever the process sees the mount. A process that cannot be looked into is taken to have
-/// none.
-pub(super) fn holds(process: u32, end: &str) -> bool {
+/// A record, as the paths of descriptors show it.
+pub(super) struct Trace<'a> {
+    /// How the path ends, wherever a process sees the mount.
+    pub(super) end: &'a str,
+    /// The folder below: a daemon or an SDK that has the file open there does not have the mount's.
+    pub(super) source: &'a str,
+}
+
+impl Trace<'_> {
+    fn is(&self, path: &[u8]) -> bool {
+        // The kernel says so of a name that leads to a newer draft by now.
+        let path = path.strip_suffix(b" (deleted)").unwrap_or(path);
+        let below = path.strip_prefix(self.source.as_bytes());
+        path.ends_with(self.end.as_bytes()) && below.is_none_or(|rest| !rest.starts_with(b"/"))
+    }
+}
+
+/// Whether a process has a descriptor of the record. A process that cannot be looked into is taken to have none.
+pub(super) fn holds(process: u32, trace: &Trace<'_>) -> bool {
     let Ok(descriptors) = fs::read_dir(format!("/proc/{process}/fd")) else {
         return false;
     };
     descriptors.flatten().any(|descriptor| {
-        fs::read_link(descriptor.path()).is_ok_and(|path| {
-            path.as_os_str()
-                .as_encoded_bytes()
-                .ends_with(end.as_bytes())
-        })
+        let is = fs::read_link(descriptor.path())
+            .is_ok_and(|path| trace.is(path.as_os_str().as_encoded_bytes()));
+        is && may_write(process, &descriptor.file_name())
     })
 }
 
-/// Whether a child of the process, or a child of that, has one.
-pub(super) fn a_child_holds(process: u32, end: &str) -> bool {
-    descendant_holds(process, end, GENERATIONS)
+/// Whether a descriptor is open for writing: one that only reads is none of those that finish a file.
+fn may_write(process: u32, descriptor: &OsStr) -> bool {
+    let path = Path::new("/proc")
+        .join(process.to_string())
+        .join("fdinfo")
+        .join(descriptor);
+    let text = fs::read_to_string(path).unwrap_or_default();
+    let flags = text.lines().find_map(|line| line.strip_prefix("flags:"));
+    let flags = flags.and_then(|flags| i32::from_str_radix(flags.trim(), 8).ok());
+    flags.is_none_or(|flags| flags & libc::O_ACCMODE != libc::O_RDONLY)
 }
 
-fn descendant_holds(process: u32, end: &str, generations: u32) -> bool {
+/// Whether a child of the process, or a child of that, has one.
+pub(super) fn a_child_holds(process: u32, trace: &Trace<'_>) -> bool {
+    descendant_holds(process, trace, GENERATIONS)
+}
+
+fn descendant_holds(process: u32, trace: &Trace<'_>, generations: u32) -> bool {
     children(process).into_iter().any(|child| {
-        holds(child, end) || (generations > 1 && descendant_holds(child, end, generations - 1))
+        holds(child, trace) || (generations > 1 && descendant_holds(child, trace, generations - 1))
     })
 }
 

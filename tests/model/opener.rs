@@ -99,7 +99,7 @@ impl Openers {
     }
 
     /// The opener now has a descriptor of the name. False where that is nothing that can be shown.
-    pub fn hold(&mut self, who: Opener, handle: u64, name: Name) -> bool {
+    pub fn hold(&mut self, who: Opener, handle: u64, name: Name, writer: bool) -> bool {
         let Opener::Other(which) = who else {
             return false;
         };
@@ -108,7 +108,10 @@ impl Openers {
         }
         let path = self.path(handle, name);
         std::fs::create_dir_all(path.parent().unwrap()).unwrap();
-        self.shells[which].tell(&format!("exec {}> '{}'", handle + 10, path.display()));
+        std::fs::write(&path, "").unwrap();
+        let way = if writer { ">" } else { "<" };
+        let order = format!("exec {}{way} '{}'", handle + 10, path.display());
+        self.shells[which].tell(&order);
         true
     }
 

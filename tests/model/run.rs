@@ -236,7 +236,8 @@ impl World {
         let expected = self.reference.open(name, how, mode, by, handle);
         if expected.is_ok() {
             self.next += 1;
-            if self.openers.hold(by, handle, name) {
+            let writer = self.reference.handles[&handle].writer;
+            if self.openers.hold(by, handle, name, writer) {
                 self.reference.handles.get_mut(&handle).unwrap().held = Some(name);
             }
         }
@@ -291,7 +292,9 @@ impl World {
         let held = |by: fn(Opener, Opener) -> bool| {
             let mut others = self.reference.handles.values();
             name.is_some()
-                && others.any(|other| by(other.opener, open.opener) && other.held == name)
+                && others.any(|other| {
+                    other.writer && by(other.opener, open.opener) && other.held == name
+                })
         };
         let holds = held(|other, opener| other == opener);
         // The other processes are children of this one.

@@ -156,6 +156,13 @@ impl Pair {
         self.mounts[which].path(inside)
     }
 
+    /// The files in the folder's default store.
+    pub fn files(&self) -> Vec<String> {
+        let entries = fs::read_dir(self.world.source("default")).unwrap();
+        let names = entries.map(|entry| entry.unwrap().file_name().into_string().unwrap());
+        names.collect()
+    }
+
     fn at(&self, which: Which, key: &str) -> PathBuf {
         self.path(which, "default").join(key)
     }
@@ -206,6 +213,10 @@ impl Pair {
         }
     }
 
+    #[expect(
+        clippy::too_many_lines,
+        reason = "one arm for each operation; apart they would say less"
+    )]
     fn apply(&mut self, op: &Op) {
         match *op {
             Op::Save { by, key, text } => {

@@ -1,5 +1,6 @@
 //! Changing a store's records: sends each change to the layout that has the name. Bytes are only ever moved.
 
+use super::sdk::Writing;
 use super::store::{Source, foreign, illegal};
 use super::temp::Draft;
 use super::{
@@ -142,6 +143,12 @@ impl Store {
     ) -> Result<(Place, FileStat)> {
         self.shared.may_write("rename the record")?;
         to_store.may_create(to)?;
+        // Two daemons that rename one record would both find it and both give it a new name.
+        let plain = self.is_plain() && to_store.is_plain();
+        let _alone = match plain {
+            true => None,
+            false => Some(Writing::in_both(self, to_store)?),
+        };
         let (place, stat) = self.find(from)?;
         if place.origin == Origin::Foreign || place.origin == Origin::Alias {
             return Err(foreign("rename the record", from));

@@ -107,6 +107,18 @@ impl<'a> Writing<'a> {
         Ok(Self { holders, dir })
     }
 
+    /// The same for two stores, in one order everywhere.
+    pub(super) fn in_both(one: &'a Store, other: &'a Store) -> Result<(Self, Option<Self>)> {
+        if one.id() == other.id() {
+            return Ok((Self::wait(one)?, None));
+        }
+        let (first, second) = match one.id() < other.id() {
+            true => (one, other),
+            false => (other, one),
+        };
+        Ok((Self::wait(first)?, Some(Self::wait(second)?)))
+    }
+
     fn now(store: &'a Store) -> Result<Option<Self>> {
         let (holders, dir) = (store.holders(), store.dir(Area::Store)?);
         let mut count = holders.lock().unwrap_or_else(PoisonError::into_inner);
