@@ -124,6 +124,7 @@ impl Fs {
             draft: Some(draft),
             stamp: Stamp::from(&stat),
             claim,
+            maker: caller.pid,
             ..Writing::default()
         };
         let mut table = lock(&self.table);

@@ -1,10 +1,12 @@
 //! Open files and the handles on them: which file is open, what is still to be committed. It knows no name.
 
-use crate::error::{Kind, Result};
+use crate::error::{Error, Kind, Result};
 use crate::record::{ContentType, StoreName};
 use crate::volume::{Draft, FileStat};
+use rustix::fs::{Mode, OFlags};
 use std::collections::HashMap;
 use std::fs::File;
+use std::os::fd::AsRawFd;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 /// Locks a mutex also after a panic elsewhere: what it guards is kept whole by each operation.
@@ -57,6 +59,8 @@ pub(super) struct Writing {
     pub(super) failed: Option<Kind>,
     /// Handles that may write.
     pub(super) writers: u32,
+    /// The thread that made the file, while it is a draft of a new record.
+    pub(super) maker: u32,
 }
 
 impl OpenFile {
@@ -82,6 +86,15 @@ impl OpenFile {
             self.writing().failed = Some(e.kind());
         }
         done
+    }
+
+    /// A descriptor that appends, whatever offset the kernel gives.
+    pub(super) fn appending(&self) -> Result<File> {
+        let path = format!("/proc/self/fd/{}", self.file.as_raw_fd());
+        let flags = OFlags::WRONLY | OFlags::APPEND | OFlags::CLOEXEC;
+        rustix::fs::open(path, flags, Mode::empty())
+            .map(File::from)
+            .map_err(|e| Error::io("open for appending", "", e))
     }
 
     /// What the disk says of it.

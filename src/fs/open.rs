@@ -2,11 +2,9 @@
 
 use super::handle::{Handle, OpenFile, Stamp, Writing, lock};
 use super::inode::{Node, Spot};
-use super::{Fs, control};
+use super::{Fs, control, processes};
 use crate::error::{Error, Kind, Result};
 use crate::volume::{FileStat, Now};
-use rustix::fs::OFlags;
-use std::fs::File;
 use std::os::fd::AsFd;
 use std::sync::{Arc, OnceLock};
 
@@ -57,7 +55,7 @@ impl Fs {
     ) -> Result<Opened> {
         let writer = writes(flags);
         let append = if writer && flags & libc::O_APPEND != 0 && !self.options.shared_files {
-            Some(append_descriptor(&file)?)
+            Some(file.appending()?)
         } else {
             None
         };
@@ -133,7 +131,8 @@ impl Fs {
             };
         }
         if truncate {
-            if let Some(open) = open.clone().filter(|_| drafting && !held) {
+            let alone = |open: &Arc<OpenFile>| drafting && (!held || self.began(open, caller));
+            if let Some(open) = open.clone().filter(alone) {
                 return self.share(open, true, flags, caller).into();
             }
             if held || drafting {
@@ -174,6 +173,14 @@ impl Fs {
                 }),
             _ => self.open_record(ino, spot, flags, caller),
         }
+    }
+
+    /// Whether this caller made the file itself and nothing was written to it: to truncate it then changes nothing.
+    fn began(&self, open: &OpenFile, caller: Caller) -> bool {
+        let maker = open.writing().maker;
+        lock(&self.table).is_fresh(open.ino)
+            && processes::same(maker, caller.pid)
+            && open.stat().is_ok_and(|stat| stat.size == 0)
     }
 
     fn still(&self, ino: u64, version: u64) -> bool {
@@ -399,19 +406,4 @@ impl Fs {
         let dropped = lock(&self.table).released(file.ino);
         drop(dropped);
     }
-}
-
-/// A descriptor that appends, whatever offset the kernel gives.
-fn append_descriptor(file: &OpenFile) -> Result<File> {
-    let path = format!(
-        "/proc/self/fd/{}",
-        std::os::fd::AsRawFd::as_raw_fd(&*file.file)
-    );
-    rustix::fs::open(
-        path,
-        OFlags::WRONLY | OFlags::APPEND | OFlags::CLOEXEC,
-        rustix::fs::Mode::empty(),
-    )
-    .map(File::from)
-    .map_err(|e| Error::io("open for appending", "", e))
 }
