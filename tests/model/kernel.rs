@@ -1,6 +1,8 @@
 //! What the kernel does between programs and the tree: it keeps names and lookup counts, asks again after ESTALE, and
 //! forgets.
 
+mod stores;
+
 use super::operation::{How, NOTE, Name};
 use std::collections::{BTreeMap, HashMap, HashSet};
 use std::fs::File;
@@ -36,9 +38,11 @@ pub struct Kernel {
 }
 
 fn kind(error: &Error) -> Kind {
-    match error.kind() {
-        Kind::StoreNotFound => Kind::NotFound,
-        kind => kind,
+    // To a program both are ENOENT.
+    if error.kind() == Kind::StoreNotFound {
+        Kind::NotFound
+    } else {
+        error.kind()
     }
 }
 
@@ -329,6 +333,30 @@ impl Kernel {
         };
         done.wait().map_err(|e| kind(&e))
     }
+
+    /// A name leaves the kernel's cache, and with it every inode that nothing leads to any more.
+    pub fn forget(&mut self, name: Name) {
+        self.names.remove(&name);
+        let held: HashSet<u64> = self
+            .names
+            .values()
+            .chain(self.stores.values())
+            .copied()
+            .collect();
+        let open: HashSet<u64> = self.open.values().map(|open| open.ino).collect();
+        let unused: Vec<u64> = self
+            .counts
+            .keys()
+            .copied()
+            .filter(|ino| !held.contains(ino) && !open.contains(ino))
+            .collect();
+        for ino in unused {
+            if let Some(count) = self.counts.remove(&ino) {
+                self.fs.forget(ino, count);
+                self.retired.insert(ino);
+            }
+        }
+    }
 }
 
 fn flags(how: How) -> i32 {
@@ -344,6 +372,3 @@ fn flags(how: How) -> i32 {
         How::New => libc::O_RDWR | libc::O_CREAT | libc::O_EXCL,
     }
 }
-
-#[path = "kernel_stores.rs"]
-mod stores;

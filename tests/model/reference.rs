@@ -1,6 +1,9 @@
 //! The reference: what a mount promises, in maps. A version is a file; a node is what the mount has under a name while
 //! it is open; the disk is what everybody else sees.
 
+mod finish;
+mod names;
+
 use super::operation::{How, Name, Opener};
 use super::types;
 use std::collections::BTreeMap;
@@ -321,49 +324,13 @@ impl Reference {
         self.resize(self.nodes[self.handles[&handle].node].version, size);
     }
 
-    /// A descriptor is closed. `holds`: the opener still has one; `child_holds`: a child of its has.
-    pub fn flush(&mut self, handle: u64, by_opener: bool, holds: bool, child_holds: bool) {
-        let handle = &self.handles[&handle];
-        let (node, dirty) = (handle.node, self.dirty(handle.node));
-        if !handle.writer || child_holds {
-            return;
-        }
-        let finished = match (by_opener, dirty) {
-            (true, true) => true,
-            // What nobody has written is finished only when its opener says so.
-            (false, false) => false,
-            (true, false) | (false, true) => !holds,
-        };
-        if finished {
-            self.commit(node, true);
-        }
+    /// Whether a type has to be kept with a record: not where its name says it and no sidecar has to.
+    fn needs(&self, key: &str, content_type: &str) -> bool {
+        self.told || types::is_scratch(key) || types::named(key).as_deref() != Some(content_type)
     }
 
-    /// The last descriptor of a handle is gone.
-    pub fn release(&mut self, handle: u64) {
-        let handle = self.handles.remove(&handle).unwrap();
-        let node = handle.node;
-        if handle.writer || (self.nodes[node].drafting && self.nodes[node].handles == 1) {
-            self.commit(node, true);
-        }
-        let left = &mut self.nodes[node];
-        left.handles -= 1;
-        left.writers -= usize::from(handle.writer);
-        if left.handles == 0 && left.linked && !left.drafting {
-            let (store, key) = (left.store, left.key);
-            self.unlink_node(store, key);
-        }
-    }
-
-    pub fn fsync(&mut self, handle: u64) {
-        if self.handles[&handle].writer {
-            self.commit(self.handles[&handle].node, true);
-        }
+    /// Only the plain layout holds a key of any length.
+    fn too_long(&self, name: Name) -> bool {
+        self.told && name.key.len() > 219
     }
 }
-
-#[path = "reference_names.rs"]
-mod names;
-
-#[path = "reference_commit.rs"]
-mod commit;

@@ -98,6 +98,7 @@ impl World {
     }
 
     /// What the mount answered and what it should have, where there is an answer.
+    #[allow(clippy::too_many_lines)] // one arm for each operation
     fn apply(&mut self, op: &Op) -> Option<(Outcome, Outcome)> {
         let kernel = self.kernel.as_mut().unwrap();
         let reference = &mut self.reference;
@@ -325,10 +326,10 @@ impl World {
             offset = *next;
             listed.extend(found.into_iter().map(|(name, _)| name));
             if let Some(op) = between.filter(|_| touched.is_empty()) {
-                match op {
-                    Op::Unlink { name } => touched.push(name.key),
-                    Op::Rename { from, to, .. } => touched.extend([from.key, to.key]),
-                    _ => {}
+                if let Op::Unlink { name } = op {
+                    touched.push(name.key);
+                } else if let Op::Rename { from, to, .. } = op {
+                    touched.extend([from.key, to.key]);
                 }
                 self.step(op);
             }

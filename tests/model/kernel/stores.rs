@@ -1,6 +1,9 @@
-//! The part of the kernel that makes stores and lists.
+//! The kernel's calls on stores: making, renaming, listing.
 
-use super::*;
+use super::{Done, Kernel, caller, kind};
+use crate::model::operation::Name;
+use storefs::error::Kind;
+use storefs::fs::ROOT;
 
 impl Kernel {
     pub fn make_store(&mut self, store: &'static str) -> Done {
@@ -100,29 +103,5 @@ impl Kernel {
         });
         listed.unwrap();
         names
-    }
-
-    /// A name leaves the kernel's cache, and with it every inode that nothing leads to any more.
-    pub fn forget(&mut self, name: Name) {
-        self.names.remove(&name);
-        let held: HashSet<u64> = self
-            .names
-            .values()
-            .chain(self.stores.values())
-            .copied()
-            .collect();
-        let open: HashSet<u64> = self.open.values().map(|open| open.ino).collect();
-        let unused: Vec<u64> = self
-            .counts
-            .keys()
-            .copied()
-            .filter(|ino| !held.contains(ino) && !open.contains(ino))
-            .collect();
-        for ino in unused {
-            if let Some(count) = self.counts.remove(&ino) {
-                self.fs.forget(ino, count);
-                self.retired.insert(ino);
-            }
-        }
     }
 }

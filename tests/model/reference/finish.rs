@@ -1,13 +1,54 @@
-//! What a commit does to the reference.
+//! When the reference takes a file for finished, and what happens to it then.
 
-use super::*;
+use super::{Reference, types};
 
 impl Reference {
+    /// A descriptor is closed. `holds`: the opener still has one; `child_holds`: a child of its has.
+    pub fn flush(&mut self, handle: u64, by_opener: bool, holds: bool, child_holds: bool) {
+        let handle = &self.handles[&handle];
+        let (node, dirty) = (handle.node, self.dirty(handle.node));
+        if !handle.writer || child_holds {
+            return;
+        }
+        let finished = match (by_opener, dirty) {
+            (true, true) => true,
+            // What nobody has written is finished only when its opener says so.
+            (false, false) => false,
+            (true, false) | (false, true) => !holds,
+        };
+        if finished {
+            self.commit(node, true);
+        }
+    }
+
+    /// The last descriptor of a handle is gone.
+    pub fn release(&mut self, handle: u64) {
+        let handle = self.handles.remove(&handle).unwrap();
+        let node = handle.node;
+        if handle.writer || (self.nodes[node].drafting && self.nodes[node].handles == 1) {
+            self.commit(node, true);
+        }
+        let left = &mut self.nodes[node];
+        left.handles -= 1;
+        left.writers -= usize::from(handle.writer);
+        if left.handles == 0 && left.linked && !left.drafting {
+            let (store, key) = (left.store, left.key);
+            self.unlink_node(store, key);
+        }
+    }
+
+    pub fn fsync(&mut self, handle: u64) {
+        if self.handles[&handle].writer {
+            self.commit(self.handles[&handle].node, true);
+        }
+    }
+
     pub(super) fn commit(&mut self, at: usize, finished: bool) {
         let node = self.nodes[at].clone();
         let dirty = self.dirty(at);
         // A draft that lost its name before anything was written into it replaces nothing.
-        if !dirty && !(finished && node.drafting && !node.superseded) {
+        let due = finished && node.drafting && !node.superseded;
+        if !dirty && !due {
             return;
         }
         if node.drafting && (node.linked || node.superseded) {
@@ -19,7 +60,7 @@ impl Reference {
     }
 
     /// The draft becomes the record of its name.
-    pub(super) fn install(&mut self, at: usize) {
+    fn install(&mut self, at: usize) {
         let node = self.nodes[at].clone();
         let old = self.stores[node.store].disk.insert(node.key, node.version);
         let new = &self.versions[node.version];
@@ -46,7 +87,7 @@ impl Reference {
     }
 
     /// The type of a record that was written in place.
-    pub(super) fn follow(&mut self, at: usize) {
+    fn follow(&mut self, at: usize) {
         let node = &self.nodes[at];
         if node.explicit.is_none() {
             self.follow_version(node.key, node.version);
@@ -66,15 +107,5 @@ impl Reference {
             self.versions[version].stored = stored;
             self.touch(version);
         }
-    }
-
-    /// Whether a type has to be kept with a record: not where its name says it and no sidecar has to.
-    pub(super) fn needs(&self, key: &str, content_type: &str) -> bool {
-        self.told || types::is_scratch(key) || types::named(key).as_deref() != Some(content_type)
-    }
-
-    /// Only the plain layout holds a key of any length.
-    pub(super) fn too_long(&self, name: Name) -> bool {
-        self.told && name.key.len() > 219
     }
 }
