@@ -27,8 +27,13 @@ pub fn as_nobody(world: &World, script: &str) -> String {
     for folder in ["bin", "state", "run", "home"] {
         fs::create_dir_all(root.join(folder)).unwrap();
     }
-    // The build directory may be closed to others.
-    fs::copy(STOREFS, root.join("bin/storefs")).unwrap();
+    // The build directory may be closed to others. Another program copies: what this one has open for writing, a child of
+    // another thread may inherit for a moment, and then the copy cannot be run.
+    let copied = Command::new("cp")
+        .arg(STOREFS)
+        .arg(root.join("bin/storefs"))
+        .status();
+    assert!(copied.unwrap().success());
     let owned = Command::new("chown")
         .args(["-R", "nobody:nogroup"])
         .arg(root)
