@@ -10,11 +10,7 @@ use fuser::{
 };
 use std::io;
 use std::sync::Arc;
-use std::time::Duration;
 
-/// A new file's name and attributes are kept so long that opening it needs no further request. They change when it is
-/// finished; the library has one lifetime for both.
-const CREATED: Duration = Duration::from_millis(100);
 /// Bytes of one request: 1 MiB, the kernel's own limit unless an administrator raised it.
 const MAX_WRITE: u32 = 1 << 20;
 /// Requests that the kernel may have under way in the background.
@@ -34,6 +30,9 @@ pub(super) fn negotiate(config: &mut KernelConfig, passthrough: &Passthrough) ->
         InitFlags::FUSE_DO_READDIRPLUS,
         InitFlags::FUSE_READDIRPLUS_AUTO,
         InitFlags::FUSE_ASYNC_DIO,
+        // A listing may be put into the kernel's cache after it was told to drop it. With this it compares the directory's
+        // times before it uses one.
+        InitFlags::FUSE_AUTO_INVAL_DATA,
         // Else the kernel asks for the file's capabilities before every write.
         InitFlags::FUSE_HANDLE_KILLPRIV_V2,
         InitFlags::FUSE_DIRECT_IO_ALLOW_MMAP,
@@ -92,7 +91,7 @@ pub(super) fn created(
     reply: ReplyCreate,
 ) {
     let (handle, flags) = (FileHandle(opened.handle), flags(opened));
-    let (ttl, attr) = (attr.ttl.max(CREATED), file_attr(attr));
+    let (ttl, attr) = (attr.ttl, file_attr(attr));
     if !passthrough.takes(opened) {
         return reply.created(&ttl, &attr, Generation(0), handle, flags);
     }
