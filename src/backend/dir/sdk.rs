@@ -247,8 +247,13 @@ pub(super) fn wait_for_writer(dir: BorrowedFd<'_>, file: &str) {
     }
 }
 
-/// Takes in what changed, and tells the names that came, went or changed since the last call.
+/// Takes in what changed, and tells the names that came, went or changed since the last call. Without any file it only
+/// begins to remember names for the next.
 pub(super) fn refresh(store: &Store, sdk: &Sdk, files: Option<&[&str]>) -> Result<Vec<String>> {
+    if files.is_some_and(<[_]>::is_empty) {
+        sdk.lock().asked = true;
+        return Ok(Vec::new());
+    }
     let dir = store.dir(Area::Store)?;
     let mut names = HashSet::new();
     {
