@@ -249,3 +249,26 @@ fn where_the_folder_is_watched_changes_are_seen_without_a_sync() {
         });
     }
 }
+
+// README: S32, S33
+#[test]
+fn changes_are_seen_in_every_one_of_very_many_stores() {
+    let world = World::in_memory();
+    for store in 0..300 {
+        let folder = world.source(&format!("s{store}"));
+        fs::create_dir(&folder).unwrap();
+        fs::write(folder.join("A.txt"), "x").unwrap();
+    }
+    let mount = world.mount(&["-o", "layout=dual"]);
+    for store in 0..300 {
+        let about = fs::metadata(mount.path(&format!("s{store}/A"))).unwrap();
+        assert_eq!(about.len(), 1);
+    }
+    fs::remove_file(world.source("s0/A.txt")).unwrap();
+    fs::write(world.source("s1/A.txt"), "longer").unwrap();
+    fs::write(world.source("s2/B.txt"), "new").unwrap();
+    mount.sync();
+    assert!(!mount.path("s0/A").exists());
+    assert_eq!(fs::metadata(mount.path("s1/A")).unwrap().len(), 6);
+    assert_eq!(names_in(&mount.path("s2")), ["A", "B"]);
+}

@@ -81,6 +81,10 @@ impl Fs {
         }
         match watcher.add(store) {
             Ok(()) => {
+                // A look at the directory may find a change before its event is handled.
+                if let Err(e) = self.volume.refresh(store, Some(&[])) {
+                    tracing::debug!("{store} is watched: {e}");
+                }
                 lock(&self.watching.stores).insert(ino);
             }
             Err(e) => {

@@ -247,13 +247,26 @@ pub(super) fn wait_for_writer(dir: BorrowedFd<'_>, file: &str) {
     }
 }
 
-/// Takes in what changed, and tells the names that came, went or changed since the last call.
+/// Takes in what changed, and tells the names that came, went or changed since the last call. Without any file it only
+/// begins to remember names for the next.
 pub(super) fn refresh(store: &Store, sdk: &Sdk, files: Option<&[&str]>) -> Result<Vec<String>> {
+    if files.is_some_and(<[_]>::is_empty) {
+        sdk.lock().asked = true;
+        return Ok(Vec::new());
+    }
     let dir = store.dir(Area::Store)?;
     let mut names = HashSet::new();
     {
         let mut state = sdk.lock();
-        state.asked = true;
+        if !std::mem::replace(&mut state.asked, true) {
+            // Nothing was remembered of a store that was let go of and opened again.
+            names.extend(
+                files
+                    .unwrap_or_default()
+                    .iter()
+                    .flat_map(|file| may_be(file)),
+            );
+        }
         let mut known = files.is_some();
         for file in files.unwrap_or_default() {
             known &= agrees(dir, &state, file, &mut names);
@@ -275,6 +288,23 @@ pub(super) fn refresh(store: &Store, sdk: &Sdk, files: Option<&[&str]>) -> Resul
     let mut state = fresh(store, sdk)?;
     names.extend(state.changed.drain());
     Ok(names.into_iter().collect())
+}
+
+/// The names that records of this file may have.
+fn may_be(file: &str) -> Vec<String> {
+    let stem = sidecar_stem(file).unwrap_or(file);
+    let decoded = crate::record::file_name::python_decode(stem);
+    let last = crate::record::file_name::js_decode(stem).map(|(key, _)| key);
+    [
+        Some(stem),
+        Some(names::split(stem).0),
+        last,
+        decoded.as_deref(),
+    ]
+    .into_iter()
+    .flatten()
+    .map(|key| shown(key).into_owned())
+    .collect()
 }
 
 /// Whether a file is as the catalog has it. The name of the record whose bytes it holds is added.
