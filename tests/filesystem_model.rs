@@ -3,6 +3,7 @@
 
 mod model;
 
+use model::Way;
 use proptest::test_runner::{Config, TestCaseError, TestError, TestRunner};
 use std::path::{Path, PathBuf};
 use storefs::backend::dir::Layout;
@@ -16,7 +17,7 @@ fn memory() -> PathBuf {
 }
 
 /// `PROPTEST_CASES` makes it longer.
-fn check(base: &Path, layout: Layout, shared_files: bool, cases: u32) {
+fn check(base: &Path, way: Way, cases: u32) {
     let wanted = std::env::var("PROPTEST_CASES")
         .ok()
         .and_then(|cases| cases.parse().ok());
@@ -27,7 +28,7 @@ fn check(base: &Path, layout: Layout, shared_files: bool, cases: u32) {
         ..Config::default()
     };
     let outcome = TestRunner::new(config).run(&model::operations(60), |operations| {
-        model::run(base, layout, shared_files, &operations).map_err(TestCaseError::fail)
+        model::run(base, way, &operations).map_err(TestCaseError::fail)
     });
     if let Err(TestError::Fail(why, operations)) = outcome {
         panic!("{why}\nafter {operations:#?}");
@@ -35,32 +36,59 @@ fn check(base: &Path, layout: Layout, shared_files: bool, cases: u32) {
     outcome.unwrap();
 }
 
+/// The daemon reads and writes.
+fn served(layout: Layout) -> Way {
+    Way {
+        layout,
+        shared_files: false,
+        watches: false,
+    }
+}
+
+/// The kernel reads and writes by itself.
+fn passed_through(layout: Layout) -> Way {
+    Way {
+        shared_files: true,
+        ..served(layout)
+    }
+}
+
 #[test]
 fn random_operations_on_plain_stores_do_what_the_reference_does() {
-    check(&memory(), Layout::Plain, false, 600);
+    check(&memory(), served(Layout::Plain), 600);
 }
 
 #[test]
 fn random_operations_on_files_that_the_kernel_reads_itself_do_what_the_reference_does() {
-    check(&memory(), Layout::Plain, true, 600);
+    check(&memory(), passed_through(Layout::Plain), 600);
 }
 
 #[test]
 fn random_operations_on_a_disk_do_what_the_reference_does() {
-    check(&std::env::temp_dir(), Layout::Plain, false, 100);
+    check(&std::env::temp_dir(), served(Layout::Plain), 100);
 }
 
 #[test]
 fn random_operations_on_stores_for_both_sdks_do_what_the_reference_does() {
-    check(&memory(), Layout::Dual, false, 200);
+    check(&memory(), served(Layout::Dual), 200);
 }
 
 #[test]
 fn random_operations_on_stores_of_the_javascript_sdk_do_what_the_reference_does() {
-    check(&memory(), Layout::Js, true, 200);
+    check(&memory(), passed_through(Layout::Js), 200);
 }
 
 #[test]
 fn random_operations_on_stores_of_the_python_sdk_do_what_the_reference_does() {
-    check(&memory(), Layout::Python, false, 200);
+    check(&memory(), served(Layout::Python), 200);
+}
+
+#[test]
+fn a_tree_that_watches_the_folder_does_what_the_reference_does() {
+    let watching = |way| Way {
+        watches: true,
+        ..way
+    };
+    check(&memory(), watching(served(Layout::Plain)), 150);
+    check(&memory(), watching(passed_through(Layout::Dual)), 150);
 }

@@ -176,7 +176,15 @@ impl Fs {
             return Now::ok(());
         }
         let this = self.clone();
-        let spot = lock(&self.table).spot(handle.file.ino);
+        let spot = {
+            let table = lock(&self.table);
+            let ino = handle.file.ino;
+            // What was unlinked has no name to keep; its store may be gone too.
+            let named = table
+                .get(ino)
+                .is_some_and(|inode| inode.linked || inode.superseded);
+            table.spot(ino).filter(|_| named)
+        };
         let named = spot.clone();
         let synced = Now::blocking(move || {
             let file = &handle.file;

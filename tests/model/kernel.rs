@@ -4,13 +4,14 @@
 mod stores;
 
 use super::operation::{How, NOTE, Name};
+use super::run::Way;
 use std::collections::{BTreeMap, HashMap, HashSet};
 use std::fs::File;
 use std::os::unix::fs::FileExt;
 use std::path::Path;
 use std::sync::Arc;
 use std::sync::mpsc::{Receiver, channel};
-use storefs::backend::dir::{Folder, FolderOptions, Layout};
+use storefs::backend::dir::{Folder, FolderOptions};
 use storefs::error::{Error, Kind};
 use storefs::fs::{Attr, Caller, Change, Fs, Notice, Options, ROOT, Show};
 use storefs::record::StoreName;
@@ -56,9 +57,9 @@ fn caller(pid: u32) -> Caller {
 
 impl Kernel {
     /// Mounts a folder. With `shared_files` the kernel itself reads and writes the files.
-    pub fn mount(folder: &Path, layout: Layout, shared_files: bool) -> Self {
+    pub fn mount(folder: &Path, way: Way) -> Self {
         let options = FolderOptions {
-            layout: Some(layout),
+            layout: Some(way.layout),
             read_only: false,
             input_keys: vec!["INPUT".to_owned()],
         };
@@ -70,17 +71,20 @@ impl Kernel {
             stores: Vec::new(),
             input_key: "INPUT".to_owned(),
             ttl: None,
-            shared_files,
+            shared_files: way.shared_files,
             parked: 8,
             source,
         };
         let fs = Fs::new(Arc::new(Local::new(folder, false)), options);
         let (sender, notices) = channel();
         fs.send_notices_to(sender);
+        if way.watches {
+            fs.watch();
+        }
         Self {
             fs,
             notices,
-            shared_files,
+            shared_files: way.shared_files,
             stores: BTreeMap::new(),
             names: BTreeMap::new(),
             counts: HashMap::new(),

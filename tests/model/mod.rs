@@ -12,4 +12,4 @@ mod run;
 mod types;
 
 pub use operation::operations;
-pub use run::run;
+pub use run::{Way, run};

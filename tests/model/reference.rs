@@ -36,6 +36,8 @@ pub struct Node {
     superseded: bool,
     /// When it was begun, or renamed, nothing of it was on disk.
     fresh: bool,
+    /// Who made the file, when it is a new one.
+    maker: Option<Opener>,
     pub handles: usize,
     pub writers: usize,
     explicit: Option<String>,
@@ -206,6 +208,7 @@ impl Reference {
             linked: true,
             drafting,
             superseded: false,
+            maker: None,
             fresh: drafting && !self.stores[store].disk.contains_key(key),
             handles: 0,
             writers: 0,
@@ -247,9 +250,13 @@ impl Reference {
                     mode,
                     ..Version::default()
                 });
-                self.add_node(store, name.key, version, true)
+                let node = self.add_node(store, name.key, version, true);
+                self.nodes[node].maker = Some(by);
+                node
             }
             _ if how == How::New => return Err(Kind::Exists),
+            // Who made a file may truncate it while it is empty: that changes nothing.
+            (Some(node), _) if truncates && self.began(node, by) => node,
             (Some(node), disk) if truncates => {
                 let old = self.nodes[node].clone();
                 self.unlink_node(store, name.key);
@@ -283,6 +290,12 @@ impl Reference {
             },
         );
         Ok(())
+    }
+
+    fn began(&self, node: usize, by: Opener) -> bool {
+        let node = &self.nodes[node];
+        let new = node.drafting && node.fresh && node.maker == Some(by);
+        new && self.versions[node.version].bytes.is_empty()
     }
 
     /// A draft that replaces a version: it takes what users have set on that file.

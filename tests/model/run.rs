@@ -17,10 +17,19 @@ const TMPFS: i64 = 0x0102_1994;
 
 type Outcome = Result<(), Kind>;
 
+/// How the tree is mounted.
+#[derive(Clone, Copy, Debug)]
+pub struct Way {
+    pub layout: Layout,
+    /// The kernel itself reads and writes the files.
+    pub shared_files: bool,
+    /// The tree takes in what happens in the folder, also what it did itself.
+    pub watches: bool,
+}
+
 struct World {
     folder: PathBuf,
-    layout: Layout,
-    shared_files: bool,
+    way: Way,
     /// `None` only between two mounts.
     kernel: Option<Kernel>,
     reference: Reference,
@@ -31,25 +40,19 @@ struct World {
 }
 
 /// Runs the operations in an empty folder below `base`; says where mount and reference differ.
-pub fn run(
-    base: &Path,
-    layout: Layout,
-    shared_files: bool,
-    operations: &[Op],
-) -> Result<(), String> {
-    quietly(|| run_all(base, layout, shared_files, operations))
+pub fn run(base: &Path, way: Way, operations: &[Op]) -> Result<(), String> {
+    quietly(|| run_all(base, way, operations))
 }
 
-fn run_all(base: &Path, layout: Layout, shared_files: bool, operations: &[Op]) {
+fn run_all(base: &Path, way: Way, operations: &[Op]) {
     let temp = tempfile::tempdir_in(base).unwrap();
     let folder = temp.path().join("storage");
     std::fs::create_dir_all(folder.join("key_value_stores").join(STORES[0])).unwrap();
     let mut world = World {
-        kernel: Some(Kernel::mount(&folder, layout, shared_files)),
+        kernel: Some(Kernel::mount(&folder, way)),
         folder,
-        layout,
-        shared_files,
-        reference: Reference::new(STORES[0], layout != Layout::Plain),
+        way,
+        reference: Reference::new(STORES[0], way.layout != Layout::Plain),
         openers: Openers::new(&temp.path().join("openers")),
         next: 1,
         may_repeat: rustix::fs::statfs(base).unwrap().f_type == TMPFS,
@@ -85,7 +88,7 @@ impl World {
         }
         self.follow_names();
         self.kernel().settle();
-        compare::disk(&self.folder, self.layout, &self.reference);
+        compare::disk(&self.folder, self.way.layout, &self.reference);
         let kernel = self.kernel.as_mut().unwrap();
         compare::handles(kernel, &self.reference);
         if let Op::Unlink { name }
@@ -384,6 +387,6 @@ impl World {
         self.kernel = None;
         drop(alone);
         self.reference.remount();
-        self.kernel = Some(Kernel::mount(&self.folder, self.layout, self.shared_files));
+        self.kernel = Some(Kernel::mount(&self.folder, self.way));
     }
 }
