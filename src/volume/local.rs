@@ -26,11 +26,7 @@ pub struct Local {
 impl Local {
     /// A volume over an opened folder.
     pub fn new(folder: Arc<Folder>, read_only: bool) -> Self {
-        let claims = Claims::new(if read_only {
-            None
-        } else {
-            folder.claims_file().ok()
-        });
+        let claims = Claims::new(folder.claims_file().ok().filter(|_| !read_only));
         Self {
             looks: Looks::new(folder.clone()),
             folder,
@@ -373,6 +369,8 @@ impl Volume for Local {
     fn sync_names(&self, store: &StoreName) -> Now<()> {
         match self.looks.store(store) {
             Ok(store) => Now::blocking(move || store.sync_names()),
+            // It was removed under an open file.
+            Err(e) if e.kind() == Kind::StoreNotFound => Now::ok(()),
             Err(e) => Now::err(e),
         }
     }
