@@ -56,7 +56,7 @@ pub struct Show {
     pub umask: Option<u32>,
 }
 
-const WRITE_BITS: u16 = 0o222;
+pub(super) const WRITE_BITS: u16 = 0o222;
 
 impl Attr {
     /// The same, to be kept for so long.

@@ -59,6 +59,8 @@ pub(super) struct Writing {
     pub(super) failed: Option<Kind>,
     /// Handles that may write.
     pub(super) writers: u32,
+    /// The name is for reading only, whatever the file's own mode says.
+    pub(super) fixed: bool,
     /// The thread that made the file, while it is a draft of a new record.
     pub(super) maker: u32,
 }

@@ -390,12 +390,12 @@ impl Table {
         self.slots.iter().flatten().filter_map(store).collect()
     }
 
-    /// The names of a store that the kernel knows and that lead to records.
-    pub(super) fn children(&self, parent: u64) -> Vec<(u64, Box<str>)> {
+    /// The names of a store that the kernel knows and that lead to records, or with `drafts` to what will be some.
+    pub(super) fn children(&self, parent: u64, drafts: bool) -> Vec<(u64, Box<str>)> {
         self.slots
             .iter()
             .flatten()
-            .filter(|inode| inode.linked && inode.parent == parent && !inode.drafting)
+            .filter(|inode| inode.linked && inode.parent == parent && (drafts || !inode.drafting))
             .map(|inode| (inode.ino, inode.name.clone()))
             .collect()
     }

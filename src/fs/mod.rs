@@ -232,6 +232,9 @@ impl Fs {
     fn open_attr(&self, file: &OpenFile) -> Result<Attr> {
         let stat = file.stat()?;
         let mut attr = self.options.show.file(file.ino, &stat);
+        if file.writing().fixed {
+            attr.mode &= !attr::WRITE_BITS;
+        }
         let mut table = lock(&self.table);
         if let Some(inode) = table.get_mut(file.ino) {
             inode.told = if inode.drafting { 0 } else { stat.changed_ns };

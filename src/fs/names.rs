@@ -70,6 +70,10 @@ impl Fs {
         self.volume.remove_store(&store).then(move |()| {
             let mut table = lock(&this.table);
             if let Some(ino) = table.find(ROOT, store.as_str()).map(|inode| inode.ino) {
+                // Scratch files that are still open have no name any more.
+                for (child, _) in table.children(ino, true) {
+                    table.unlink(child);
+                }
                 table.unlink(ino);
             }
             Ok(())

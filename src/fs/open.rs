@@ -4,7 +4,7 @@ use super::handle::{Handle, OpenFile, Stamp, Writing, lock};
 use super::inode::{Node, Spot};
 use super::{Fs, control, processes};
 use crate::error::{Error, Kind, Result};
-use crate::volume::{FileStat, Now};
+use crate::volume::{FileStat, Now, Origin};
 use std::os::fd::AsFd;
 use std::sync::{Arc, OnceLock};
 
@@ -209,6 +209,7 @@ impl Fs {
                     writable,
                     Writing {
                         stamp,
+                        fixed: matches!(stat.origin, Origin::Foreign | Origin::Alias),
                         ..Writing::default()
                     },
                 );

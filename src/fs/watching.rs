@@ -323,7 +323,7 @@ impl Fs {
     /// Nothing that the kernel knows of this store may be relied on.
     fn doubt_store(&self, parent: u64) {
         // Taken before the loop: a lock in a loop's head is held until the loop ends.
-        let children = lock(&self.table).children(parent);
+        let children = lock(&self.table).children(parent, false);
         for (ino, name) in children {
             let closed = lock(&self.table).close(ino);
             drop(closed);

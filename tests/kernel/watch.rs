@@ -19,16 +19,17 @@ impl Watch {
     pub(super) fn start(path: PathBuf) -> Self {
         let stop = Arc::new(AtomicBool::new(false));
         let told = Arc::clone(&stop);
+        let look = move || match fs::read(&path) {
+            Ok(bytes) => text(&bytes),
+            Err(_) => ABSENT.to_owned(),
+        };
+        // The first look is over before anything else happens.
+        let mut seen = BTreeSet::from([look()]);
         let reader = thread::spawn(move || {
-            let mut seen = BTreeSet::new();
             loop {
                 // The last look comes after the word to stop, so that the final value is always among those seen.
                 let last = told.load(Ordering::Acquire);
-                let value = match fs::read(&path) {
-                    Ok(bytes) => text(&bytes),
-                    Err(_) => ABSENT.to_owned(),
-                };
-                seen.insert(value);
+                seen.insert(look());
                 if last {
                     return seen;
                 }
