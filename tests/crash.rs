@@ -203,6 +203,8 @@ fn check(mount: &Mount, ledger: &mut Ledger) {
             "{way}: {name} is number {number}, known is {known:?}"
         );
     }
+    // Asked again: a record that was mended away above is as absent as one that never showed.
+    let names: BTreeSet<String> = mount.names().into_iter().collect();
     for (name, known) in &mut ledger.records {
         if !names.contains(name) {
             let allowed = known.settled.is_none() || known.trying == Some(None);
