@@ -58,10 +58,12 @@ impl Stamp {
         }
     }
 
+    fn same_times(&self, stat: &FileStat) -> bool {
+        self.modified_ns == stat.modified_ns && self.changed_ns == stat.changed_ns
+    }
+
     fn holds(&self, stat: &FileStat) -> bool {
-        self.modified_ns == stat.modified_ns
-            && self.changed_ns == stat.changed_ns
-            && (self.settled || self.taken.elapsed() < SETTLED)
+        self.same_times(stat) && (self.settled || self.taken.elapsed() < SETTLED)
     }
 }
 
@@ -204,6 +206,9 @@ pub(super) fn read(store: &Store, state: &mut State, stat: &FileStat) -> Result<
     if state.layout() == Layout::Dual
         && !store.shared.options.read_only
         && let Some(_writing) = Writing::now(store)?
+        // Another mount may have been in the middle of a write when the directory was read. What looked broken then is not
+        // mended: the next use reads again.
+        && disk::stat_open(dir).is_ok_and(|now| Stamp::of(&now).same_times(stat))
         && super::repair::repair(store, state, &found, &orphans)
     {
         state.stamp(dir);
