@@ -1,6 +1,7 @@
 //! What the standard library and rustix lack. The only unsafe code of the program; nothing here decides anything.
 #![allow(unsafe_code)]
 
+use std::ffi::CStr;
 use std::io;
 use std::os::fd::{AsRawFd, BorrowedFd};
 
@@ -43,4 +44,67 @@ pub fn keep_descriptors_from_children() -> io::Result<()> {
     } else {
         Err(io::Error::last_os_error())
     }
+}
+
+/// getxattrat and listxattrat of Linux 6.13: the same numbers on every architecture but alpha.
+const GETXATTRAT: libc::c_long = 464;
+const LISTXATTRAT: libc::c_long = 465;
+
+/// The kernel's `struct xattr_args`.
+#[repr(C)]
+struct XattrArgs {
+    value: u64,
+    size: u32,
+    flags: u32,
+}
+
+/// Reads an attribute of a file in an open directory into `value`, without following a link. Its length in bytes.
+///
+/// Fails with ENOSYS on kernels before 6.13.
+pub fn getxattr_at(
+    dir: BorrowedFd<'_>,
+    file: &CStr,
+    name: &CStr,
+    value: &mut [u8],
+) -> io::Result<usize> {
+    let mut args = XattrArgs {
+        value: value.as_mut_ptr() as u64,
+        size: u32::try_from(value.len()).unwrap_or(u32::MAX),
+        flags: 0,
+    };
+    // SAFETY: both names end in NUL, `args` has the size that is told, and the kernel writes at most `size` bytes at
+    // `value`, which is borrowed for the length of the call.
+    length(unsafe {
+        libc::syscall(
+            GETXATTRAT,
+            dir.as_raw_fd(),
+            file.as_ptr(),
+            libc::AT_SYMLINK_NOFOLLOW,
+            name.as_ptr(),
+            &raw mut args,
+            size_of::<XattrArgs>(),
+        )
+    })
+}
+
+/// Reads the names of all attributes of a file in an open directory, each ended by NUL. Their length in bytes.
+///
+/// Fails with ENOSYS on kernels before 6.13.
+pub fn listxattr_at(dir: BorrowedFd<'_>, file: &CStr, list: &mut [u8]) -> io::Result<usize> {
+    // SAFETY: the name ends in NUL, and the kernel writes at most `list.len()` bytes at `list`, which is borrowed for the
+    // length of the call.
+    length(unsafe {
+        libc::syscall(
+            LISTXATTRAT,
+            dir.as_raw_fd(),
+            file.as_ptr(),
+            libc::AT_SYMLINK_NOFOLLOW,
+            list.as_mut_ptr(),
+            list.len(),
+        )
+    })
+}
+
+fn length(result: libc::c_long) -> io::Result<usize> {
+    usize::try_from(result).map_err(|_| io::Error::last_os_error())
 }

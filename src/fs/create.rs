@@ -4,7 +4,7 @@ use super::handle::{OpenFile, Stamp, Writing, lock};
 use super::inode::{Node, Spot};
 use super::{Attr, Caller, Fs, Opened};
 use crate::error::{Error, Kind, Result};
-use crate::volume::{FileStat, Now};
+use crate::volume::{Draft, FileStat, Now};
 use std::sync::Arc;
 
 impl Fs {
@@ -31,11 +31,17 @@ impl Fs {
             }
             return self.open_created(parent, name, ino, flags, caller);
         }
+        let exclusive = flags & libc::O_EXCL != 0;
+        // Claimed first, so that one look tells: no other mount can make it after that.
+        if exclusive && let Err(e) = self.volume.claim(&spot.store, &spot.name) {
+            return Now::err(e);
+        }
         let this = self.clone();
         self.volume
             .stat(&spot.store, name)
             .finally(move |found| match found {
-                Ok(_) if flags & libc::O_EXCL != 0 => {
+                Ok(_) if exclusive => {
+                    this.volume.release_claim(&spot.store, &spot.name);
                     Now::err(Error::new("create", &*spot.name, Kind::Exists))
                 }
                 Ok(_) => {
@@ -54,6 +60,9 @@ impl Fs {
                     this.create_new(parent, &spot, mode, flags, caller).into()
                 }
                 Err(e) => {
+                    if exclusive {
+                        this.volume.release_claim(&spot.store, &spot.name);
+                    }
                     if matches!(e.kind(), Kind::Invalid | Kind::NameTooLong) {
                         this.refuse(&spot.name, &e);
                     }
@@ -92,33 +101,14 @@ impl Fs {
         flags: i32,
         caller: Caller,
     ) -> Result<(Attr, Opened)> {
-        if let Err(e) = self.volume.may_create(&spot.store, &spot.name) {
-            self.refuse(&spot.name, &e);
-            return Err(e);
-        }
         let exclusive = flags & libc::O_EXCL != 0;
-        if exclusive {
-            self.volume.claim(&spot.store, &spot.name)?;
-            // Another mount may have made it between the first look and the claim.
-            if self.volume.stat(&spot.store, &spot.name).wait().is_ok() {
+        let drafted = self.new_draft(spot, mode, caller).inspect_err(|_| {
+            if exclusive {
                 self.volume.release_claim(&spot.store, &spot.name);
-                return Err(Error::new("create", &*spot.name, Kind::Exists));
             }
-        }
-        let draft = match self
-            .volume
-            .draft(&spot.store, mode & 0o7777, caller.owner(), None)
-        {
-            Ok(draft) => draft,
-            Err(e) => {
-                if exclusive {
-                    self.volume.release_claim(&spot.store, &spot.name);
-                }
-                return Err(e);
-            }
-        };
+        });
+        let (draft, mut stat) = drafted?;
         let file = draft.file.clone();
-        let mut stat = FileStat::of_file(&*file)?;
         let claim = exclusive.then(|| (spot.store.clone(), spot.name.clone()));
         let writing = Writing {
             draft: Some(draft),
@@ -155,5 +145,16 @@ impl Fs {
             .file(ino, &stat)
             .name_kept(self.ttl(parent));
         Ok((attr, opened))
+    }
+    fn new_draft(&self, spot: &Spot, mode: u32, caller: Caller) -> Result<(Draft, FileStat)> {
+        if let Err(e) = self.volume.may_create(&spot.store, &spot.name) {
+            self.refuse(&spot.name, &e);
+            return Err(e);
+        }
+        let draft = self
+            .volume
+            .draft(&spot.store, mode & 0o7777, caller.owner(), None)?;
+        let stat = FileStat::of_file(&*draft.file)?;
+        Ok((draft, stat))
     }
 }

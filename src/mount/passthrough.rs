@@ -10,7 +10,14 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 /// The backing files that the kernel was given.
 pub(super) struct Passthrough {
     on: AtomicBool,
-    given: Mutex<HashMap<u64, Given>>,
+    given: Mutex<Backings>,
+}
+
+#[derive(Default)]
+struct Backings {
+    of_inode: HashMap<u64, Given>,
+    /// So many there were after the last sweep: the next is due at twice as many, so that each costs little.
+    kept: usize,
 }
 
 struct Given {
@@ -41,7 +48,7 @@ impl Passthrough {
         self.on.store(false, Ordering::Relaxed);
     }
 
-    fn lock(&self) -> MutexGuard<'_, HashMap<u64, Given>> {
+    fn lock(&self) -> MutexGuard<'_, Backings> {
         self.given.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
@@ -53,17 +60,20 @@ impl Passthrough {
         give: impl FnOnce() -> io::Result<BackingId>,
     ) -> io::Result<Arc<BackingId>> {
         let mut given = self.lock();
-        if let Some(known) = given.get(&file.ino)
+        if let Some(known) = given.of_inode.get(&file.ino)
             && std::ptr::eq(known.file.as_ptr(), Arc::as_ptr(file))
         {
             return Ok(known.backing.clone());
         }
         let backing = Arc::new(give()?);
-        if given.len() >= 1024 {
+        if given.of_inode.len() >= 1024.max(given.kept * 2) {
             // Nobody has these files open or parked any more.
-            given.retain(|_, given| given.file.strong_count() > 0);
+            given
+                .of_inode
+                .retain(|_, given| given.file.strong_count() > 0);
+            given.kept = given.of_inode.len();
         }
-        given.insert(
+        given.of_inode.insert(
             file.ino,
             Given {
                 file: Arc::downgrade(file),
@@ -77,10 +87,11 @@ impl Passthrough {
     pub(super) fn sweep(&self, ino: u64) {
         let mut given = self.lock();
         if given
+            .of_inode
             .get(&ino)
             .is_some_and(|known| known.file.strong_count() == 0)
         {
-            given.remove(&ino);
+            given.of_inode.remove(&ino);
         }
     }
 }

@@ -3,8 +3,10 @@
 
 use super::FileStat;
 use crate::error::{Error, Result};
+use crate::sys;
 use rustix::fs::{self, Gid, Mode, Uid, XattrFlags};
 use rustix::io::Errno;
+use std::ffi::CString;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd};
 
 /// Where the content type is, as freedesktop.org names it.
@@ -24,6 +26,40 @@ fn path(dir: BorrowedFd<'_>, file: &str) -> String {
     format!("/proc/self/fd/{}/{file}", dir.as_raw_fd())
 }
 
+/// Reads an attribute through the open directory: by one call where the kernel has it, which spares it a walk through
+/// /proc.
+fn get(dir: BorrowedFd<'_>, file: &str, name: &str, value: &mut [u8]) -> rustix::io::Result<usize> {
+    let (Ok(at), Ok(called)) = (CString::new(file), CString::new(name)) else {
+        return Err(Errno::INVAL);
+    };
+    match sys::getxattr_at(dir, &at, &called, value) {
+        Ok(length) => Ok(length),
+        Err(error) if without_at(&error) => fs::lgetxattr(path(dir, file), name, value),
+        Err(error) => Err(errno(&error)),
+    }
+}
+
+/// The names of a file's attributes, likewise.
+fn list(dir: BorrowedFd<'_>, file: &str, names: &mut [u8]) -> rustix::io::Result<usize> {
+    let Ok(at) = CString::new(file) else {
+        return Err(Errno::INVAL);
+    };
+    match sys::listxattr_at(dir, &at, names) {
+        Ok(length) => Ok(length),
+        Err(error) if without_at(&error) => fs::llistxattr(path(dir, file), names),
+        Err(error) => Err(errno(&error)),
+    }
+}
+
+/// Whether the kernel, or a sandbox that does not know the call, has none of the calls that take a directory.
+fn without_at(error: &std::io::Error) -> bool {
+    matches!(error.raw_os_error(), Some(libc::ENOSYS | libc::EPERM))
+}
+
+fn errno(error: &std::io::Error) -> Errno {
+    Errno::from_io_error(error).unwrap_or(Errno::IO)
+}
+
 /// Whether this says only that the file system keeps no such attributes.
 pub(super) fn unsupported(error: Errno) -> bool {
     matches!(error, Errno::OPNOTSUPP | Errno::NOSYS)
@@ -35,14 +71,13 @@ pub(super) fn text(
     file: &str,
     name: &str,
 ) -> rustix::io::Result<Option<String>> {
-    let path = path(dir, file);
     // A type has at most 255 bytes and a key 256; what is longer was not set here, but is read all the same.
     let mut bytes = [0_u8; 512];
-    let got = match fs::lgetxattr(&*path, name, &mut bytes) {
+    let got = match get(dir, file, name, &mut bytes) {
         Ok(length) => bytes[..length].to_vec(),
         Err(Errno::RANGE) => {
             let mut bytes = vec![0_u8; MOST];
-            let length = fs::lgetxattr(&*path, name, bytes.as_mut_slice())?;
+            let length = get(dir, file, name, &mut bytes)?;
             bytes.truncate(length);
             bytes
         }
@@ -74,13 +109,12 @@ pub(super) fn unset(dir: BorrowedFd<'_>, file: &str, name: &str) -> rustix::io::
 
 /// The names of all attributes of a file.
 pub(super) fn names(dir: BorrowedFd<'_>, file: &str) -> rustix::io::Result<Names> {
-    let path = path(dir, file);
     let mut bytes = [0_u8; 1024];
-    match fs::llistxattr(&*path, &mut bytes) {
+    match list(dir, file, &mut bytes) {
         Ok(length) => Ok(Names(bytes[..length].to_vec())),
         Err(Errno::RANGE) => {
             let mut bytes = vec![0_u8; MOST];
-            let length = fs::llistxattr(&*path, bytes.as_mut_slice())?;
+            let length = list(dir, file, &mut bytes)?;
             bytes.truncate(length);
             Ok(Names(bytes))
         }
@@ -141,7 +175,7 @@ pub(super) fn inherit(
             continue;
         }
         let mut value = vec![0_u8; MOST];
-        match fs::lgetxattr(path(dir, file), name, value.as_mut_slice()) {
+        match get(dir, file, name, &mut value) {
             Ok(length) => value.truncate(length),
             Err(_) => continue,
         }
