@@ -11,7 +11,7 @@ use std::future::Future;
 use std::io::Read;
 use std::ops::Range;
 use std::sync::Arc;
-use storefs::backend::{Backend, ListQuery, Properties, StoreInfo};
+use storefs::backend::{Backend, ListQuery, NewStore, Properties, StoreInfo};
 use storefs::error::{Kind, Result};
 use storefs::record::key::StoreId;
 use storefs::record::{
@@ -52,7 +52,9 @@ impl World {
     /// The store of this name, made if need be.
     pub fn create(&self, name: &str) -> StoreInfo {
         let name = StoreName::new(name).unwrap();
-        self.wait(self.backend.create_store(Some(&name))).unwrap()
+        self.wait(self.backend.create_store(NewStore::named(name)))
+            .unwrap()
+            .0
     }
 
     /// A fresh store to put records into.

@@ -1,7 +1,7 @@
 //! Clauses on stores: making, finding, renaming, deleting.
 
 use super::{World, kind, record};
-use storefs::backend::{ListQuery, StoreChange, StoreRef};
+use storefs::backend::{ListQuery, NewStore, StoreChange, StoreRef};
 use storefs::error::Kind;
 use storefs::record::key::StoreId;
 use storefs::record::{Precondition, StoreName};
@@ -11,9 +11,7 @@ fn name(name: &str) -> StoreName {
 }
 
 fn renamed(to: &str) -> StoreChange {
-    StoreChange {
-        name: Some(name(to)),
-    }
+    StoreChange::rename(name(to))
 }
 
 /// All stores, page by page.
@@ -35,7 +33,7 @@ pub fn a_store_that_is_missing_is_said_to_be_missing(world: &World) {
     let backend = &world.backend;
     let kinds = [
         kind(world.wait(backend.store(&StoreRef::Id(missing.clone())))),
-        kind(world.wait(backend.store(&StoreRef::Name(missing.clone())))),
+        kind(world.wait(backend.store(&StoreRef::name(missing.clone())))),
         kind(world.wait(backend.list(&missing, ListQuery::default()))),
         kind(world.wait(backend.update_store(&missing, renamed("other")))),
         kind(world.wait(backend.delete_store(&missing))),
@@ -61,7 +59,7 @@ pub fn creating_a_store_twice_gives_the_same_store(world: &World) {
     assert_eq!(world.get(&record(&second.id, "k")).unwrap().0, b"kept");
     for reference in [
         StoreRef::Id(first.id.clone()),
-        StoreRef::Name(name("twice")),
+        StoreRef::name(name("twice")),
     ] {
         let found = world.wait(world.backend.store(&reference)).unwrap();
         assert_eq!((&found.id, &found.name), (&first.id, &first.name));
@@ -91,7 +89,7 @@ pub fn a_renamed_store_keeps_its_records(world: &World) {
         meta.content_type.unwrap().as_str(),
         "text/html; charset=utf-8"
     );
-    let gone = StoreRef::Name(name("old"));
+    let gone = StoreRef::name(name("old"));
     assert_eq!(
         kind(world.wait(world.backend.store(&gone))),
         Kind::StoreNotFound
@@ -131,7 +129,10 @@ pub fn a_deleted_store_takes_its_records_along(world: &World) {
 }
 
 pub fn unnamed_stores_are_reached_by_id(world: &World) {
-    let make = || world.wait(world.backend.create_store(None)).unwrap();
+    let make = || {
+        let made = world.backend.create_store(NewStore::default());
+        world.wait(made).unwrap().0
+    };
     let (one, two) = (make(), make());
     assert_ne!(one.id, two.id);
     for store in [&one, &two] {

@@ -5,11 +5,14 @@ use super::listings::Listings;
 use super::sdk::Writing;
 use super::{Area, CommitIf, FileStat, Folder, Layout, Origin, Place, Store};
 use crate::backend::{
-    Backend, Fetched, KeyPage, ListQuery, Properties, StoreChange, StoreInfo, StorePage, StoreRef,
+    Backend, Counts, Feed, FeedPosition, Fetched, KeyPage, ListQuery, NewStore, Properties,
+    StoreChange, StoreInfo, StorePage, StoreRef,
 };
 use crate::error::{Error, Kind, Result};
 use crate::record::key::{MAX_KEY, StoreId};
-use crate::record::{Body, ContentType, ETag, Meta, Precondition, RecordId, Size, StoreName};
+use crate::record::{
+    Access, Body, ContentType, ETag, Meta, Precondition, RecordId, Size, StoreName,
+};
 use async_trait::async_trait;
 use std::fs::File;
 use std::io::{self, Read};
@@ -56,8 +59,18 @@ impl DirBackend {
         Ok(StoreInfo {
             id: name.clone(),
             name: Some(name.clone()),
+            owner: None,
             created: None,
             modified: Some(time(stat.modified_ns)),
+            accessed: None,
+            title: None,
+            access: Access::default(),
+            secret: None,
+            schema: None,
+            run: None,
+            actor: None,
+            counts: Counts::default(),
+            bytes: None,
         })
     }
 
@@ -285,19 +298,19 @@ impl Backend for DirBackend {
     }
 
     async fn store(&self, reference: &StoreRef) -> Result<StoreInfo> {
-        let (StoreRef::Id(name) | StoreRef::Name(name)) = reference.clone();
+        let (StoreRef::Id(name) | StoreRef::Name { name, .. }) = reference.clone();
         self.run(move |this| this.info(&name)).await
     }
 
-    async fn create_store(&self, name: Option<&StoreName>) -> Result<StoreInfo> {
-        let name = name.cloned();
+    async fn create_store(&self, new: NewStore) -> Result<(StoreInfo, bool)> {
         self.run(move |this| {
-            let Some(name) = name else {
-                return this.unnamed();
+            let Some(name) = new.name else {
+                return Ok((this.unnamed()?, true));
             };
             match this.folder.create_store(&name, MODES.1) {
-                Err(error) if error.kind() != Kind::Exists => Err(error),
-                _ => this.info(&name),
+                Ok(_) => Ok((this.info(&name)?, true)),
+                Err(error) if error.kind() == Kind::Exists => Ok((this.info(&name)?, false)),
+                Err(error) => Err(error),
             }
         })
         .await
@@ -306,13 +319,17 @@ impl Backend for DirBackend {
     async fn update_store(&self, id: &StoreId, change: StoreChange) -> Result<StoreInfo> {
         let id = id.clone();
         self.run(move |this| {
-            let Some(name) = change.name else {
+            let Some(Some(name)) = change.name else {
                 return this.info(&id);
             };
             this.folder.rename_store(&id, &name, true)?;
             this.info(&name)
         })
         .await
+    }
+
+    async fn changes(&self, store: &StoreId, _after: Option<FeedPosition>) -> Result<Feed> {
+        Err(Error::new("follow", store.to_string(), Kind::Unsupported))
     }
 
     async fn delete_store(&self, id: &StoreId) -> Result<()> {
