@@ -55,7 +55,12 @@ fn filter(method: &str) -> MethodFilter {
 
 async fn dispatch(door: Arc<Door>, operation: Operation, root: Root, request: Request) -> Response {
     let (asked, body) = Asked::of(operation, root, request);
-    let answer = operate(&door, &asked, body).await;
+    // A missing store or key leaves an empty part, and what is left must not be taken for the path of something else.
+    let path = asked.parts.uri.path();
+    let answer = match path.contains("//") || path.ends_with('/') {
+        true => Err(Problem::no_page()),
+        false => operate(&door, &asked, body).await,
+    };
     let mut response = answer.unwrap_or_else(IntoResponse::into_response);
     response.extensions_mut().insert(operation);
     response

@@ -172,7 +172,7 @@ fn shown(run: &Run, user: &str) -> Value {
         "defaultKeyValueStoreId": run.store,
         "defaultDatasetId": NOTHING,
         "defaultRequestQueueId": NOTHING,
-        "buildNumber": "0.0.0",
+        "buildNumber": "0.0.1",
         "containerUrl": "http://127.0.0.1:9",
         "isContainerServerReady": false,
         "gitBranchName": null,
