@@ -31,7 +31,9 @@ fn until(status: u16, ask: impl Fn() -> Reply) -> Reply {
 fn without_a_token_and_with_a_wrong_one_nothing_is_told() {
     let served = Served::memory();
     let store = served.store("s");
-    served.client().put(&format!("{store}/records/a"), "text/plain", b"x");
+    served
+        .client()
+        .put(&format!("{store}/records/a"), "text/plain", b"x");
     let nobody = served.client_with(None);
     let wrong = served.client_with(Some("storefs_aaaaaaaa_bbbbbbbb"));
     for (method, path) in [
@@ -51,17 +53,25 @@ fn without_a_token_and_with_a_wrong_one_nothing_is_told() {
         ("GET", format!("{ALL}/aaaaaaaaaaaaaaaaa/records/a")),
         ("GET", "/v2/users/me".to_owned()),
         ("GET", "/v2/actor-runs/aaaaaaaaaaaaaaaaa".to_owned()),
-        ("PUT", "/v2/actor-runs/aaaaaaaaaaaaaaaaa/key-value-store/records/a".to_owned()),
+        (
+            "PUT",
+            "/v2/actor-runs/aaaaaaaaaaaaaaaaa/key-value-store/records/a".to_owned(),
+        ),
     ] {
         let reply = nobody.send(method, &path, &[], b"");
         reply.assert_error(401, "token-not-provided");
-        wrong.send(method, &path, &[], b"").assert_error(401, "invalid-token");
+        wrong
+            .send(method, &path, &[], b"")
+            .assert_error(401, "invalid-token");
     }
     for scheme in ["Basic YTpi", "Bearer", "Token x", &served.token] {
         let reply = nobody.get_with(ALL, &[("authorization", scheme)]);
         reply.assert_error(401, "invalid-token");
     }
-    assert_eq!(served.client().get(&format!("{store}/records/a")).body, b"x");
+    assert_eq!(
+        served.client().get(&format!("{store}/records/a")).body,
+        b"x"
+    );
 }
 
 #[test]
@@ -74,11 +84,31 @@ fn a_token_in_the_query_is_as_good_as_in_the_header() {
     let made = nobody.get(&format!("{ALL}?method=POST&name=via-get&token={token}"));
     assert_eq!(made.status, 201, "{made:?}");
     let path = format!("{ALL}/via-get/records/a");
-    assert_eq!(nobody.get(&format!("{path}?method=put&token={token}")).status, 201);
-    assert_eq!(nobody.get(&format!("{path}?method=HEAD&token={token}")).status, 200);
-    assert_eq!(nobody.get(&format!("{path}?method=DELETE&token={token}")).status, 204);
+    assert_eq!(
+        nobody
+            .get(&format!("{path}?method=put&token={token}"))
+            .status,
+        201
+    );
+    assert_eq!(
+        nobody
+            .get(&format!("{path}?method=HEAD&token={token}"))
+            .status,
+        200
+    );
+    assert_eq!(
+        nobody
+            .get(&format!("{path}?method=DELETE&token={token}"))
+            .status,
+        204
+    );
     // Only a GET can be turned into something else.
-    let kept = nobody.send("POST", &format!("{path}?method=DELETE&token={token}"), &[], b"x");
+    let kept = nobody.send(
+        "POST",
+        &format!("{path}?method=DELETE&token={token}"),
+        &[],
+        b"x",
+    );
     assert_eq!(kept.status, 201);
 }
 
@@ -102,7 +132,11 @@ fn a_read_only_token_reads() {
         ("POST", &format!("{ALL}?name=new")),
         ("POST", &ALL.to_owned()),
     ] {
-        assert_eq!(reader.send(method, path, &[], b"").error(), forbidden, "{method} {path}");
+        assert_eq!(
+            reader.send(method, path, &[], b"").error(),
+            forbidden,
+            "{method} {path}"
+        );
     }
     assert_eq!(served.client().get(&path).body, b"x");
 }
@@ -166,13 +200,17 @@ fn another_user_sees_and_changes_nothing() {
     assert_eq!(bob.send("HEAD", &record, &[], b"").status, 403);
     assert_eq!(bob.get(&format!("{ALL}?unnamed=1")).data()["total"], 0);
     // The same name is another store of this user's own.
-    bob.get(&format!("{ALL}/private")).assert_error(404, "record-not-found");
+    bob.get(&format!("{ALL}/private"))
+        .assert_error(404, "record-not-found");
     let own = bob.post(&format!("{ALL}?name=private"), b"");
     assert_eq!(own.status, 201);
     assert_eq!(own.data()["username"], "bob");
     assert!(!store.ends_with(own.data()["id"].as_str().unwrap()));
     assert_eq!(bob.get(&format!("{ALL}/ann~private")).status, 403);
-    assert_eq!(served.client().get(&format!("{ALL}/bob~private")).status, 403);
+    assert_eq!(
+        served.client().get(&format!("{ALL}/bob~private")).status,
+        403
+    );
     assert_eq!(served.client().get(&record).body, b"x");
     let public = bob.get("/v2/users/ann").data();
     assert_eq!(public["username"], "ann");
@@ -189,7 +227,9 @@ fn an_open_store_is_read_by_everybody_and_changed_by_its_owner() {
     let by_name = format!("{ALL}/ann~open/records/a");
     let set = |access: &str| {
         let body = format!("{{\"generalAccess\":\"{access}\"}}");
-        let set = served.client().put(&store, "application/json", body.as_bytes());
+        let set = served
+            .client()
+            .put(&store, "application/json", body.as_bytes());
         assert_eq!(set.status, 200, "{set:?}");
     };
     let reads = |client: &Client, path: &str| client.get(path).status == 200;
@@ -214,7 +254,12 @@ fn an_open_store_is_read_by_everybody_and_changed_by_its_owner() {
     set("ANYONE_WITH_ID_CAN_READ");
     let shown = bob.get(&store).data();
     assert_eq!(shown.get("urlSigningSecretKey"), None);
-    assert!(!shown["keysPublicUrl"].as_str().unwrap().contains("signature"));
+    assert!(
+        !shown["keysPublicUrl"]
+            .as_str()
+            .unwrap()
+            .contains("signature")
+    );
 }
 
 /// As the official clients do it.
@@ -222,7 +267,12 @@ fn sign(secret: &str, message: &str) -> String {
     const DIGITS: &[u8] = b"0123456789abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ";
     let mut mac = Hmac::<sha2::Sha256>::new_from_slice(secret.as_bytes()).unwrap();
     mac.update(message.as_bytes());
-    let hex: String = mac.finalize().into_bytes().iter().map(|b| format!("{b:02x}")).collect();
+    let hex: String = mac
+        .finalize()
+        .into_bytes()
+        .iter()
+        .map(|b| format!("{b:02x}"))
+        .collect();
     let mut number = u128::from_str_radix(&hex[..30], 16).unwrap();
     let mut text = Vec::new();
     while number > 0 {
@@ -238,9 +288,16 @@ fn a_signature_opens_one_record_for_reading() {
     let store = served.store("s");
     let client = served.client();
     for key in ["a", "b", "it's"] {
-        client.put(&format!("{store}/records/{key}"), "text/plain", key.as_bytes());
+        client.put(
+            &format!("{store}/records/{key}"),
+            "text/plain",
+            key.as_bytes(),
+        );
     }
-    let secret = client.get(&store).data()["urlSigningSecretKey"].as_str().unwrap().to_owned();
+    let secret = client.get(&store).data()["urlSigningSecretKey"]
+        .as_str()
+        .unwrap()
+        .to_owned();
     let (nobody, bob) = (served.client_with(None), served.client_of("bob"));
     let of_a = sign(&secret, "a");
     for client in [&nobody, &bob] {
@@ -271,21 +328,42 @@ fn a_signature_opens_the_listing_until_it_expires() {
     let client = served.client();
     client.put(&format!("{store}/records/a"), "text/plain", b"x");
     let shown = client.get(&store).data();
-    let (id, secret) = (shown["id"].as_str().unwrap(), shown["urlSigningSecretKey"].as_str().unwrap());
-    let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap().as_millis();
+    let (id, secret) = (
+        shown["id"].as_str().unwrap(),
+        shown["urlSigningSecretKey"].as_str().unwrap(),
+    );
+    let now = SystemTime::now()
+        .duration_since(UNIX_EPOCH)
+        .unwrap()
+        .as_millis();
     let token = |expires: u128| {
         let signature = sign(secret, &format!("0.{expires}.{id}"));
         format!("0.{expires}.{signature}")
     };
     let nobody = served.client_with(None);
     for text in [token(0), token(now + 60_000)] {
-        for encoded in [URL_SAFE.encode(&text).replace('=', "%3D"), URL_SAFE_NO_PAD.encode(&text)] {
+        for encoded in [
+            URL_SAFE.encode(&text).replace('=', "%3D"),
+            URL_SAFE_NO_PAD.encode(&text),
+        ] {
             let listed = nobody.get(&format!("{store}/keys?signature={encoded}"));
             assert_eq!(listed.status, 200, "{listed:?}");
-            let url = listed.data()["items"][0]["recordPublicUrl"].as_str().unwrap().to_owned();
-            let path = url.split_once(&served.address.to_string()).unwrap().1.to_owned();
+            let url = listed.data()["items"][0]["recordPublicUrl"]
+                .as_str()
+                .unwrap()
+                .to_owned();
+            let path = url
+                .split_once(&served.address.to_string())
+                .unwrap()
+                .1
+                .to_owned();
             assert_eq!(nobody.get(&path).body, b"x");
-            assert_eq!(nobody.get(&format!("{store}/records?signature={encoded}")).status, 200);
+            assert_eq!(
+                nobody
+                    .get(&format!("{store}/records?signature={encoded}"))
+                    .status,
+                200
+            );
             let record = nobody.get(&format!("{store}/records/a?signature={encoded}"));
             record.assert_error(403, "insufficient-permissions");
         }
@@ -298,7 +376,12 @@ fn a_signature_opens_the_listing_until_it_expires() {
     let refused = nobody.get(&format!("{other}/keys?signature={never}"));
     refused.assert_error(403, "insufficient-permissions");
     let url = shown["keysPublicUrl"].as_str().unwrap();
-    assert_eq!(nobody.get(url.split_once(&served.address.to_string()).unwrap().1).status, 200);
+    assert_eq!(
+        nobody
+            .get(url.split_once(&served.address.to_string()).unwrap().1)
+            .status,
+        200
+    );
 }
 
 #[test]
@@ -307,8 +390,14 @@ fn a_server_that_takes_any_token_is_for_programs_of_its_own_machine() {
     let anybody = served.client_with(Some("whatever"));
     assert_eq!(anybody.post(&format!("{ALL}?name=s"), b"").status, 201);
     let me = anybody.get("/v2/users/me").data();
-    assert_eq!((&me["username"], me["id"].as_str().unwrap().len()), (&"ann".into(), 17));
-    served.client_with(None).get(ALL).assert_error(401, "token-not-provided");
+    assert_eq!(
+        (&me["username"], me["id"].as_str().unwrap().len()),
+        (&"ann".into(), 17)
+    );
+    served
+        .client_with(None)
+        .get(ALL)
+        .assert_error(401, "token-not-provided");
     for page in [
         ("origin", "https://evil.example"),
         ("sec-fetch-site", "cross-site"),
@@ -318,7 +407,9 @@ fn a_server_that_takes_any_token_is_for_programs_of_its_own_machine() {
     }
     let head = "GET /v2/key-value-stores HTTP/1.1\r\nhost: evil.example\r\nauthorization: Bearer x\r\n\
                 connection: close\r\n\r\n";
-    anybody.raw(&[head.as_bytes()], "GET").assert_error(403, "insufficient-permissions");
+    anybody
+        .raw(&[head.as_bytes()], "GET")
+        .assert_error(403, "insufficient-permissions");
 }
 
 #[test]
@@ -327,11 +418,17 @@ fn any_token_on_an_address_of_the_network_is_refused() {
     let tokens = storefs::serve::tokens::TokenFile::new(temp.path().join("t"));
     let mut options = http::options(temp.path(), &tokens);
     options.users = Users::AnyToken("ann".to_owned());
-    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build()
+        .unwrap();
     let _inside = runtime.enter();
     let listener = std::net::TcpListener::bind("0.0.0.0:0").unwrap();
     let backend = std::sync::Arc::new(storefs::backend::memory::Memory::new());
     let refused = storefs::serve::Server::new(backend, listener, options);
     let why = refused.err().map(|why| why.to_string()).unwrap_or_default();
-    assert!(why.contains("loopback") && why.contains("token new"), "{why}");
+    assert!(
+        why.contains("loopback") && why.contains("token new"),
+        "{why}"
+    );
 }

@@ -13,17 +13,27 @@ fn a_record_that_has_not_changed_is_not_sent_again() {
         let path = format!("{store}/records/a");
         let put = client.put(&path, "text/plain", b"one");
         let got = client.get(&path);
-        let (etag, modified) = (got.header("etag").unwrap(), got.header("last-modified").unwrap());
+        let (etag, modified) = (
+            got.header("etag").unwrap(),
+            got.header("last-modified").unwrap(),
+        );
         assert_eq!(put.header("etag"), Some(etag));
         let with = |name: &str, value: &str| client.get_with(&path, &[(name, value)]);
         for same in [etag, "*", &format!("\"x\", {etag}"), &format!("W/{etag}")] {
             let unchanged = with("if-none-match", same);
-            assert_eq!((unchanged.status, &unchanged.body[..]), (304, &b""[..]), "{same}");
+            assert_eq!(
+                (unchanged.status, &unchanged.body[..]),
+                (304, &b""[..]),
+                "{same}"
+            );
             assert_eq!(unchanged.header("etag"), Some(etag));
         }
         assert_eq!(with("if-none-match", "\"other\"").status, 200);
         assert_eq!(with("if-modified-since", modified).status, 304);
-        assert_eq!(with("if-modified-since", "Thu, 01 Jan 1970 00:00:00 GMT").status, 200);
+        assert_eq!(
+            with("if-modified-since", "Thu, 01 Jan 1970 00:00:00 GMT").status,
+            200
+        );
         assert_eq!(with("if-modified-since", "yesterday").status, 200);
         assert_eq!(with("if-match", etag).status, 200);
         with("if-match", "\"other\"").assert_error(412, "precondition-failed");
@@ -45,7 +55,9 @@ fn a_write_happens_only_on_the_version_it_was_made_from() {
     for served in Served::each() {
         let (client, store) = (served.client(), served.store("s"));
         let path = format!("{store}/records/a");
-        let put = |name: &str, value: &str, body: &[u8]| client.send("PUT", &path, &[(name, value)], body);
+        let put = |name: &str, value: &str, body: &[u8]| {
+            client.send("PUT", &path, &[(name, value)], body)
+        };
         put("if-match", "*", b"0").assert_error(412, "precondition-failed");
         put("if-match", "\"x\"", b"0").assert_error(412, "precondition-failed");
         assert_eq!(client.get(&path).status, 404);
@@ -58,7 +70,10 @@ fn a_write_happens_only_on_the_version_it_was_made_from() {
         assert_eq!(second.status, 201);
         put("if-match", &first, b"333").assert_error(412, "precondition-failed");
         let second = second.header("etag").unwrap().to_owned();
-        assert_eq!(put("if-match", &format!("\"x\", {second}"), b"333").status, 201);
+        assert_eq!(
+            put("if-match", &format!("\"x\", {second}"), b"333").status,
+            201
+        );
         assert_eq!(put("if-match", "*", b"4444").status, 201);
         assert_eq!(put("if-none-match", &first, b"55555").status, 201);
         assert_eq!(client.get(&path).body, b"55555");
@@ -93,7 +108,9 @@ fn of_many_writers_that_demand_the_same_version_one_wins() {
                         })
                     })
                     .collect();
-                let won = writers.into_iter().filter_map(|writer| writer.join().unwrap());
+                let won = writers
+                    .into_iter()
+                    .filter_map(|writer| writer.join().unwrap());
                 won.collect::<Vec<String>>()
             })
         };

@@ -36,7 +36,10 @@ fn an_encoded_body_comes_back_as_sent_or_decoded() {
             ("deflate", deflate(&plain)),
         ] {
             let path = format!("{store}/records/{name}");
-            let headers = [("content-type", "application/json"), ("content-encoding", name)];
+            let headers = [
+                ("content-type", "application/json"),
+                ("content-encoding", name),
+            ];
             let put = client.send("PUT", &path, &headers, &sent);
             assert_eq!(put.status, 201, "{put:?}");
             for accepted in ["gzip, compress, deflate, br", "zstd,gzip,deflate,br"] {
@@ -52,20 +55,37 @@ fn an_encoded_body_comes_back_as_sent_or_decoded() {
                 assert!(decoded.body == plain, "{name}");
             }
             let head = client.send("HEAD", &path, &[("accept-encoding", name)], b"");
-            assert_eq!(head.header("content-length"), Some(sent.len().to_string().as_str()));
+            assert_eq!(
+                head.header("content-length"),
+                Some(sent.len().to_string().as_str())
+            );
             // A part is one of the decoded body, and every tag names the same version.
             let both = [("accept-encoding", name), ("range", "bytes=0-3")];
             assert_eq!(client.get_with(&path, &both).body, b"{\"a\"");
             let encoded = client.get_with(&path, &[("accept-encoding", name)]);
             let decoded = client.get(&path);
             assert_ne!(encoded.header("etag"), decoded.header("etag"));
-            for etag in [encoded.header("etag").unwrap(), decoded.header("etag").unwrap()] {
-                assert_eq!(client.get_with(&path, &[("if-none-match", etag)]).status, 304);
+            for etag in [
+                encoded.header("etag").unwrap(),
+                decoded.header("etag").unwrap(),
+            ] {
+                assert_eq!(
+                    client.get_with(&path, &[("if-none-match", etag)]).status,
+                    304
+                );
             }
             let etag = encoded.header("etag").unwrap();
-            assert_eq!(client.send("PUT", &path, &[("if-match", etag)], b"new").status, 201);
+            assert_eq!(
+                client
+                    .send("PUT", &path, &[("if-match", etag)], b"new")
+                    .status,
+                201
+            );
             let now = client.get_with(&path, &[("accept-encoding", name)]);
-            assert_eq!((&now.body[..], now.header("content-encoding")), (&b"new"[..], None));
+            assert_eq!(
+                (&now.body[..], now.header("content-encoding")),
+                (&b"new"[..], None)
+            );
         }
         let listed = client.get(&format!("{store}/keys")).data();
         assert_eq!(listed["items"][0]["size"], 3);
@@ -77,8 +97,16 @@ fn sizes_in_listings_are_of_decoded_bodies() {
     for served in Served::each() {
         let (client, store) = (served.client(), served.store("s"));
         let encoded = [("content-encoding", "gzip")];
-        client.send("PUT", &format!("{store}/records/a"), &encoded, &gzip(&[7; 12_345]));
-        assert_eq!(client.get(&format!("{store}/keys")).data()["items"][0]["size"], 12_345);
+        client.send(
+            "PUT",
+            &format!("{store}/records/a"),
+            &encoded,
+            &gzip(&[7; 12_345]),
+        );
+        assert_eq!(
+            client.get(&format!("{store}/keys")).data()["items"][0]["size"],
+            12_345
+        );
     }
 }
 
@@ -95,16 +123,22 @@ fn a_record_written_by_somebody_else_is_never_answered_with_an_older_body() {
         store: storefs::record::StoreName::new(id).unwrap(),
         key: storefs::record::Key::new("a").unwrap(),
     };
-    let runtime = tokio::runtime::Builder::new_current_thread().build().unwrap();
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .build()
+        .unwrap();
+    let text = storefs::record::ContentType::stored("text/plain");
     let put = served.backend.put(
         &id,
         b"new"[..].into(),
-        &storefs::record::ContentType::stored("text/plain"),
+        &text,
         storefs::record::Precondition::None,
     );
     runtime.block_on(put).unwrap();
     let got = client.get_with(&path, &[("accept-encoding", "gzip")]);
-    assert_eq!((&got.body[..], got.header("content-encoding")), (&b"new"[..], None));
+    assert_eq!(
+        (&got.body[..], got.header("content-encoding")),
+        (&b"new"[..], None)
+    );
 }
 
 #[test]
@@ -134,7 +168,9 @@ fn kept_bodies_stay_within_their_limit_and_are_not_needed() {
     // Bytes that do not compress.
     let mut state = 1_u64;
     let plain: Vec<u8> = std::iter::repeat_with(|| {
-        state = state.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1);
+        state = state
+            .wrapping_mul(6_364_136_223_846_793_005)
+            .wrapping_add(1);
         (state >> 56) as u8
     })
     .take(20_000)

@@ -12,7 +12,10 @@ use std::time::{Duration, Instant};
 const ALL: &str = "/v2/key-value-stores";
 
 fn nothing_written(served: &Served, store: &str) {
-    assert_eq!(served.client().get(&format!("{store}/keys")).data()["count"], 0);
+    assert_eq!(
+        served.client().get(&format!("{store}/keys")).data()["count"],
+        0
+    );
     assert_eq!(served.kept(), Vec::<PathBuf>::new());
 }
 
@@ -22,8 +25,28 @@ fn keys_that_are_none_are_refused() {
         let (client, store) = (served.client(), served.store("s"));
         let long = "k".repeat(257);
         for key in [
-            ".", "..", "%2e", "%2E%2e", "a%2Fb", "..%2F..%2Fetc", "a%00b", "%00", "%ff%fe", "%C3%A9", "a%20b", "a b",
-            "a+b", "a~", "a@b", "a:b", "a\\b", "%", "%zz", "a%0Ab", "..%5c", &long,
+            ".",
+            "..",
+            "%2e",
+            "%2E%2e",
+            "a%2Fb",
+            "..%2F..%2Fetc",
+            "a%00b",
+            "%00",
+            "%ff%fe",
+            "%C3%A9",
+            "a%20b",
+            "a b",
+            "a+b",
+            "a~",
+            "a@b",
+            "a:b",
+            "a\\b",
+            "%",
+            "%zz",
+            "a%0Ab",
+            "..%5c",
+            &long,
         ] {
             for method in ["GET", "HEAD", "PUT", "POST", "DELETE"] {
                 let reply = client.send(method, &format!("{store}/records/{key}"), &[], b"x");
@@ -47,8 +70,21 @@ fn a_path_does_not_lead_into_other_stores_or_out_of_the_root() {
         let outside = served.path().join("outside");
         std::fs::write(&outside, "outside").unwrap();
         for reference in [
-            "..", "%2e%2e", "s%2F..%2Fother", "~..", "~s%2F..%2Fother", "~.storefs", "~%00", ".storefs", "s%00", "%ff",
-            "..%2F..%2Foutside", "~..%2F..%2Foutside", "ann~..", "ann~%2Fetc", "~__CRAWLEE_TEMPORARY_default",
+            "..",
+            "%2e%2e",
+            "s%2F..%2Fother",
+            "~..",
+            "~s%2F..%2Fother",
+            "~.storefs",
+            "~%00",
+            ".storefs",
+            "s%00",
+            "%ff",
+            "..%2F..%2Foutside",
+            "~..%2F..%2Foutside",
+            "ann~..",
+            "ann~%2Fetc",
+            "~__CRAWLEE_TEMPORARY_default",
         ] {
             for (method, path) in [
                 ("GET", format!("{ALL}/{reference}")),
@@ -58,10 +94,17 @@ fn a_path_does_not_lead_into_other_stores_or_out_of_the_root() {
                 ("DELETE", format!("{ALL}/{reference}")),
             ] {
                 let reply = client.send(method, &path, &[], b"");
-                assert!([400, 404].contains(&reply.status), "{method} {path} {reply:?}");
+                assert!(
+                    [400, 404].contains(&reply.status),
+                    "{method} {path} {reply:?}"
+                );
             }
         }
-        for raw in ["/../../etc/passwd", "/v2/../v2/users/me", "/v2/key-value-stores/s/../other"] {
+        for raw in [
+            "/../../etc/passwd",
+            "/v2/../v2/users/me",
+            "/v2/key-value-stores/s/../other",
+        ] {
             let reply = client.get(raw);
             assert!([400, 404].contains(&reply.status), "{raw} {reply:?}");
         }
@@ -78,7 +121,9 @@ fn heads_that_are_too_long_or_malformed_are_refused() {
     let huge = "x".repeat(200_000);
     let reply = client.get_with(&store, &[("x-huge", &huge)]);
     assert!([400, 431].contains(&reply.status), "{reply:?}");
-    let many: Vec<(String, String)> = (0..500).map(|n| (format!("x-{n}"), "1".to_owned())).collect();
+    let many: Vec<(String, String)> = (0..500)
+        .map(|n| (format!("x-{n}"), "1".to_owned()))
+        .collect();
     let many: Vec<(&str, &str)> = many.iter().map(|(n, v)| (n.as_str(), v.as_str())).collect();
     let reply = client.get_with(&store, &many);
     assert!([400, 431].contains(&reply.status), "{reply:?}");
@@ -93,9 +138,15 @@ fn heads_that_are_too_long_or_malformed_are_refused() {
         b"GET / HTTP/1.1\r\nhost: a\r\ncontent-length: 1\r\ncontent-length: 2\r\n\r\nab",
     ] {
         let reply = client.raw(&[raw], "GET");
-        assert!(reply.status == 0 || (400..500).contains(&reply.status), "{reply:?}");
+        assert!(
+            reply.status == 0 || (400..500).contains(&reply.status),
+            "{reply:?}"
+        );
     }
-    for (name, value) in [("content-type", "text/pl\u{e4}in"), ("content-type", &huge[..300])] {
+    for (name, value) in [
+        ("content-type", "text/pl\u{e4}in"),
+        ("content-type", &huge[..300]),
+    ] {
         let reply = client.send("PUT", &format!("{store}/records/a"), &[(name, value)], b"x");
         reply.assert_error(400, "invalid-content-type-header");
     }
@@ -170,14 +221,20 @@ fn records_above_the_limit_are_refused_also_when_they_grow_by_decoding() {
     let (client, store) = (served.client(), served.store("s"));
     let path = format!("{store}/records/a");
     let big = vec![0; 1_000_001];
-    client.put(&path, "text/plain", &big).assert_error(413, "record-too-large");
+    client
+        .put(&path, "text/plain", &big)
+        .assert_error(413, "record-too-large");
     // Refused by what it says, before a byte of it has come.
     let head = client.head("PUT", &path, &[("content-length", "99999999999")]) + "\r\n";
-    client.raw(&[head.as_bytes()], "PUT").assert_error(413, "record-too-large");
+    client
+        .raw(&[head.as_bytes()], "PUT")
+        .assert_error(413, "record-too-large");
     let mut head = client.head("PUT", &path, &[]);
     head += "transfer-encoding: chunked\r\nconnection: close\r\n\r\n";
     let chunk = [&b"f4241\r\n"[..], &big, b"\r\n0\r\n\r\n"].concat();
-    client.raw(&[head.as_bytes(), &chunk], "PUT").assert_error(413, "record-too-large");
+    client
+        .raw(&[head.as_bytes(), &chunk], "PUT")
+        .assert_error(413, "record-too-large");
     // 1 MB that would become 1 GB.
     let mut writer = flate2::write::GzEncoder::new(Vec::new(), Compression::best());
     let zeros = vec![0; 1 << 20];
@@ -188,9 +245,14 @@ fn records_above_the_limit_are_refused_also_when_they_grow_by_decoding() {
     assert!(bomb.len() < 300_000);
     let reply = client.send("PUT", &path, &[("content-encoding", "gzip")], &bomb);
     reply.assert_error(413, "record-too-large");
-    assert_eq!(client.put(&path, "text/plain", &big[..1_000_000]).status, 201);
+    assert_eq!(
+        client.put(&path, "text/plain", &big[..1_000_000]).status,
+        201
+    );
     let json = vec![b' '; 9_437_185];
-    client.put(&store, "application/json", &json).assert_error(413, "request-too-large");
+    client
+        .put(&store, "application/json", &json)
+        .assert_error(413, "request-too-large");
 }
 
 #[test]
@@ -207,7 +269,13 @@ fn slow_clients_are_given_up_and_do_not_hold_up_others() {
         let mut stream = client.connect();
         let text = match number % 3 {
             0 => "GET / HTTP/1.1\r\nhost: a\r\nx-a: ".to_owned(),
-            1 => client.head("PUT", &format!("{store}/records/a"), &[("content-length", "9")]) + "\r\nabc",
+            1 => {
+                client.head(
+                    "PUT",
+                    &format!("{store}/records/a"),
+                    &[("content-length", "9")],
+                ) + "\r\nabc"
+            }
             _ => String::new(),
         };
         stream.write_all(text.as_bytes()).unwrap();
@@ -230,7 +298,10 @@ fn who_reads_nothing_is_given_up() {
     let served = Served::with(|options| options.limits.patience = Duration::from_millis(500));
     let (client, store) = (served.client(), served.store("s"));
     let path = format!("{store}/records/a");
-    assert_eq!(client.put(&path, "text/plain", &vec![1; 30 << 20]).status, 201);
+    assert_eq!(
+        client.put(&path, "text/plain", &vec![1; 30 << 20]).status,
+        201
+    );
     let mut stream = client.connect();
     let head = client.head("GET", &path, &[]) + "\r\n";
     stream.write_all(head.as_bytes()).unwrap();

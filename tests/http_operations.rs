@@ -14,13 +14,25 @@ fn health_and_metrics_need_no_token_and_tell_no_names() {
     let served = Served::memory();
     let (client, nobody) = (served.client(), served.client_with(None));
     let store = served.store("very-secret-name");
-    client.put(&format!("{store}/records/very-secret-key"), "text/plain", b"x");
+    client.put(
+        &format!("{store}/records/very-secret-key"),
+        "text/plain",
+        b"x",
+    );
     client.get(&format!("{store}/records/nothing"));
     client.get("/nowhere");
     let health = nobody.get("/health");
-    assert_eq!((health.status, &health.body[..]), (200, &b"{\"status\":\"ok\"}"[..]));
+    assert_eq!(
+        (health.status, &health.body[..]),
+        (200, &b"{\"status\":\"ok\"}"[..])
+    );
     let metrics = nobody.get("/metrics");
-    assert!(metrics.header("content-type").unwrap().starts_with("text/plain; version=0.0.4"));
+    assert!(
+        metrics
+            .header("content-type")
+            .unwrap()
+            .starts_with("text/plain; version=0.0.4")
+    );
     let text = String::from_utf8(metrics.body).unwrap();
     for line in [
         "storefs_requests_total{operation=\"put_record\",status=\"2xx\"} 1",
@@ -45,7 +57,11 @@ fn a_request_keeps_its_own_id_or_gets_one() {
         .map(|id| with(id).header("x-request-id").unwrap().to_owned())
         .collect();
     for (number, id) in ids.iter().enumerate() {
-        assert!(id.bytes().all(|byte| byte.is_ascii_hexdigit() || byte == b'-'), "{id}");
+        assert!(
+            id.bytes()
+                .all(|byte| byte.is_ascii_hexdigit() || byte == b'-'),
+            "{id}"
+        );
         assert!(!ids[..number].contains(id));
     }
     assert!(client.get("/nowhere").header("x-request-id").is_some());
@@ -55,7 +71,13 @@ fn a_request_keeps_its_own_id_or_gets_one() {
 fn unknown_paths_methods_and_other_parts_of_the_api_are_told_apart() {
     let served = Served::memory();
     let client = served.client();
-    for path in ["/", "/v2", "/v2/nothing", "/v1/key-value-stores", "/v2/key-value-stores/a/b"] {
+    for path in [
+        "/",
+        "/v2",
+        "/v2/nothing",
+        "/v1/key-value-stores",
+        "/v2/key-value-stores/a/b",
+    ] {
         client.get(path).assert_error(404, "page-not-found");
     }
     for path in [
@@ -74,14 +96,21 @@ fn unknown_paths_methods_and_other_parts_of_the_api_are_told_apart() {
     ] {
         client.get(path).assert_error(501, "not-implemented");
     }
-    client.post("/v2/actor-runs/aaaaaaaaaaaaaaaaa/metamorph", b"").assert_error(501, "not-implemented");
+    client
+        .post("/v2/actor-runs/aaaaaaaaaaaaaaaaa/metamorph", b"")
+        .assert_error(501, "not-implemented");
     let wrong = client.send("PATCH", "/v2/key-value-stores", &[], b"");
     wrong.assert_error(405, "method-not-allowed");
     assert_eq!(wrong.header("allow"), Some("GET,POST"));
     let wrong = client.send("OPTIONS", "/v2/key-value-stores/a/records/b", &[], b"");
     wrong.assert_error(405, "method-not-allowed");
     assert_eq!(wrong.header("allow"), Some("GET,HEAD,PUT,POST,DELETE"));
-    assert!(wrong.headers.iter().all(|(name, _)| !name.starts_with("access-control")));
+    assert!(
+        wrong
+            .headers
+            .iter()
+            .all(|(name, _)| !name.starts_with("access-control"))
+    );
 }
 
 #[test]
@@ -143,7 +172,11 @@ fn an_end_does_not_wait_for_ever() {
     let mut served = Served::with(|options| options.limits.grace = Duration::from_millis(300));
     let (client, store) = (served.client(), served.store("s"));
     let mut stuck = client.connect();
-    let head = client.head("PUT", &format!("{store}/records/a"), &[("content-length", "6")]);
+    let head = client.head(
+        "PUT",
+        &format!("{store}/records/a"),
+        &[("content-length", "6")],
+    );
     stuck.write_all((head + "\r\nabc").as_bytes()).unwrap();
     std::thread::sleep(Duration::from_millis(200));
     let begun = Instant::now();
@@ -197,13 +230,19 @@ fn changes_are_told_as_they_happen_and_again_after_a_break() {
         let put = client.put(&format!("{store}/records/a"), "text/plain", b"1");
         let (first, data) = event(&mut stream).unwrap();
         assert_eq!((&data["kind"], &data["key"]), (&"put".into(), &"a".into()));
-        assert_eq!(format!("\"{}\"", data["etag"].as_str().unwrap()), put.header("etag").unwrap());
+        assert_eq!(
+            format!("\"{}\"", data["etag"].as_str().unwrap()),
+            put.header("etag").unwrap()
+        );
         drop(stream);
         client.delete(&format!("{store}/records/a"));
         client.put(&format!("{store}/records/b"), "text/plain", b"2");
         let mut stream = follow(&client, &store, Some(&first));
         let (_, data) = event(&mut stream).unwrap();
-        assert_eq!((&data["kind"], &data["key"]), (&"delete".into(), &"a".into()));
+        assert_eq!(
+            (&data["kind"], &data["key"]),
+            (&"delete".into(), &"a".into())
+        );
         let (_, data) = event(&mut stream).unwrap();
         assert_eq!((&data["kind"], &data["key"]), (&"put".into(), &"b".into()));
         // A place that no feed of this server ever had.

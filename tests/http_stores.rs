@@ -28,11 +28,23 @@ fn a_name_makes_a_store_once_whatever_its_letter_case() {
         let first = client.post(&format!("{ALL}?name=My-Store"), b"");
         assert_eq!(first.status, 201);
         let id = first.data()["id"].as_str().unwrap().to_owned();
-        assert!(id.len() == 17 && id.bytes().all(|byte| byte.is_ascii_alphanumeric()), "{id}");
-        assert!(first.header("location").unwrap().ends_with(&format!("{ALL}/{id}")));
+        assert!(
+            id.len() == 17 && id.bytes().all(|byte| byte.is_ascii_alphanumeric()),
+            "{id}"
+        );
+        assert!(
+            first
+                .header("location")
+                .unwrap()
+                .ends_with(&format!("{ALL}/{id}"))
+        );
         for name in ["My-Store", "my-store", "MY-STORE"] {
             let again = client.post(&format!("{ALL}?name={name}"), b"{}");
-            assert_eq!((again.status, &again.data()["id"]), (200, &json!(id)), "{name}");
+            assert_eq!(
+                (again.status, &again.data()["id"]),
+                (200, &json!(id)),
+                "{name}"
+            );
         }
         assert_eq!(client.get(ALL).data()["total"], 1);
     }
@@ -49,13 +61,21 @@ fn an_unnamed_store_is_always_a_new_one_and_bodies_may_be_empty_or_json() {
             assert_eq!(made.status, 201, "{made:?}");
             let store = made.data();
             assert_eq!(store["name"], Value::Null);
-            let schema = if body.len() > 2 { json!({"a": 1}) } else { Value::Null };
+            let schema = if body.len() > 2 {
+                json!({"a": 1})
+            } else {
+                Value::Null
+            };
             assert_eq!(store["schema"], schema);
             ids.insert(store["id"].as_str().unwrap().to_owned());
         }
         assert_eq!(ids.len(), 3);
-        client.post(ALL, b"[1]").assert_error(400, "invalid-request");
-        client.post(ALL, b"{\"schema\":1}").assert_error(400, "invalid-input");
+        client
+            .post(ALL, b"[1]")
+            .assert_error(400, "invalid-request");
+        client
+            .post(ALL, b"{\"schema\":1}")
+            .assert_error(400, "invalid-input");
     }
 }
 
@@ -63,12 +83,23 @@ fn an_unnamed_store_is_always_a_new_one_and_bodies_may_be_empty_or_json() {
 fn names_follow_the_rule_of_the_api() {
     let served = Served::memory();
     let long = "a".repeat(64);
-    for name in ["-a", "a-", "a_b", "a.b", "%C3%A9", "a%20b", "..", "a%2Fb", "%00", &long] {
+    for name in [
+        "-a", "a-", "a_b", "a.b", "%C3%A9", "a%20b", "..", "a%2Fb", "%00", &long,
+    ] {
         let refused = served.client().post(&format!("{ALL}?name={name}"), b"");
         refused.assert_error(400, "invalid-input");
     }
-    assert_eq!(served.client().get(&format!("{ALL}?unnamed=1")).data()["total"], 0);
-    assert_eq!(served.client().post(&format!("{ALL}?name={}", &long[..63]), b"").status, 201);
+    assert_eq!(
+        served.client().get(&format!("{ALL}?unnamed=1")).data()["total"],
+        0
+    );
+    assert_eq!(
+        served
+            .client()
+            .post(&format!("{ALL}?name={}", &long[..63]), b"")
+            .status,
+        201
+    );
 }
 
 #[test]
@@ -76,14 +107,32 @@ fn a_store_is_found_by_id_name_and_owner() {
     for served in Served::each() {
         let client = served.client();
         let store = make(&client, "one");
-        let (id, user) = (store["id"].as_str().unwrap(), store["userId"].as_str().unwrap());
+        let (id, user) = (
+            store["id"].as_str().unwrap(),
+            store["userId"].as_str().unwrap(),
+        );
         let mixed = format!("{user}~ONE");
         for reference in [id, "~one", "ann~one", "ANN~One", "one", "%7Eone", &mixed] {
             let found = client.get(&format!("{ALL}/{reference}"));
-            assert_eq!((found.status, &found.data()["id"]), (200, &json!(id)), "{reference}");
+            assert_eq!(
+                (found.status, &found.data()["id"]),
+                (200, &json!(id)),
+                "{reference}"
+            );
         }
-        for reference in ["two", "~two", "bob~one", "ann~", "~", "aaaaaaaaaaaaaaaaa", "..", "%2e%2e"] {
-            client.get(&format!("{ALL}/{reference}")).assert_error(404, "record-not-found");
+        for reference in [
+            "two",
+            "~two",
+            "bob~one",
+            "ann~",
+            "~",
+            "aaaaaaaaaaaaaaaaa",
+            "..",
+            "%2e%2e",
+        ] {
+            client
+                .get(&format!("{ALL}/{reference}"))
+                .assert_error(404, "record-not-found");
         }
     }
 }
@@ -96,8 +145,14 @@ fn an_id_wins_over_a_store_of_that_name() {
         let id = unnamed["id"].as_str().unwrap();
         let named = make(&client, id);
         assert_ne!(named["id"], unnamed["id"]);
-        assert_eq!(client.get(&format!("{ALL}/{id}")).data()["id"], unnamed["id"]);
-        assert_eq!(client.get(&format!("{ALL}/~{id}")).data()["id"], named["id"]);
+        assert_eq!(
+            client.get(&format!("{ALL}/{id}")).data()["id"],
+            unnamed["id"]
+        );
+        assert_eq!(
+            client.get(&format!("{ALL}/~{id}")).data()["id"],
+            named["id"]
+        );
     }
 }
 
@@ -107,11 +162,17 @@ fn a_store_is_shown_with_all_the_clients_need() {
     let store = make(&served.client(), "one");
     for time in ["createdAt", "modifiedAt", "accessedAt"] {
         let text = store[time].as_str().unwrap();
-        assert!(text.len() == 24 && text.ends_with('Z') && text.contains('T'), "{text}");
+        assert!(
+            text.len() == 24 && text.ends_with('Z') && text.contains('T'),
+            "{text}"
+        );
     }
     for url in ["consoleUrl", "keysPublicUrl", "recordsPublicUrl"] {
         let text = store[url].as_str().unwrap();
-        assert!(text.starts_with(&format!("http://{}/", served.address)), "{text}");
+        assert!(
+            text.starts_with(&format!("http://{}/", served.address)),
+            "{text}"
+        );
     }
     for absent in ["actId", "actRunId", "schema", "title"] {
         assert_eq!(store[absent], Value::Null);
@@ -123,8 +184,13 @@ fn a_store_is_shown_with_all_the_clients_need() {
     // A zero here makes the official command line fail.
     assert_eq!(store["stats"].get("s3StorageBytes"), None);
     let path = format!("{ALL}/one");
-    served.client().put(&format!("{path}/records/a"), "text/plain", b"12345");
-    assert_eq!(served.client().get(&path).data()["stats"]["s3StorageBytes"], 5);
+    served
+        .client()
+        .put(&format!("{path}/records/a"), "text/plain", b"12345");
+    assert_eq!(
+        served.client().get(&path).data()["stats"]["s3StorageBytes"],
+        5
+    );
 }
 
 #[test]
@@ -145,16 +211,23 @@ fn stores_are_listed_by_age_in_pages() {
         assert!(all["items"][0]["stats"].is_object());
         assert_eq!(names(&list("desc=1")), ["b", "a", "c"]);
         assert_eq!(names(&list("desc=true&offset=1&limit=1")), ["a"]);
-        assert_eq!(names(&list("limit=0&desc=0&unnamed=false")), ["c", "a", "b"]);
+        assert_eq!(
+            names(&list("limit=0&desc=0&unnamed=false")),
+            ["c", "a", "b"]
+        );
         assert_eq!(list("unnamed=1")["total"], 4);
         assert_eq!(list("unnamed=true")["unnamed"], true);
         assert_eq!(list("offset=99")["count"], 0);
         assert_eq!(list("limit=5000")["limit"], 1000);
         assert_eq!(list("ownership=ownedByMe")["total"], 3);
         assert_eq!(list("ownership=sharedWithMe")["total"], 0);
-        client.get(&format!("{ALL}?ownership=all")).assert_error(400, "param-not-one-of");
+        client
+            .get(&format!("{ALL}?ownership=all"))
+            .assert_error(400, "param-not-one-of");
         for wrong in ["limit=x", "limit=-1", "offset=1.5", "desc=yes", "unnamed=2"] {
-            client.get(&format!("{ALL}?{wrong}")).assert_error(400, "invalid-parameter");
+            client
+                .get(&format!("{ALL}?{wrong}"))
+                .assert_error(400, "invalid-parameter");
         }
     }
 }
@@ -166,7 +239,8 @@ fn a_store_gets_another_name_title_access_or_none() {
         let id = make(&client, "one")["id"].as_str().unwrap().to_owned();
         make(&client, "two");
         let path = format!("{ALL}/{id}");
-        let update = |body: &Value| client.put(&path, "application/json", body.to_string().as_bytes());
+        let update =
+            |body: &Value| client.put(&path, "application/json", body.to_string().as_bytes());
         client.put(&format!("{path}/records/a"), "text/plain", b"kept");
         let changed = update(&json!({"name": "uno", "title": "T", "generalAccess": "RESTRICTED"}));
         assert_eq!(changed.status, 200, "{changed:?}");
@@ -181,7 +255,9 @@ fn a_store_gets_another_name_title_access_or_none() {
         update(&json!({"name": "a b"})).assert_error(400, "invalid-input");
         update(&json!({"name": 5})).assert_error(400, "invalid-input");
         update(&json!({"generalAccess": "PUBLIC"})).assert_error(400, "param-not-one-of");
-        client.put(&path, "application/json", b"5").assert_error(400, "invalid-request");
+        client
+            .put(&path, "application/json", b"5")
+            .assert_error(400, "invalid-request");
         assert_eq!(update(&json!({})).data()["name"], "uno");
         assert_eq!(update(&json!({"name": null})).data()["name"], Value::Null);
         assert_eq!(client.get(&format!("{path}/records/a")).body, b"kept");
@@ -201,8 +277,12 @@ fn a_deleted_store_is_gone_and_its_name_is_free() {
         assert_eq!(client.delete(&path).status, 204);
         client.get(&path).assert_error(404, "record-not-found");
         client.delete(&path).assert_error(404, "record-not-found");
-        client.get(&format!("{path}/records/a")).assert_error(404, "record-not-found");
-        client.put(&format!("{path}/records/a"), "text/plain", b"x").assert_error(404, "record-not-found");
+        client
+            .get(&format!("{path}/records/a"))
+            .assert_error(404, "record-not-found");
+        client
+            .put(&format!("{path}/records/a"), "text/plain", b"x")
+            .assert_error(404, "record-not-found");
         let again = make(&client, "one");
         assert_ne!(again["id"], json!(id));
         assert_eq!(client.get(&format!("{ALL}/one/keys")).data()["count"], 0);

@@ -83,7 +83,7 @@ async fn operate(door: &Arc<Door>, asked: &Asked, body: Body) -> Answer {
         Operation::Me => users::me(door, asked),
         Operation::User => users::user(door, asked),
         Operation::Run => door.show_run(asked).await,
-        Operation::Document => Ok(openapi::document(&door.base(asked))),
+        Operation::Document => openapi::document(&door.base(asked)),
         Operation::Health => health(door),
         Operation::Metrics => Ok(door.metrics.answer()),
         Operation::Unknown => Err(Problem::no_page()),

@@ -2,7 +2,7 @@
 
 use serde_json::Value;
 use std::fmt;
-use std::io::{BufRead, BufReader, Read, Write};
+use std::io::{BufRead, BufReader, Write};
 use std::net::{SocketAddr, TcpStream};
 use std::time::Duration;
 
@@ -167,8 +167,15 @@ impl Reply {
     /// The status and the type of an error in the API's envelope.
     pub fn error(&self) -> (u16, String) {
         let json = self.json();
-        let error = json["error"].as_object().unwrap_or_else(|| panic!("no error: {self:?}"));
-        assert!(error["message"].as_str().is_some_and(|text| !text.is_empty()), "{self:?}");
+        let error = json["error"]
+            .as_object()
+            .unwrap_or_else(|| panic!("no error: {self:?}"));
+        assert!(
+            error["message"]
+                .as_str()
+                .is_some_and(|text| !text.is_empty()),
+            "{self:?}"
+        );
         (self.status, error["type"].as_str().unwrap().to_owned())
     }
 

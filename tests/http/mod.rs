@@ -1,20 +1,20 @@
 //! What tests of `serve` stand on: a server in this process, on a real socket, and a client that sends exactly the bytes
 //! it is told to. Whatever happens in a test, nothing of it goes on.
-#![allow(dead_code, unreachable_pub, clippy::unwrap_used)]
+#![allow(dead_code, unused_imports, unreachable_pub, clippy::unwrap_used)]
 
 mod client;
 
 pub use client::{Client, Reply};
 
+use std::net::{SocketAddr, TcpListener};
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::Duration;
 use storefs::backend::Backend;
 use storefs::backend::dir::{DirBackend, Folder, FolderOptions, Layout};
 use storefs::backend::memory::Memory;
 use storefs::serve::tokens::TokenFile;
 use storefs::serve::{Limits, Options, Server, Users};
-use std::net::{SocketAddr, TcpListener};
-use std::path::{Path, PathBuf};
-use std::sync::Arc;
-use std::time::Duration;
 use tokio::runtime::Runtime;
 use tokio::sync::oneshot;
 
@@ -142,9 +142,14 @@ impl Served {
 
     /// Makes a store and returns its path.
     pub fn store(&self, name: &str) -> String {
-        let made = self.client().post(&format!("/v2/key-value-stores?name={name}"), b"");
+        let made = self
+            .client()
+            .post(&format!("/v2/key-value-stores?name={name}"), b"");
         assert!(made.status == 201, "{made:?}");
-        format!("/v2/key-value-stores/{}", made.data()["id"].as_str().unwrap())
+        format!(
+            "/v2/key-value-stores/{}",
+            made.data()["id"].as_str().unwrap()
+        )
     }
 
     /// The test's own folder; the storage folder, if there is one, is `storage` in it.
