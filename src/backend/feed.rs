@@ -134,6 +134,11 @@ impl Ring {
             .send_modify(|newest| *newest = last.max(*newest));
     }
 
+    /// Whether anybody listens.
+    pub(super) fn is_heard(&self) -> bool {
+        self.newest.receiver_count() > 0
+    }
+
     /// The changes after a position, or from now on. Called within the runtime that is to carry them.
     pub(super) fn listen(&self, after: Option<FeedPosition>) -> Feed {
         let (send, feed) = mpsc::channel(AHEAD);

@@ -7,6 +7,7 @@ pub mod feed;
 pub mod memory;
 pub mod random;
 mod stores;
+pub mod watch;
 
 pub use feed::{ChangeEvent, ChangeKind, Feed, FeedPosition};
 pub use stores::{Counts, NewStore, StoreChange, StoreInfo, StorePage, StoreRef};

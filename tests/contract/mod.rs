@@ -2,6 +2,7 @@
 // Each test program that takes this module in uses its own part of it.
 #![allow(dead_code, unreachable_pub)]
 
+pub mod changes;
 pub mod listing;
 pub mod races;
 pub mod records;

@@ -37,6 +37,8 @@ pub(super) struct State {
     changed: HashSet<String>,
     /// Whether anybody asks for those names; otherwise they would only pile up.
     asked: bool,
+    /// Whether somebody is told of every change of the directory and passes it on.
+    watched: bool,
 }
 
 /// The directory's times at the last look.
@@ -49,12 +51,12 @@ struct Stamp {
 }
 
 impl Stamp {
-    fn of(stat: &FileStat) -> Self {
+    fn of(stat: &FileStat, watched: bool) -> Self {
         Self {
             modified_ns: stat.modified_ns,
             changed_ns: stat.changed_ns,
             taken: Instant::now(),
-            settled: age(stat.modified_ns.max(stat.changed_ns)) > SETTLED,
+            settled: watched || age(stat.modified_ns.max(stat.changed_ns)) > SETTLED,
         }
     }
 
@@ -73,7 +75,9 @@ impl State {
 
     /// After a write of our own: the directory as it is now is what the catalog says.
     pub(super) fn stamp(&mut self, dir: BorrowedFd<'_>) {
-        self.stamp = disk::stat_open(dir).ok().map(|stat| Stamp::of(&stat));
+        let watched = self.watched;
+        let stat = disk::stat_open(dir).ok();
+        self.stamp = stat.map(|stat| Stamp::of(&stat, watched));
     }
 
     /// Makes the next use read the directory again.
@@ -142,6 +146,13 @@ impl Drop for Writing<'_> {
 }
 
 impl Sdk {
+    /// Somebody begins or ceases to be told of every change of the directory.
+    pub(super) fn watched(&self, watched: bool) {
+        let mut state = self.lock();
+        state.watched = watched;
+        state.doubt();
+    }
+
     fn lock(&self) -> MutexGuard<'_, State> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
@@ -200,7 +211,7 @@ pub(super) fn read(store: &Store, state: &mut State, stat: &FileStat) -> Result<
             .changed
             .extend(changed.iter().map(|key| shown(key).into_owned()));
     }
-    state.stamp = Some(Stamp::of(stat));
+    state.stamp = Some(Stamp::of(stat, state.watched));
     if state.layout() == Layout::Dual
         && !store.shared.options.read_only
         && let Some(_writing) = Writing::now(store)?
