@@ -26,6 +26,8 @@ const KEEP_ENCODED: u64 = 1 << 30;
 /// What is served.
 struct Source {
     backend: Arc<dyn Backend>,
+    /// The same, when it is a folder, which keeps counts that are written down at the end.
+    of_folder: Option<DirBackend>,
     shown: String,
     /// The server's own folder.
     folder: PathBuf,
@@ -69,6 +71,9 @@ pub(super) fn serve(args: &ServeArgs, here: &Surroundings) -> Outcome {
         }
         print(&told);
         server.run(stop(signals)).await;
+        if let Some(folder) = &source.of_folder {
+            folder.flush().await?;
+        }
         Ok::<_, Error>(())
     })?;
     tracing::info!("ended");
@@ -104,6 +109,7 @@ fn open(args: &ServeArgs, here: &Surroundings) -> Result<Source> {
         let temp = temp.map_err(|why| Error::io("make a temporary folder", "", why))?;
         return Ok(Source {
             backend: Arc::new(Memory::new()),
+            of_folder: None,
             shown: "memory:".to_owned(),
             folder: temp.path().to_owned(),
             _temp: Some(temp),
@@ -120,8 +126,10 @@ fn open(args: &ServeArgs, here: &Surroundings) -> Result<Source> {
             input_keys,
         },
     )?;
+    let folder = DirBackend::new(folder);
     Ok(Source {
-        backend: Arc::new(DirBackend::new(folder)),
+        backend: Arc::new(folder.clone()),
+        of_folder: Some(folder),
         shown: root.display().to_string(),
         folder: root.join(".storefs/serve"),
         _temp: None,

@@ -76,8 +76,8 @@ impl Served {
     }
 
     /// One of each kind.
-    pub fn each() -> [Self; 1] {
-        [Self::memory()]
+    pub fn each() -> [Self; 2] {
+        [Self::memory(), Self::folder()]
     }
 
     fn start(
