@@ -199,8 +199,8 @@ fn stores_in_memory_are_served_to_any_token() {
 #[test]
 fn what_cannot_be_served_is_told_with_what_to_do() {
     let (_temp, home) = home();
-    let held = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
-    let held = held.local_addr().unwrap().to_string();
+    let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let held = listener.local_addr().unwrap().to_string();
     for (args, code, advice) in [
         (
             vec!["serve", "memory:", "--any-token", "--listen", "0.0.0.0:0"],
@@ -236,7 +236,6 @@ fn what_cannot_be_served_is_told_with_what_to_do() {
         assert_eq!(done.status.code(), Some(code), "{args:?} {error}");
         assert!(error.contains(advice), "{args:?} {error}");
     }
-    let listener = std::net::TcpListener::bind(&held).unwrap();
     let done = run(
         &home,
         &["serve", "memory:", "--any-token", "--listen", &held],

@@ -161,20 +161,41 @@ fn kept_bodies_go_with_their_records_and_stores() {
     }
 }
 
-#[test]
-fn kept_bodies_stay_within_their_limit_and_are_not_needed() {
-    let served = Served::with(|options| options.keep_encoded = 100_000);
-    let (client, store) = (served.client(), served.store("s"));
-    // Bytes that do not compress.
+/// Bytes that do not compress.
+fn noise(length: usize) -> Vec<u8> {
     let mut state = 1_u64;
-    let plain: Vec<u8> = std::iter::repeat_with(|| {
+    let bytes = std::iter::repeat_with(|| {
         state = state
             .wrapping_mul(6_364_136_223_846_793_005)
             .wrapping_add(1);
         (state >> 56) as u8
-    })
-    .take(20_000)
-    .collect();
+    });
+    bytes.take(length).collect()
+}
+
+#[test]
+fn a_long_encoded_body_is_kept_without_being_in_memory() {
+    for served in Served::each() {
+        let (client, store) = (served.client(), served.store("s"));
+        let (path, plain) = (format!("{store}/records/a"), noise(2_000_000));
+        let sent = gzip(&plain);
+        assert!(sent.len() > 1_000_000);
+        for _ in 0..2 {
+            let put = client.send("PUT", &path, &[("content-encoding", "gzip")], &sent);
+            assert_eq!(put.status, 201);
+            let same = client.get_with(&path, &[("accept-encoding", "gzip")]);
+            assert_eq!(same.header("content-encoding"), Some("gzip"));
+            assert!(same.body == sent && client.get(&path).body == plain);
+            assert_eq!(served.kept().len(), 1);
+        }
+    }
+}
+
+#[test]
+fn kept_bodies_stay_within_their_limit_and_are_not_needed() {
+    let served = Served::with(|options| options.keep_encoded = 100_000);
+    let (client, store) = (served.client(), served.store("s"));
+    let plain = noise(20_000);
     for number in 0..20 {
         let path = format!("{store}/records/k{number}");
         let put = client.send("PUT", &path, &[("content-encoding", "gzip")], &gzip(&plain));

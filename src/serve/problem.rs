@@ -167,16 +167,17 @@ impl Problem {
 
 impl From<Error> for Problem {
     fn from(error: Error) -> Self {
-        if error.kind() == Kind::NotFound {
+        let (status, kind) = meaning(error.kind());
+        if status == StatusCode::NOT_FOUND && error.kind() != Kind::StoreNotFound {
             return Self::no_record();
         } else if error.kind() == Kind::StoreNotFound {
             return Self::no_store();
         } else if error.kind() == Kind::Changed {
             return Self::changed();
         }
-        let (status, kind) = meaning(error.kind());
         // What the operator has to mend is for the log. The client gets the reason without paths.
-        let hidden = status.is_server_error() && status != StatusCode::NOT_IMPLEMENTED;
+        let hidden = status == StatusCode::FORBIDDEN
+            || (status.is_server_error() && status != StatusCode::NOT_IMPLEMENTED);
         let message = if hidden {
             tracing::error!("{error}");
             let reason = error.kind().reason();

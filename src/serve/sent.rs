@@ -8,10 +8,10 @@ use crate::error::{Error, Result};
 use crate::record::{ETag, RecordId};
 use rustix::fs::{AtFlags, CWD, linkat};
 use sha2::{Digest, Sha256};
-use std::fs::{self, DirBuilder, File, OpenOptions};
+use std::fs::{self, DirBuilder, File};
 use std::io::{self, Read, Write};
 use std::os::fd::AsRawFd;
-use std::os::unix::fs::{DirBuilderExt, FileExt, OpenOptionsExt};
+use std::os::unix::fs::{DirBuilderExt, FileExt};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -114,28 +114,13 @@ impl Sent {
             _ => {}
         }
         let label = format!("{label:LABEL$}");
-        // A name that no other thread or process has: the file's own number.
-        let unfinished =
-            |file: &File| folder.join(format!(".{}-{}", std::process::id(), file.as_raw_fd()));
         let temporary = match body {
-            Received::File(file, length) => {
-                file.write_all_at(label.as_bytes(), *length)?;
-                let temporary = unfinished(file);
-                let _ = fs::remove_file(&temporary);
-                // The file has no name so far; this is the way to give it one (linkat(2), AT_SYMLINK_FOLLOW).
-                let open = format!("/proc/self/fd/{}", file.as_raw_fd());
-                linkat(CWD, open, CWD, &temporary, AtFlags::SYMLINK_FOLLOW)?;
-                temporary
-            }
-            Received::Bytes(bytes) => {
-                let mut options = OpenOptions::new();
-                options.write(true).create_new(true).mode(0o600);
-                let mut file = tempfile::Builder::new().prefix(".").tempfile_in(folder)?;
-                file.write_all(bytes)?;
-                file.write_all(label.as_bytes())?;
-                let (_, temporary) = file.keep().map_err(|why| why.error)?;
-                temporary
-            }
+            Received::File(file, length) => match link(file, *length, &label, folder) {
+                Ok(temporary) => temporary,
+                // Not every file system has files without a name that can get one.
+                Err(_) => written(&mut body.reader(), &label, folder)?,
+            },
+            Received::Bytes(bytes) => written(&mut &bytes[..], &label, folder)?,
         };
         let replaced = fs::metadata(&path).map_or(0, |about| about.len());
         fs::rename(&temporary, &path)?;
@@ -192,6 +177,28 @@ impl Sent {
         }
         self.bytes.store(total, Ordering::Relaxed);
     }
+}
+
+/// Puts the label behind a file that has no name and gives it one.
+fn link(file: &File, length: u64, label: &str, folder: &Path) -> io::Result<PathBuf> {
+    file.write_all_at(label.as_bytes(), length)?;
+    // A name that no other thread or process has: the file's own number.
+    let name = format!(".{}-{}", std::process::id(), file.as_raw_fd());
+    let temporary = folder.join(name);
+    let _ = fs::remove_file(&temporary);
+    // This is the way to give it one (linkat(2), AT_SYMLINK_FOLLOW).
+    let open = format!("/proc/self/fd/{}", file.as_raw_fd());
+    linkat(CWD, open, CWD, &temporary, AtFlags::SYMLINK_FOLLOW)?;
+    Ok(temporary)
+}
+
+/// Writes a body and its label into a new file.
+fn written(body: &mut dyn Read, label: &str, folder: &Path) -> io::Result<PathBuf> {
+    let mut file = tempfile::Builder::new().prefix(".").tempfile_in(folder)?;
+    io::copy(body, &mut file)?;
+    file.write_all(label.as_bytes())?;
+    let (_, temporary) = file.keep().map_err(|why| why.error)?;
+    Ok(temporary)
 }
 
 impl Found {

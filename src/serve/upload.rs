@@ -40,7 +40,7 @@ impl Received {
     }
 
     /// Its bytes from the first one on. A file is read by position.
-    fn reader(&self) -> Box<dyn Read + Send + '_> {
+    pub(super) fn reader(&self) -> Box<dyn Read + Send + '_> {
         match self {
             Self::Bytes(bytes) => Box::new(&bytes[..]),
             Self::File(file, length) => Box::new(FromStart {
