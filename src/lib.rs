@@ -5,7 +5,7 @@
 //! | floor | rooms |
 //! |---|---|
 //! | 6 | `cli`: the command line |
-//! | 4 | `mount`: the kernel's door; `control`: the socket of a mount |
+//! | 4 | `mount`: the kernel's door; `serve`: the door of HTTP; `control`: the socket of a mount |
 //! | 3 | `fs`: a tree of inodes |
 //! | 2 | `volume`: what the tree stands on |
 //! | 1 | `backend`: where records live |
@@ -18,5 +18,6 @@ pub mod error;
 pub mod fs;
 pub mod mount;
 pub mod record;
+pub mod serve;
 pub mod sys;
 pub mod volume;

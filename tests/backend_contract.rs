@@ -22,6 +22,17 @@ fn folder(layout: Option<Layout>) -> World {
     World::new(Arc::new(DirBackend::new(opened)), Some(root))
 }
 
+/// The same where the system is not asked what changes.
+fn polled(layout: Layout) -> World {
+    let root = TempDir::new().unwrap();
+    let options = FolderOptions {
+        layout: Some(layout),
+        ..FolderOptions::default()
+    };
+    let opened = Folder::open(&root.path().join("storage"), options).unwrap();
+    World::new(Arc::new(DirBackend::polling(opened)), Some(root))
+}
+
 /// Makes a module per backend with a test per clause.
 macro_rules! contract {
     ($($name:ident: $make:expr;)*) => {
@@ -45,14 +56,21 @@ macro_rules! contract {
             a_prefix_and_a_start_narrow_the_listing
             a_listing_tells_what_head_tells
             an_empty_store_has_no_keys
+            a_listing_has_every_write_before_it
+            a_store_made_again_is_listed_afresh
         ], stores: [
             a_store_that_is_missing_is_said_to_be_missing
             creating_a_store_twice_gives_the_same_store
             stores_are_listed_once_in_order
-            a_renamed_store_keeps_its_records
+            a_renamed_store_keeps_its_id_and_its_records
             a_taken_name_is_refused
             a_deleted_store_takes_its_records_along
             unnamed_stores_are_reached_by_id
+            ids_are_spelt_as_the_platform_spells_them
+            a_name_is_one_name_in_any_letter_case
+            two_owners_may_have_stores_of_one_name
+            what_is_said_of_a_store_is_kept
+            uses_are_counted
         ], races: [
             only_an_absent_record_is_created
             only_the_version_meant_is_replaced
@@ -61,6 +79,14 @@ macro_rules! contract {
             of_16_editors_of_a_version_one_wins
             of_16_deleters_one_wins
             racing_writers_leave_one_whole_record
+            no_increment_of_16_counters_is_lost
+        ], changes: [
+            a_feed_tells_every_change_in_order
+            a_feed_goes_on_where_it_was_left
+            whoever_missed_too_much_is_told_to_look_again
+            every_listener_is_told
+            a_slow_listener_holds_nobody_back_and_misses_nothing_that_is_kept
+            a_feed_ends_with_its_store
         ]})*
     };
     (@one $name:ident $make:expr, $($part:ident: [$($clause:ident)*]),*) => {
@@ -83,5 +109,7 @@ contract! {
     python_folder: folder(Some(Layout::Python));
     dual_folder: folder(Some(Layout::Dual));
     new_folder: folder(None);
+    polled_plain_folder: polled(Layout::Plain);
+    polled_dual_folder: polled(Layout::Dual);
     memory_behind_an_empty_script: World::new(Arc::new(Faulty::new(Memory::new())), None);
 }

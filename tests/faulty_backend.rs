@@ -11,7 +11,7 @@ use storefs::backend::Backend;
 use storefs::backend::faulty::{Call, Fault, Faulty, Gate, Rule, Verb};
 use storefs::backend::memory::Memory;
 use storefs::error::Kind;
-use storefs::record::{Precondition, RecordId};
+use storefs::record::{Precondition, RecordId, StoreName};
 
 struct Stage {
     world: World,
@@ -125,13 +125,14 @@ fn a_rule_by_number_counts_every_operation() {
         store: store.clone(),
         key,
     };
+    let made = Call {
+        verb: Verb::CreateStore,
+        store: Some(StoreName::new("contract").unwrap()),
+        key: None,
+    };
     let key = Some(stage.id.key.clone());
     let heads = [call(Verb::Head, key.clone()), call(Verb::Head, key.clone())];
-    let calls = [
-        vec![call(Verb::CreateStore, None), call(Verb::Put, key)],
-        heads.into(),
-    ]
-    .concat();
+    let calls = [vec![made, call(Verb::Put, key)], heads.into()].concat();
     assert_eq!(stage.faulty.calls(), calls);
     assert_eq!(stage.faulty.count(Verb::Head), 2);
 }

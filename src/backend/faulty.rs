@@ -2,11 +2,12 @@
 //! It never decides by chance or by the clock, so a test that fails once fails always.
 
 use super::{
-    Backend, Fetched, KeyPage, ListQuery, Properties, StoreChange, StoreInfo, StorePage, StoreRef,
+    Backend, Feed, FeedPosition, Fetched, KeyPage, ListQuery, NewStore, Properties, StoreChange,
+    StoreInfo, StorePage, StoreRef,
 };
 use crate::error::{Error, Kind, Result};
 use crate::record::key::StoreId;
-use crate::record::{Body, ContentType, Key, Meta, Precondition, RecordId, StoreName};
+use crate::record::{Body, ContentType, Key, Meta, Precondition, RecordId};
 use async_trait::async_trait;
 use std::future::Future;
 use std::io::{self, Read};
@@ -24,6 +25,7 @@ pub enum Verb {
     CreateStore,
     UpdateStore,
     DeleteStore,
+    Changes,
     List,
     Head,
     Get,
@@ -171,7 +173,7 @@ impl Rule {
 pub struct Call {
     /// Which operation.
     pub verb: Verb,
-    /// On which store, where there is one.
+    /// On which store, where there is one: its id, or the name it is asked for or made by.
     pub store: Option<StoreId>,
     /// On which key, where there is one.
     pub key: Option<Key>,
@@ -303,14 +305,14 @@ impl<B: Backend> Backend for Faulty<B> {
     }
 
     async fn store(&self, reference: &StoreRef) -> Result<StoreInfo> {
-        let (StoreRef::Id(id) | StoreRef::Name(id)) = reference;
+        let (StoreRef::Id(id) | StoreRef::Name { name: id, .. }) = reference;
         let fault = self.note_store(Verb::Store, id);
         play(fault, self.inner.store(reference)).await
     }
 
-    async fn create_store(&self, name: Option<&StoreName>) -> Result<StoreInfo> {
-        let fault = self.note(Verb::CreateStore, name, None);
-        play(fault, self.inner.create_store(name)).await
+    async fn create_store(&self, new: NewStore) -> Result<(StoreInfo, bool)> {
+        let fault = self.note(Verb::CreateStore, new.name.as_ref(), None);
+        play(fault, self.inner.create_store(new)).await
     }
 
     async fn update_store(&self, id: &StoreId, change: StoreChange) -> Result<StoreInfo> {
@@ -321,6 +323,11 @@ impl<B: Backend> Backend for Faulty<B> {
     async fn delete_store(&self, id: &StoreId) -> Result<()> {
         let fault = self.note_store(Verb::DeleteStore, id);
         play(fault, self.inner.delete_store(id)).await
+    }
+
+    async fn changes(&self, store: &StoreId, after: Option<FeedPosition>) -> Result<Feed> {
+        let fault = self.note_store(Verb::Changes, store);
+        play(fault, self.inner.changes(store, after)).await
     }
 
     async fn list(&self, store: &StoreId, query: ListQuery) -> Result<KeyPage> {

@@ -1,12 +1,17 @@
 //! Records in memory: the backend that tests stand on, and the shortest complete example of the trait.
 //! It never touches a disk or a network, and nothing in it outlives the process.
 
+use super::feed::Ring;
 use super::{
-    Backend, Fetched, KeyPage, ListQuery, Properties, StoreChange, StoreInfo, StorePage, StoreRef,
+    Backend, ChangeKind, Counts, Feed, FeedPosition, Fetched, KeyPage, ListQuery, NewStore,
+    Properties, StoreChange, StoreInfo, StorePage, StoreRef, random, stores,
 };
 use crate::error::{Error, Kind, Result};
 use crate::record::key::{MAX_KEY, StoreId};
-use crate::record::{Body, ContentType, ETag, Key, Meta, Precondition, RecordId, Size, StoreName};
+use crate::record::store::folded_name;
+use crate::record::{
+    Access, Body, ContentType, ETag, Key, Meta, Precondition, RecordId, Size, StoreName,
+};
 use async_trait::async_trait;
 use std::collections::BTreeMap;
 use std::io::{Cursor, Read};
@@ -17,7 +22,7 @@ use std::time::SystemTime;
 /// How many stores a page holds.
 const PAGE: usize = 1000;
 
-/// Stores and records in memory. A named store's id is its name; an unnamed one has an id of 17 characters.
+/// Stores and records in memory.
 #[derive(Default)]
 pub struct Memory {
     state: Mutex<State>,
@@ -26,15 +31,14 @@ pub struct Memory {
 #[derive(Default)]
 struct State {
     stores: BTreeMap<StoreId, Store>,
-    /// Counts versions and unnamed stores. No number is given out twice.
+    /// Counts versions. No number is given out twice.
     last: u64,
 }
 
 struct Store {
-    named: bool,
-    created: SystemTime,
-    modified: SystemTime,
+    info: StoreInfo,
     records: BTreeMap<Key, Record>,
+    ring: Ring,
 }
 
 #[derive(Clone)]
@@ -67,31 +71,73 @@ impl State {
             .ok_or_else(|| Error::new(op, id.to_string(), Kind::StoreNotFound))
     }
 
+    /// The owner's store of this name.
+    fn named(&self, owner: Option<&str>, name: &StoreName) -> Option<&Store> {
+        let wanted = folded_name(name.as_str());
+        self.stores.values().find(|store| {
+            let named = store.info.name.as_ref();
+            store.info.owner.as_deref() == owner
+                && named.is_some_and(|name| folded_name(name.as_str()) == wanted)
+        })
+    }
+
     fn record(&mut self, op: &'static str, id: &RecordId) -> Result<Record> {
-        let records = &self.store(op, &id.store)?.records;
-        let found = records.get(&id.key).cloned();
-        found.ok_or_else(|| Error::new(op, id.to_string(), Kind::NotFound))
+        let store = self.store(op, &id.store)?;
+        let found = store.records.get(&id.key).cloned();
+        let found = found.ok_or_else(|| Error::new(op, id.to_string(), Kind::NotFound))?;
+        store.used(|counts| &mut counts.reads);
+        Ok(found)
     }
 }
 
 impl Store {
-    fn new(named: bool) -> Self {
-        let now = SystemTime::now();
-        Self {
-            named,
-            created: now,
-            modified: now,
+    fn new(id: StoreId, new: NewStore) -> Result<Self> {
+        let now = Some(SystemTime::now());
+        Ok(Self {
+            info: StoreInfo {
+                id,
+                name: new.name,
+                owner: new.owner,
+                created: now,
+                modified: now,
+                accessed: now,
+                title: None,
+                access: Access::default(),
+                secret: Some(random::secret()?),
+                schema: new.schema,
+                run: new.run,
+                actor: new.actor,
+                counts: Counts::default(),
+                bytes: Some(0),
+            },
             records: BTreeMap::new(),
-        }
+            ring: Ring::new()?,
+        })
     }
 
-    fn info(&self, id: &StoreId) -> StoreInfo {
-        StoreInfo {
-            id: id.clone(),
-            name: self.named.then(|| id.clone()),
-            created: Some(self.created),
-            modified: Some(self.modified),
-        }
+    fn used(&mut self, count: impl Fn(&mut Counts) -> &mut u64) {
+        *count(&mut self.info.counts) += 1;
+        self.info.accessed = Some(SystemTime::now());
+    }
+
+    /// Puts a record in the place of what is there, or takes it away, and tells.
+    fn change(&mut self, key: &Key, to: Option<Record>) {
+        let now = SystemTime::now();
+        let length = |record: &Option<Record>| record.as_ref().map_or(0, |r| r.bytes.len() as u64);
+        let etag = to.as_ref().and_then(|record| record.meta.etag.clone());
+        let (added, kind) = (length(&to), to.as_ref().map(|_| ChangeKind::Put));
+        let old = match to {
+            Some(record) => self.records.insert(key.clone(), record),
+            None => self.records.remove(key),
+        };
+        self.info.bytes = self.info.bytes.map(|all| all + added - length(&old));
+        self.info.modified = Some(now);
+        let kind = kind.unwrap_or(ChangeKind::Delete);
+        self.used(|counts| match kind {
+            ChangeKind::Put => &mut counts.writes,
+            ChangeKind::Delete | ChangeKind::Reset => &mut counts.deletes,
+        });
+        self.ring.tell(Some(key.clone()), kind, etag);
     }
 
     /// Whether a write may happen.
@@ -118,7 +164,7 @@ impl Backend for Memory {
             conditional_put: true,
             ranged_get: true,
             exact_sizes: true,
-            change_feed: false,
+            change_feed: true,
             connections: 16,
             max_key: MAX_KEY,
         }
@@ -126,81 +172,66 @@ impl Backend for Memory {
 
     async fn stores(&self, after: Option<&StoreId>) -> Result<StorePage> {
         let state = self.state();
-        let start = after.map_or(Bound::Unbounded, Bound::Excluded);
-        let mut found = state.stores.range((start, Bound::Unbounded));
-        let stores: Vec<_> = found
-            .by_ref()
-            .take(PAGE)
-            .map(|(id, store)| store.info(id))
-            .collect();
-        let next = match found.next() {
-            Some(_) => stores.last().map(|store| store.id.clone()),
-            None => None,
-        };
-        Ok(StorePage { stores, next })
+        let all = state.stores.values().map(|store| store.info.clone());
+        Ok(stores::page(all.collect(), after, PAGE))
     }
 
     async fn store(&self, reference: &StoreRef) -> Result<StoreInfo> {
-        let (StoreRef::Id(id) | StoreRef::Name(id)) = reference;
-        let mut state = self.state();
-        let store = state.store("open store", id)?;
-        if matches!(reference, StoreRef::Name(_)) && !store.named {
-            return Err(Error::new(
-                "open store",
-                id.to_string(),
-                Kind::StoreNotFound,
-            ));
-        }
-        Ok(store.info(id))
+        let state = self.state();
+        let found = match reference {
+            StoreRef::Id(id) => state.stores.get(id),
+            StoreRef::Name { owner, name } => state.named(owner.as_deref(), name),
+        };
+        let found = found.ok_or_else(|| reference.missing("open the store"))?;
+        Ok(found.info.clone())
     }
 
-    async fn create_store(&self, name: Option<&StoreName>) -> Result<StoreInfo> {
+    async fn create_store(&self, new: NewStore) -> Result<(StoreInfo, bool)> {
         let mut state = self.state();
-        let id = match name {
-            Some(name) => name.clone(),
-            None => StoreName::new(&format!("unnamed{:010}", state.number()))?,
-        };
-        let store = state.stores.entry(id.clone());
-        Ok(store
-            .or_insert_with(|| Store::new(name.is_some()))
-            .info(&id))
+        if let Some(name) = &new.name
+            && let Some(there) = state.named(new.owner.as_deref(), name)
+        {
+            return Ok((there.info.clone(), false));
+        }
+        let id = StoreId::from(random::api_id()?);
+        let store = Store::new(id.clone(), new)?;
+        let info = store.info.clone();
+        state.stores.insert(id, store);
+        Ok((info, true))
     }
 
     async fn update_store(&self, id: &StoreId, change: StoreChange) -> Result<StoreInfo> {
         let mut state = self.state();
-        let info = state.store("change store", id)?.info(id);
-        let Some(name) = change.name.filter(|name| info.name.as_ref() != Some(name)) else {
-            return Ok(info);
-        };
-        if state.stores.contains_key(&name) {
-            return Err(Error::new(
-                "rename store",
-                format!("{id} to {name}"),
-                Kind::Exists,
-            ));
+        let owner = state.store("change the store", id)?.info.owner.clone();
+        if let Some(Some(name)) = &change.name
+            && let Some(there) = state.named(owner.as_deref(), name)
+            && there.info.id != *id
+        {
+            return Err(stores::taken(name));
         }
-        let moved = state.stores.remove(id).map(|mut store| {
-            store.named = true;
-            store.modified = SystemTime::now();
-            store
-        });
-        let moved =
-            moved.ok_or_else(|| Error::new("rename store", id.to_string(), Kind::StoreNotFound))?;
-        let info = moved.info(&name);
-        state.stores.insert(name, moved);
-        Ok(info)
+        let info = &mut state.store("change the store", id)?.info;
+        change.apply(info);
+        info.modified = Some(SystemTime::now());
+        Ok(info.clone())
     }
 
     async fn delete_store(&self, id: &StoreId) -> Result<()> {
         let mut state = self.state();
-        state.store("delete store", id)?;
+        state.store("delete the store", id)?;
         state.stores.remove(id);
         Ok(())
     }
 
+    async fn changes(&self, store: &StoreId, after: Option<FeedPosition>) -> Result<Feed> {
+        let mut state = self.state();
+        Ok(state.store("follow", store)?.ring.listen(after))
+    }
+
     async fn list(&self, store: &StoreId, query: ListQuery) -> Result<KeyPage> {
         let mut state = self.state();
-        let records = &state.store("list", store)?.records;
+        let store = state.store("list", store)?;
+        store.used(|counts| &mut counts.lists);
+        let records = &store.records;
         let start = match &query.after {
             Some(after) if after.as_str() >= query.prefix.as_str() => {
                 Bound::Excluded(after.as_str())
@@ -255,29 +286,28 @@ impl Backend for Memory {
         let tag = state.number();
         let store = state.store("put", &id.store)?;
         store.check("put", id, &only_if)?;
-        let now = SystemTime::now();
         let meta = Meta {
             size: Size::Exact(bytes.len() as u64),
             content_type: Some(content_type.clone()),
             etag: Some(ETag::new(&tag.to_string())),
-            modified: Some(now),
+            modified: Some(SystemTime::now()),
         };
         let record = Record {
             bytes,
             meta: meta.clone(),
         };
-        store.records.insert(id.key.clone(), record);
-        store.modified = now;
+        store.change(&id.key, Some(record));
         Ok(meta)
     }
 
     async fn delete(&self, id: &RecordId, only_if: Precondition) -> Result<()> {
         let mut state = self.state();
-        state.record("delete", id)?;
         let store = state.store("delete", &id.store)?;
+        if !store.records.contains_key(&id.key) {
+            return Err(Error::new("delete", id.to_string(), Kind::NotFound));
+        }
         store.check("delete", id, &only_if)?;
-        store.records.remove(&id.key);
-        store.modified = SystemTime::now();
+        store.change(&id.key, None);
         Ok(())
     }
 }

@@ -3,16 +3,22 @@
 pub mod dir;
 #[doc(hidden)]
 pub mod faulty;
+pub mod feed;
 pub mod memory;
+pub mod random;
+mod stores;
+pub mod watch;
+
+pub use feed::{ChangeEvent, ChangeKind, Feed, FeedPosition};
+pub use stores::{Counts, NewStore, StoreChange, StoreInfo, StorePage, StoreRef};
 
 use crate::error::Result;
 use crate::record::key::StoreId;
-use crate::record::{Body, ContentType, Key, Meta, Precondition, RecordId, StoreName};
+use crate::record::{Body, ContentType, Key, Meta, Precondition, RecordId};
 use async_trait::async_trait;
 use std::io::Read;
 use std::ops::Range;
 use std::path::PathBuf;
-use std::time::SystemTime;
 
 /// What a backend can and cannot do. The contract suite asks only for what is claimed here.
 #[derive(Clone, Debug)]
@@ -31,44 +37,6 @@ pub struct Properties {
     pub connections: usize,
     /// The longest key that can be kept, in characters.
     pub max_key: usize,
-}
-
-/// A store, by name or by id.
-#[derive(Clone, PartialEq, Eq, Debug)]
-pub enum StoreRef {
-    /// By its id.
-    Id(StoreId),
-    /// By its name.
-    Name(StoreName),
-}
-
-/// What a backend says of a store.
-#[derive(Clone, PartialEq, Eq, Debug)]
-pub struct StoreInfo {
-    /// How the backend addresses it.
-    pub id: StoreId,
-    /// Its name; an unnamed store has none.
-    pub name: Option<StoreName>,
-    /// When it was made, if that is known.
-    pub created: Option<SystemTime>,
-    /// When a record of it last changed, if that is known.
-    pub modified: Option<SystemTime>,
-}
-
-/// One page of stores, in the byte order of their ids.
-#[derive(Clone, Debug, Default)]
-pub struct StorePage {
-    /// The stores.
-    pub stores: Vec<StoreInfo>,
-    /// Where the next page starts; `None` at the end.
-    pub next: Option<StoreId>,
-}
-
-/// What may be changed of a store.
-#[derive(Clone, Debug, Default)]
-pub struct StoreChange {
-    /// Its new name.
-    pub name: Option<StoreName>,
 }
 
 /// Which keys to list: byte order, after a key, with a prefix, at most `limit`.
@@ -126,12 +94,16 @@ pub trait Backend: Send + Sync + 'static {
     async fn stores(&self, after: Option<&StoreId>) -> Result<StorePage>;
     /// One store; `Kind::StoreNotFound` when there is none.
     async fn store(&self, reference: &StoreRef) -> Result<StoreInfo>;
-    /// Gets the store of this name, or makes it. Without a name a new unnamed store is made.
-    async fn create_store(&self, name: Option<&StoreName>) -> Result<StoreInfo>;
-    /// Changes a store; `Kind::Exists` when the new name is taken.
+    /// Gets its owner's store of this name, or makes it; true when it was made now. Without a name a new unnamed store is
+    /// made.
+    async fn create_store(&self, new: NewStore) -> Result<(StoreInfo, bool)>;
+    /// Changes a store; `Kind::Exists` when another store of its owner has the new name.
     async fn update_store(&self, id: &StoreId, change: StoreChange) -> Result<StoreInfo>;
     /// Deletes a store with its records.
     async fn delete_store(&self, id: &StoreId) -> Result<()>;
+    /// The changes of a store after a position, or from now on. Whose position is of another epoch or too old gets a
+    /// `ChangeKind::Reset` first. `Kind::Unsupported` where nothing tells of changes.
+    async fn changes(&self, store: &StoreId, after: Option<FeedPosition>) -> Result<Feed>;
     /// Lists keys in byte order.
     async fn list(&self, store: &StoreId, query: ListQuery) -> Result<KeyPage>;
     /// A record's metadata; `Kind::NotFound` when there is no such record.

@@ -44,6 +44,20 @@ Examples:
   storefs mount --foreground ./storage mnt
   mount -t fuse.storefs /srv/app/storage /mnt/s -o allow_other";
 
+const SERVE_NOTES: &str = "\
+SOURCE is a storage folder, or memory: for stores that are gone when the server ends.
+TERM and INT end it after the requests that are under way; a second one ends it at once.
+It speaks plain HTTP. TLS and rate limits are left to a proxy in front of it.
+
+Examples:
+  storefs serve                       serve the project's storage folder on 127.0.0.1:8010
+  storefs serve ~/app/storage --listen 0.0.0.0:80 --public-url https://kvs.example.com
+  storefs serve memory: --any-token   for a try: any token will do
+
+With no token yet, serve makes one and prints the lines that point a client at it:
+  export APIFY_TOKEN=...
+  export APIFY_API_BASE_URL=http://127.0.0.1:8010";
+
 /// Mounts Apify key-value stores as ordinary directories.
 #[derive(Parser, Debug)]
 #[command(name = "storefs", version, about, after_help = EXAMPLES, max_term_width = 110)]
@@ -71,6 +85,15 @@ pub(super) enum Verb {
     /// Show the mounts, or one of them
     #[command(after_help = "Examples:\n  storefs status\n  storefs status --json mnt")]
     Status(StatusArgs),
+    /// Serve the key-value-store part of the Apify API v2 over HTTP
+    #[command(after_help = SERVE_NOTES)]
+    Serve(ServeArgs),
+    /// Make, list and revoke tokens of `serve`
+    #[command(
+        after_help = "Examples:\n  storefs token new --user ann\n  storefs token new --user bot --read-only --expires 30d\n  \
+                      storefs token list\n  storefs token revoke 4fK2bQ9x"
+    )]
+    Token(TokenArgs),
     /// Print a shell's completions
     #[command(
         after_help = "Example:\n  storefs completions bash > /usr/share/bash-completion/completions/storefs"
@@ -142,6 +165,80 @@ pub(super) struct StatusArgs {
     pub json: bool,
 }
 
+/// Arguments of `serve`.
+#[derive(Args, Debug)]
+pub(super) struct ServeArgs {
+    /// The storage folder, or memory: [default: the project's, from the environment or the working directory]
+    pub source: Option<String>,
+    /// Address and port to listen on; port 0 takes a free one
+    #[arg(
+        long,
+        value_name = "ADDRESS:PORT",
+        default_value = "127.0.0.1:8010",
+        env = "STOREFS_LISTEN"
+    )]
+    pub listen: String,
+    /// The base of URLs that are handed out, when clients reach the server by another one
+    #[arg(long, value_name = "URL", env = "STOREFS_PUBLIC_URL")]
+    pub public_url: Option<String>,
+    /// The file of tokens [default: tokens.json in the configuration directory]
+    #[arg(long, value_name = "FILE", env = "STOREFS_TOKENS")]
+    pub tokens: Option<PathBuf>,
+    /// Accept any token, as that of one user; on loopback addresses only
+    #[arg(long, conflicts_with = "tokens")]
+    pub any_token: bool,
+    /// The longest record, such as 500MiB or 5GiB
+    #[arg(long, value_name = "SIZE", value_parser = size, default_value = "5GiB", env = "STOREFS_MAX_RECORD_SIZE")]
+    pub max_record_size: u64,
+    /// How records are laid out in the folder: auto, plain, js, python or dual
+    #[arg(
+        long,
+        value_name = "LAYOUT",
+        default_value = "auto",
+        env = "STOREFS_LAYOUT"
+    )]
+    pub layout: String,
+}
+
+/// Arguments of `token`.
+#[derive(Args, Debug)]
+pub(super) struct TokenArgs {
+    /// What to do with tokens.
+    #[command(subcommand)]
+    pub verb: TokenVerb,
+    /// The file of tokens [default: tokens.json in the configuration directory]
+    #[arg(long, value_name = "FILE", env = "STOREFS_TOKENS", global = true)]
+    pub tokens: Option<PathBuf>,
+}
+
+/// The verbs of `token`.
+#[derive(Subcommand, Debug)]
+pub(super) enum TokenVerb {
+    /// Make a token and print it; it is shown this once
+    New {
+        /// Whose it is; a new user is added
+        #[arg(long, value_name = "NAME")]
+        user: String,
+        /// It may only read
+        #[arg(long)]
+        read_only: bool,
+        /// It is valid for so long, such as 12h or 30d
+        #[arg(long, value_name = "D", value_parser = duration)]
+        expires: Option<Duration>,
+    },
+    /// Show the tokens, which are not in it
+    List {
+        /// Print JSON
+        #[arg(long)]
+        json: bool,
+    },
+    /// Make a token invalid, also for a server that runs
+    Revoke {
+        /// Its id, or the token itself
+        id: String,
+    },
+}
+
 /// The command line mount(8) uses: `mount.fuse.storefs SOURCE MOUNTPOINT [-sfnv] [-o ...]`.
 #[derive(Parser, Debug)]
 #[command(
@@ -181,6 +278,31 @@ pub(super) fn duration(text: &str) -> Result<Duration, String> {
     }
     humantime::parse_duration(text)
         .map_err(|_| format!("`{text}` is no length of time such as 500ms, 30s or 2m"))
+}
+
+/// A number of bytes as people write it: `1000`, `64KiB`, `10MB`, `5GiB`.
+pub(super) fn size(text: &str) -> Result<u64, String> {
+    let digits = text.len() - text.trim_start_matches(|c: char| c.is_ascii_digit()).len();
+    let (number, unit) = text.split_at(digits);
+    let factor: u64 = match unit.trim().to_ascii_lowercase().as_str() {
+        "" | "b" => 1,
+        "k" | "kib" => 1 << 10,
+        "kb" => 1000,
+        "m" | "mib" => 1 << 20,
+        "mb" => 1_000_000,
+        "g" | "gib" => 1 << 30,
+        "gb" => 1_000_000_000,
+        "t" | "tib" => 1 << 40,
+        "tb" => 1_000_000_000_000,
+        _ => 0,
+    };
+    let bytes = number
+        .parse::<u64>()
+        .ok()
+        .and_then(|number| number.checked_mul(factor));
+    bytes
+        .filter(|bytes| *bytes > 0)
+        .ok_or_else(|| format!("`{text}` is no size such as 500MiB or 5GiB"))
 }
 
 #[cfg(test)]
@@ -238,5 +360,16 @@ mod tests {
         assert!(duration("soon").is_err());
         assert!(duration("-1").is_err());
         assert!(duration("inf").is_err());
+    }
+
+    #[test]
+    fn sizes_are_read_with_and_without_a_unit() {
+        assert_eq!(size("17").unwrap(), 17);
+        assert_eq!(size("64KiB").unwrap(), 65_536);
+        assert_eq!(size("10mb").unwrap(), 10_000_000);
+        assert_eq!(size("5 GiB").unwrap(), 5 << 30);
+        for wrong in ["", "0", "-1", "1.5GiB", "5 apples", "99999999999TiB"] {
+            assert!(size(wrong).is_err(), "{wrong}");
+        }
     }
 }

@@ -149,6 +149,34 @@ impl Surroundings {
         }
     }
 
+    /// Where tokens are kept: `$XDG_CONFIG_HOME/storefs`, for root `/etc/storefs`.
+    pub(super) fn config_dir(&self) -> PathBuf {
+        if self.uid == 0 {
+            return PathBuf::from("/etc/storefs");
+        }
+        match self.folder_of("XDG_CONFIG_HOME", ".config") {
+            Some(folder) => folder.join("storefs"),
+            None => self.fallback_dir(self.uid),
+        }
+    }
+
+    /// The name of the user, made of characters that a name of `serve` may have.
+    pub(super) fn user_name(&self) -> String {
+        let name = self.first(&["USER", "LOGNAME"]).unwrap_or_default();
+        let legal = |c: &char| c.is_ascii_alphanumeric() || "._-".contains(*c);
+        let name: String = name.chars().filter(legal).take(64).collect();
+        match name.as_str() {
+            "" | "me" if self.uid == 0 => "root".to_owned(),
+            "" | "me" => format!("user-{}", self.uid),
+            _ => name,
+        }
+    }
+
+    /// The id of the run whose environment this is.
+    pub(super) fn run_id(&self) -> Option<String> {
+        self.first(&["ACTOR_RUN_ID", "APIFY_ACTOR_RUN_ID"])
+    }
+
     /// The log of the mount at this absolute path.
     pub(super) fn log_file(&self, mountpoint: &Path) -> PathBuf {
         let path = mountpoint.to_string_lossy();

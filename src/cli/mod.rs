@@ -14,10 +14,12 @@ mod mounts;
 mod options;
 mod place;
 mod reach;
+mod serve;
 mod signals;
 mod source;
 mod status;
 mod sync;
+mod token;
 mod umount;
 
 use args::{Cli, Mount8Args, Verb};
@@ -67,6 +69,8 @@ fn dispatch(argv: &[OsString], here: &Surroundings) -> Outcome {
         Verb::Umount(args) => umount::umount(&args, here),
         Verb::Sync(args) => sync::sync(&args, here),
         Verb::Status(args) => status::status(&args, here),
+        Verb::Serve(args) => serve::serve(&args, here),
+        Verb::Token(args) => token::token(&args, here),
         Verb::Completions { shell } => docs::completions(shell),
         Verb::Man { dir } => docs::man(&dir),
     }

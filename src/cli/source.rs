@@ -56,10 +56,11 @@ fn refuse_schemes(source: &str) -> Result<()> {
         return Ok(());
     }
     Err(Error::because(
-        "mount",
+        "use the source",
         source,
         Kind::Unsupported,
-        "this build mounts local storage folders only (give the path of a folder; write ./ before a path with a colon)",
+        "sources are local storage folders, and memory: for serve (give the path of a folder; write ./ before a path \
+         with a colon)",
     ))
 }
 

@@ -2,8 +2,8 @@
 
 use super::handle::lock;
 use super::{Fs, Notice, ROOT};
+use crate::backend::watch::{Batch, Happened, Watcher};
 use crate::record::StoreName;
-use crate::volume::watch::{Batch, Happened, Watcher};
 use std::collections::{HashMap, HashSet};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, OnceLock};

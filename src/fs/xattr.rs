@@ -148,7 +148,8 @@ impl Fs {
                         self.volume.stat(&spot.store, &spot.name).wait()?.file
                     }
                 };
-                let tag = ETag::of_file(file.inode, file.size, i128::from(file.modified_ns));
+                let times = (i128::from(file.modified_ns), i128::from(file.changed_ns));
+                let tag = ETag::of_file(file.inode, file.size, times);
                 Ok(tag.as_str().as_bytes().to_vec())
             }
             _ => Err(no_attribute(name)),

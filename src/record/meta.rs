@@ -14,9 +14,10 @@ impl ETag {
         Self(tag.trim_start_matches("W/").trim_matches('"').to_owned())
     }
 
-    /// The tag of one version of a local file: inode, size in bytes and modification time in nanoseconds.
-    pub fn of_file(inode: u64, size: u64, modified_ns: i128) -> Self {
-        Self(format!("{inode:x}-{size:x}-{modified_ns:x}"))
+    /// The tag of one version of a local file: inode, size in bytes, and when its bytes and its inode last changed, in
+    /// nanoseconds. The last of these no program can set back, and it rises with the content type's attribute too.
+    pub fn of_file(inode: u64, size: u64, (modified_ns, changed_ns): (i128, i128)) -> Self {
+        Self(format!("{inode:x}-{size:x}-{modified_ns:x}-{changed_ns:x}"))
     }
 
     /// The tag's characters.

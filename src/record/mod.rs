@@ -6,9 +6,11 @@ pub mod file_name;
 pub mod key;
 pub mod meta;
 pub mod sniff;
+pub mod store;
 pub mod types_table;
 
 pub use body::Body;
 pub use content_type::ContentType;
 pub use key::{Key, RecordId, StoreName};
 pub use meta::{ETag, Meta, Precondition, Size};
+pub use store::{Access, ApiId};

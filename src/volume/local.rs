@@ -377,7 +377,7 @@ impl Volume for Local {
 
     fn watchable(&self) -> Option<PathBuf> {
         let path = self.folder.stores_path();
-        super::watch::can_watch(&path).then_some(path)
+        crate::backend::watch::can_watch(&path).then_some(path)
     }
 
     fn refresh(&self, store: &StoreName, files: Option<&[&str]>) -> Result<Vec<String>> {

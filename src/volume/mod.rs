@@ -4,7 +4,6 @@ mod claims;
 pub mod local;
 mod looks;
 mod now;
-pub mod watch;
 
 pub use crate::backend::dir::{Draft, FileStat, Origin};
 pub use local::Local;

@@ -2,6 +2,7 @@
 // Each test program that takes this module in uses its own part of it.
 #![allow(dead_code, unreachable_pub)]
 
+pub mod changes;
 pub mod listing;
 pub mod races;
 pub mod records;
@@ -11,7 +12,7 @@ use std::future::Future;
 use std::io::Read;
 use std::ops::Range;
 use std::sync::Arc;
-use storefs::backend::{Backend, ListQuery, Properties, StoreInfo};
+use storefs::backend::{Backend, ListQuery, NewStore, Properties, StoreInfo};
 use storefs::error::{Kind, Result};
 use storefs::record::key::StoreId;
 use storefs::record::{
@@ -52,7 +53,9 @@ impl World {
     /// The store of this name, made if need be.
     pub fn create(&self, name: &str) -> StoreInfo {
         let name = StoreName::new(name).unwrap();
-        self.wait(self.backend.create_store(Some(&name))).unwrap()
+        self.wait(self.backend.create_store(NewStore::named(name)))
+            .unwrap()
+            .0
     }
 
     /// A fresh store to put records into.

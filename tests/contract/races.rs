@@ -1,6 +1,7 @@
 //! Clauses on preconditions, alone and among racing writers. Backends that check and write in two steps skip the races.
 
 use super::{World, kind, noise, record, tag};
+use std::io::Read;
 use std::sync::{Arc, Barrier};
 use storefs::backend::Backend;
 use storefs::error::{Kind, Result};
@@ -144,4 +145,41 @@ pub fn racing_writers_leave_one_whole_record(world: &World) {
     assert!((0..RACERS).any(|n| left == bytes_of(n)), "a mixture");
     assert_eq!(tag(&meta), tag(&world.head(&id).unwrap()));
     assert_eq!(world.keys(&store, Default::default()), ["raced"]);
+}
+
+pub fn no_increment_of_16_counters_is_lost(world: &World) {
+    if !world.properties().conditional_put {
+        return;
+    }
+    const EACH: u64 = 12;
+    let id = record(&world.store(), "count");
+    world.put(&id, b"0", "text/plain; charset=utf-8");
+    let target = id.clone();
+    race(world, move |_, backend, runtime| {
+        for _ in 0..EACH {
+            while !increment(&*backend, &runtime, &target) {}
+        }
+    });
+    let count = String::from_utf8(world.get(&id).unwrap().0).unwrap();
+    assert_eq!(count, (RACERS * EACH).to_string());
+}
+
+/// Adds one to the number in a record, if nobody else does so at the same time.
+pub fn increment(backend: &dyn Backend, runtime: &tokio::runtime::Handle, id: &RecordId) -> bool {
+    let mut fetched = runtime.block_on(backend.get(id, None)).unwrap();
+    let mut text = String::new();
+    fetched.bytes.read_to_string(&mut text).unwrap();
+    let next = text.parse::<u64>().unwrap() + 1;
+    let content_type = ContentType::stored("text/plain; charset=utf-8");
+    let put = backend.put(
+        id,
+        Body::from(next.to_string().as_bytes()),
+        &content_type,
+        Precondition::Match(tag(&fetched.meta)),
+    );
+    match runtime.block_on(put) {
+        Ok(_) => true,
+        Err(error) if error.kind() == Kind::Changed => false,
+        Err(error) => panic!("{error:?}"),
+    }
 }

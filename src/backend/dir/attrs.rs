@@ -71,13 +71,24 @@ pub(super) fn text(
     file: &str,
     name: &str,
 ) -> rustix::io::Result<Option<String>> {
+    text_by(&|bytes| get(dir, file, name, bytes))
+}
+
+/// The same of an open file.
+pub(super) fn text_of(file: impl AsFd + Copy, name: &str) -> rustix::io::Result<Option<String>> {
+    text_by(&|bytes| fs::fgetxattr(file, name, bytes))
+}
+
+fn text_by(
+    get: &dyn Fn(&mut [u8]) -> rustix::io::Result<usize>,
+) -> rustix::io::Result<Option<String>> {
     // A type has at most 255 bytes and a key 256; what is longer was not set here, but is read all the same.
     let mut bytes = [0_u8; 512];
-    let got = match get(dir, file, name, &mut bytes) {
+    let got = match get(&mut bytes) {
         Ok(length) => bytes[..length].to_vec(),
         Err(Errno::RANGE) => {
             let mut bytes = vec![0_u8; MOST];
-            let length = get(dir, file, name, &mut bytes)?;
+            let length = get(bytes.as_mut_slice())?;
             bytes.truncate(length);
             bytes
         }

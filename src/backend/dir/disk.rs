@@ -90,9 +90,26 @@ fn open_beneath(dir: BorrowedFd<'_>, name: &str, flags: OFlags) -> rustix::io::R
 /// Opens a regular file. A fifo cannot block this and a device is never handed out.
 pub(super) fn open_file(dir: BorrowedFd<'_>, file: &str, write: bool) -> rustix::io::Result<File> {
     let access = if write { OFlags::RDWR } else { OFlags::RDONLY };
+    open_as(dir, file, access).map(|(file, _)| file)
+}
+
+/// The same for reading, with what fstat says of the file.
+pub(super) fn open_with_stat(
+    dir: BorrowedFd<'_>,
+    file: &str,
+) -> rustix::io::Result<(File, FileStat)> {
+    open_as(dir, file, OFlags::RDONLY)
+}
+
+fn open_as(
+    dir: BorrowedFd<'_>,
+    file: &str,
+    access: OFlags,
+) -> rustix::io::Result<(File, FileStat)> {
     let opened = open_beneath(dir, file, access | OFlags::NONBLOCK | OFlags::NOCTTY)?;
-    match stat_open(&opened)?.file_type() {
-        FileType::RegularFile => Ok(File::from(opened)),
+    let stat = stat_open(&opened)?;
+    match stat.file_type() {
+        FileType::RegularFile => Ok((File::from(opened), stat)),
         FileType::Directory => Err(Errno::ISDIR),
         FileType::Symlink
         | FileType::Fifo

@@ -1,5 +1,7 @@
 //! A storage folder: which stores there are, and their making, renaming and removal. It never looks into a record.
 
+use super::card::{Identity, identity};
+use super::cards::{Cards, Stores};
 use super::disk;
 use super::shared::Shared;
 use super::temp::Draft;
@@ -23,6 +25,7 @@ const IDLE: usize = 256;
 pub struct Folder {
     shared: Arc<Shared>,
     open: Mutex<Open>,
+    cards: Cards,
 }
 
 /// What is open. The stores' own directory may be replaced while we run, and so may each store.
@@ -39,6 +42,7 @@ impl Folder {
         let folder = Self {
             shared: Arc::new(Shared::open(root, options)?),
             open: Mutex::default(),
+            cards: Cards::default(),
         };
         match folder.dir(!folder.shared.options.read_only) {
             Ok(_) => {}
@@ -55,6 +59,33 @@ impl Folder {
 
     pub(super) fn shared(&self) -> &Shared {
         &self.shared
+    }
+
+    pub(super) fn cards(&self) -> &Cards {
+        &self.cards
+    }
+
+    fn prepare_cards(&self) -> Result<()> {
+        self.cards.prepare(&self.shared, || self.stores_and_dir())
+    }
+
+    /// The directory of the stores, if there is one.
+    pub(super) fn stores_dir(&self) -> Option<Arc<OwnedFd>> {
+        self.dir(false).ok()
+    }
+
+    /// The stores' names, and the directory they are in.
+    pub(super) fn stores_and_dir(&self) -> Result<Stores> {
+        Ok(Stores {
+            dir: self.stores_dir(),
+            names: self.stores()?,
+        })
+    }
+
+    /// Which directory a store is, and when it was made.
+    pub(super) fn identity(&self, name: &StoreName) -> Result<(Identity, u64)> {
+        identity(self.dir(false)?.as_fd(), name.as_str())
+            .map_err(|error| not_a_store("look at the store", name, error))
     }
 
     /// The folder's options.
@@ -112,8 +143,16 @@ impl Folder {
         Ok(store)
     }
 
-    /// Makes a store: mkdir and nothing else. `Kind::Exists` when there is one.
+    /// Makes a store: mkdir and nothing else in it. `Kind::Exists` when there is one.
     pub fn create_store(&self, name: &StoreName, mode: u32) -> Result<Arc<Store>> {
+        self.prepare_cards()?;
+        let store = self.make_store(name, mode)?;
+        self.cards.forget(&self.shared, name)?;
+        Ok(store)
+    }
+
+    /// The same without a look at the cards.
+    pub(super) fn make_store(&self, name: &StoreName, mode: u32) -> Result<Arc<Store>> {
         self.shared.may_write("make the store")?;
         let dir = self.dir(true)?;
         if !disk::make_dir(dir.as_fd(), name.as_str(), mode)? {
@@ -130,6 +169,13 @@ impl Folder {
     /// Removes a store that holds no record; `Kind::NotEmpty` when it does. Leftovers that are no records (an SDK's
     /// `__metadata__.json`, dangling links of ours) and its scratch files go with it.
     pub fn remove_store(&self, name: &StoreName) -> Result<()> {
+        self.prepare_cards()?;
+        self.drop_store(name)?;
+        self.cards.forget(&self.shared, name)
+    }
+
+    /// The same without a look at the cards.
+    pub(super) fn drop_store(&self, name: &StoreName) -> Result<()> {
         self.shared.may_write("remove the store")?;
         let store = self.store(name)?;
         let dir = self.dir(false)?;
@@ -152,6 +198,18 @@ impl Folder {
     /// Renames a store's directory, its scratch folder and its marker; an SDK's `__metadata__.json` in it gets the new
     /// name. An existing target is replaced when it is empty; `Kind::NotEmpty`, or with `no_replace` `Kind::Exists`.
     pub fn rename_store(&self, from: &StoreName, to: &StoreName, no_replace: bool) -> Result<()> {
+        self.prepare_cards()?;
+        self.move_store(from, to, no_replace)?;
+        self.cards.renamed(&self.shared, from, to)
+    }
+
+    /// The same without a look at the cards.
+    pub(super) fn move_store(
+        &self,
+        from: &StoreName,
+        to: &StoreName,
+        no_replace: bool,
+    ) -> Result<()> {
         self.shared.may_write("rename the store")?;
         let store = self.store(from)?;
         if from == to {

@@ -5,20 +5,27 @@
 
 mod attrs;
 mod backend;
+mod binding;
+mod card;
+mod cards;
 mod catalog;
 mod change;
 mod commit;
 mod cursor;
 mod disk;
 mod folder;
+mod followed;
+mod ids;
 mod js_lock;
+mod keys;
 mod layout;
-mod listings;
+mod live;
 mod look;
 mod moves;
 mod names;
 mod plain;
 mod plan;
+mod records;
 mod repair;
 mod scan;
 mod scratch;
@@ -30,6 +37,7 @@ mod store;
 mod support;
 mod target;
 mod temp;
+mod uses;
 
 pub use backend::DirBackend;
 pub use folder::Folder;

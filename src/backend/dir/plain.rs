@@ -10,6 +10,7 @@ use crate::record::key::key_fault;
 use rustix::fs::{FileType, XattrFlags};
 use rustix::io::Errno;
 use std::borrow::Cow;
+use std::fs::File;
 use std::os::fd::BorrowedFd;
 
 fn place(file: &str, origin: Origin) -> Place {
@@ -24,6 +25,25 @@ pub(super) fn find(store: &Store, key: &str) -> Result<(Place, FileStat)> {
     let place = place(&plain_encode(key), Origin::Record);
     let stat = store.stat(&place)?;
     Ok((place, stat))
+}
+
+/// A record's open file, what fstat says of it and its type: all three of one version, whoever replaces it meanwhile.
+pub(super) fn fetch(store: &Store, key: &str) -> Result<(File, FileStat, ContentType)> {
+    let dir = store.dir(Area::Store)?;
+    let failed = |error: Errno| match error {
+        // What is no file is no record.
+        Errno::ISDIR => Error::new("open", key, Kind::NotFound),
+        error => disk::failed("open", key, error),
+    };
+    let (file, stat) = disk::open_with_stat(dir, &plain_encode(key)).map_err(failed)?;
+    let stored = attrs::text_of(&file, attrs::TYPE)
+        .map_err(|error| disk::failed("read the content type of", key, error))?;
+    let content_type = match stored {
+        Some(stored) => ContentType::stored(&stored),
+        None => ContentType::guess(key, &file)
+            .map_err(|error| Error::io("read the content type of", key, error))?,
+    };
+    Ok((file, stat, content_type))
 }
 
 /// A file whose name is no key, by its listed spelling.

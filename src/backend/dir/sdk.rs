@@ -37,6 +37,8 @@ pub(super) struct State {
     changed: HashSet<String>,
     /// Whether anybody asks for those names; otherwise they would only pile up.
     asked: bool,
+    /// Whether somebody is told of every change of the directory and passes it on.
+    watched: bool,
 }
 
 /// The directory's times at the last look.
@@ -49,21 +51,19 @@ struct Stamp {
 }
 
 impl Stamp {
-    fn of(stat: &FileStat) -> Self {
+    fn of(stat: &FileStat, watched: bool) -> Self {
         Self {
             modified_ns: stat.modified_ns,
             changed_ns: stat.changed_ns,
             taken: Instant::now(),
-            settled: age(stat.modified_ns.max(stat.changed_ns)) > SETTLED,
+            settled: watched || age(stat.modified_ns.max(stat.changed_ns)) > SETTLED,
         }
     }
 
-    fn same_times(&self, stat: &FileStat) -> bool {
-        self.modified_ns == stat.modified_ns && self.changed_ns == stat.changed_ns
-    }
-
     fn holds(&self, stat: &FileStat) -> bool {
-        self.same_times(stat) && (self.settled || self.taken.elapsed() < SETTLED)
+        self.modified_ns == stat.modified_ns
+            && self.changed_ns == stat.changed_ns
+            && (self.settled || self.taken.elapsed() < SETTLED)
     }
 }
 
@@ -75,7 +75,9 @@ impl State {
 
     /// After a write of our own: the directory as it is now is what the catalog says.
     pub(super) fn stamp(&mut self, dir: BorrowedFd<'_>) {
-        self.stamp = disk::stat_open(dir).ok().map(|stat| Stamp::of(&stat));
+        let watched = self.watched;
+        let stat = disk::stat_open(dir).ok();
+        self.stamp = stat.map(|stat| Stamp::of(&stat, watched));
     }
 
     /// Makes the next use read the directory again.
@@ -144,6 +146,13 @@ impl Drop for Writing<'_> {
 }
 
 impl Sdk {
+    /// Somebody begins or ceases to be told of every change of the directory.
+    pub(super) fn watched(&self, watched: bool) {
+        let mut state = self.lock();
+        state.watched = watched;
+        state.doubt();
+    }
+
     fn lock(&self) -> MutexGuard<'_, State> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
@@ -202,13 +211,15 @@ pub(super) fn read(store: &Store, state: &mut State, stat: &FileStat) -> Result<
             .changed
             .extend(changed.iter().map(|key| shown(key).into_owned()));
     }
-    state.stamp = Some(Stamp::of(stat));
+    state.stamp = Some(Stamp::of(stat, state.watched));
     if state.layout() == Layout::Dual
         && !store.shared.options.read_only
         && let Some(_writing) = Writing::now(store)?
         // Another mount may have been in the middle of a write when the directory was read. What looked broken then is not
         // mended: the next use reads again.
-        && disk::stat_open(dir).is_ok_and(|now| Stamp::of(&now).same_times(stat))
+        && disk::stat_open(dir).is_ok_and(|now| {
+            (now.modified_ns, now.changed_ns) == (stat.modified_ns, stat.changed_ns)
+        })
         && super::repair::repair(store, state, &found, &orphans)
     {
         state.stamp(dir);

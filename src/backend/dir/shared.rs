@@ -14,6 +14,8 @@ use std::sync::{Arc, OnceLock};
 
 /// Our own directory in the folder.
 const OURS: &str = ".storefs";
+/// The stores' cards in it.
+const CARDS: &str = "stores";
 /// What a marker says of a store that is plain.
 const PLAIN: &str = "plain";
 
@@ -124,6 +126,17 @@ impl Shared {
         }
         disk::open_dir(all.as_fd(), name)
             .map_err(|error| Error::io("open the scratch folder of", name, error))
+    }
+
+    /// The directory of the stores' cards; made when it is missing and `make` says so.
+    pub(super) fn cards(&self, make: bool) -> Result<OwnedFd> {
+        let failed = |error: Errno| Error::io("open the stores' cards", ".storefs/stores", error);
+        if make {
+            let ours = self.own_dir(self.root.as_fd(), OURS)?;
+            return self.own_dir(ours.as_fd(), CARDS);
+        }
+        let ours = disk::open_dir(self.root.as_fd(), OURS).map_err(failed)?;
+        disk::open_dir(ours.as_fd(), CARDS).map_err(failed)
     }
 
     /// Removes a store's scratch files and its marker.

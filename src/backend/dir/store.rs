@@ -92,6 +92,13 @@ impl Store {
         self.id == id
     }
 
+    /// Somebody begins or ceases to be told of every change of the directory, and to pass it on by `refresh`.
+    pub(super) fn watched(&self, watched: bool) {
+        if let Some(sdk) = &self.sdk {
+            sdk.watched(watched);
+        }
+    }
+
     /// Its name when it was opened.
     pub fn name(&self) -> &StoreName {
         &self.name

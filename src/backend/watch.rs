@@ -6,7 +6,7 @@ use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::fs::inotify::{self, CreateFlags, ReadFlags, WatchFlags};
 use std::collections::HashMap;
 use std::mem::MaybeUninit;
-use std::os::fd::{AsFd, OwnedFd};
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
 use std::path::{Path, PathBuf};
 use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -19,6 +19,15 @@ const QUIET: Duration = Duration::from_millis(100);
 /// The longest time until one is made up.
 const RESTLESS: Duration = Duration::from_secs(1);
 const BUFFER: usize = 64 * 1024;
+/// Names that come and go.
+const NAMES: WatchFlags = WatchFlags::CREATE
+    .union(WatchFlags::DELETE)
+    .union(WatchFlags::MOVED_FROM)
+    .union(WatchFlags::MOVED_TO)
+    .union(WatchFlags::ONLYDIR)
+    .union(WatchFlags::EXCL_UNLINK);
+/// What happens to a store's files, too.
+const STORE: WatchFlags = NAMES.union(WatchFlags::MODIFY).union(WatchFlags::ATTRIB);
 
 /// What happened to a file of a directory.
 #[derive(Clone, Copy, Default, PartialEq, Eq, Debug)]
@@ -112,6 +121,26 @@ impl Watcher {
         self.inner.add(Some(store))
     }
 
+    /// Watches a directory, wherever it is and whatever it is called later; its events are told of `store`.
+    pub fn add_at(&self, store: &StoreName, dir: BorrowedFd<'_>) -> Result<()> {
+        let path = PathBuf::from(format!("/proc/self/fd/{}", dir.as_raw_fd()));
+        self.inner.watch(Some(store), &path, STORE)
+    }
+
+    /// Watches a store no longer.
+    pub fn remove(&self, store: &StoreName) {
+        let mut watched = lock(&self.inner.watched);
+        let own = watched
+            .iter()
+            .filter(|(_, each)| each.as_ref() == Some(store));
+        let own: Vec<i32> = own.map(|(watch, _)| *watch).collect();
+        for watch in own {
+            // It is gone with its directory, or goes now.
+            let _ = inotify::remove_watch(&self.inner.inotify, watch);
+            watched.remove(&watch);
+        }
+    }
+
     /// Waits until every event there was before this call is handled.
     pub fn settle(&self) {
         let (done, wait) = sync_channel(1);
@@ -125,22 +154,19 @@ impl Watcher {
 
 impl Inner {
     fn add(&self, store: Option<&StoreName>) -> Result<()> {
-        let mut flags = WatchFlags::CREATE
-            | WatchFlags::DELETE
-            | WatchFlags::MOVED_FROM
-            | WatchFlags::MOVED_TO
-            | WatchFlags::ONLYDIR
-            | WatchFlags::EXCL_UNLINK;
-        let path = match store {
+        match store {
             Some(name) => {
-                flags |= WatchFlags::MODIFY | WatchFlags::ATTRIB | WatchFlags::DONT_FOLLOW;
-                self.root.join(name.as_str())
+                let path = self.root.join(name.as_str());
+                self.watch(store, &path, STORE | WatchFlags::DONT_FOLLOW)
             }
-            None => self.root.clone(),
-        };
+            None => self.watch(None, &self.root, NAMES),
+        }
+    }
+
+    fn watch(&self, store: Option<&StoreName>, path: &Path, flags: WatchFlags) -> Result<()> {
         // Taken before the watch is made, so that its first event finds it.
         let mut watched = lock(&self.watched);
-        let watch = inotify::add_watch(&self.inotify, &path, flags)
+        let watch = inotify::add_watch(&self.inotify, path, flags)
             .map_err(|e| Error::io("watch", path.display().to_string(), e))?;
         watched.insert(watch, store.cloned());
         Ok(())

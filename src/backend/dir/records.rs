@@ -1,0 +1,224 @@
+//! Records of the backend, by blocking calls on the store that an id names. No record is held in memory but the piece that
+//! is being copied.
+
+use super::backend::DirBackend;
+use super::sdk::Writing;
+use super::uses::Use;
+use super::{Area, CommitIf, FileStat, Origin, Place, Store};
+use crate::backend::ChangeKind;
+use crate::error::{Error, Kind, Result};
+use crate::record::{Body, ContentType, ETag, Meta, Precondition, RecordId, Size};
+use rustix::fs::copy_file_range;
+use rustix::io::Errno;
+use std::fs::File;
+use std::io::{self, Read};
+use std::os::unix::fs::FileExt;
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
+
+/// Mode of a new record's file.
+const MODE: u32 = 0o644;
+
+/// A time of the file system.
+pub(super) fn time(ns: i64) -> SystemTime {
+    match u64::try_from(ns) {
+        Ok(after) => UNIX_EPOCH + Duration::from_nanos(after),
+        Err(_) => UNIX_EPOCH - Duration::from_nanos(ns.unsigned_abs()),
+    }
+}
+
+/// The tag of a version.
+pub(super) fn etag(stat: &FileStat) -> ETag {
+    let times = (i128::from(stat.modified_ns), i128::from(stat.changed_ns));
+    ETag::of_file(stat.inode, stat.size, times)
+}
+
+pub(super) fn meta(stat: &FileStat, content_type: Option<ContentType>) -> Meta {
+    Meta {
+        size: Size::Exact(stat.size),
+        content_type,
+        etag: Some(etag(stat)),
+        modified: Some(time(stat.modified_ns)),
+    }
+}
+
+/// A record of this key, never a file that is only shown.
+pub(super) fn find(store: &Store, key: &str) -> Result<(Place, FileStat)> {
+    let (place, stat) = store.find(key)?;
+    if place.origin != Origin::Record {
+        return Err(Error::new("find", key, Kind::NotFound));
+    }
+    Ok((place, stat))
+}
+
+/// Whether the record is as the caller believes. Called with the store locked.
+fn check(store: &Store, id: &RecordId, only_if: &Precondition) -> Result<()> {
+    if *only_if == Precondition::None {
+        return Ok(());
+    }
+    let found = match find(store, id.key.as_str()) {
+        Ok((_, stat)) => Some(etag(&stat)),
+        Err(error) if error.kind() == Kind::NotFound => None,
+        Err(error) => return Err(error),
+    };
+    match (only_if, found) {
+        (Precondition::None, _) | (Precondition::Absent, None) => Ok(()),
+        (Precondition::Match(wanted), Some(found)) if *wanted == found => Ok(()),
+        _ => Err(Error::new("check", id.to_string(), Kind::Changed)),
+    }
+}
+
+/// Gives a file a time of its own. The system's are coarse, and a file made a moment after another was removed may have
+/// its inode number: then the two would have one tag.
+fn stamp(file: &File) -> io::Result<()> {
+    file.set_modified(SystemTime::now())
+}
+
+/// Copies a whole file into an empty one, within the kernel where it can.
+fn copy(from: &File, to: &File) -> io::Result<()> {
+    let (mut at, mut into) = (0, 0);
+    let length = from.metadata()?.len();
+    while at < length {
+        let left = usize::try_from(length - at).unwrap_or(usize::MAX);
+        let copied = copy_file_range(from, Some(&mut at), to, Some(&mut into), left);
+        match copied {
+            Ok(0) => break,
+            Ok(_) => {}
+            Err(Errno::XDEV | Errno::INVAL | Errno::NOSYS | Errno::OPNOTSUPP) if at == 0 => {
+                let mut reader = Part {
+                    file: from.try_clone()?,
+                    at,
+                    end: length,
+                };
+                return io::copy(&mut reader, &mut &*to).map(drop);
+            }
+            Err(error) => return Err(error.into()),
+        }
+    }
+    Ok(())
+}
+
+impl DirBackend {
+    pub(super) fn put_now(
+        &self,
+        id: &RecordId,
+        body: &Body,
+        content_type: &ContentType,
+        only_if: &Precondition,
+    ) -> Result<Meta> {
+        let key = id.key.as_str();
+        let store = self.used(&id.store, Use::Write)?;
+        store.may_create(key)?;
+        let mut draft = self.folder.draft(MODE)?;
+        let copied = match body {
+            Body::Bytes(bytes) => draft.file.write_all_at(bytes, 0),
+            Body::File(file) => copy(file, &draft.file),
+        };
+        copied
+            .and_then(|()| stamp(&draft.file))
+            .map_err(|error| Error::io("put", id.to_string(), error))?;
+        let _turn = store.turn();
+        let _writing = Writing::wait(&store)?;
+        check(&store, id, only_if)?;
+        let commit_if = match only_if {
+            Precondition::Absent => CommitIf::Absent,
+            Precondition::None | Precondition::Match(_) => CommitIf::Any,
+        };
+        let (_, stat) = store
+            .commit(&mut draft, key, Some(content_type), &commit_if, true)
+            .map_err(|error| {
+                if error.kind() == Kind::Exists && commit_if == CommitIf::Absent {
+                    return error.with_kind(Kind::Changed);
+                }
+                error
+            })?;
+        self.live.tell(id, ChangeKind::Put, Some(etag(&stat)));
+        Ok(meta(&stat, Some(content_type.clone())))
+    }
+
+    pub(super) fn delete_now(&self, id: &RecordId, only_if: &Precondition) -> Result<()> {
+        let store = self.used(&id.store, Use::Delete)?;
+        let _turn = store.turn();
+        let _writing = Writing::wait(&store)?;
+        find(&store, id.key.as_str())?;
+        check(&store, id, only_if)?;
+        store.remove(id.key.as_str())?;
+        self.live.tell(id, ChangeKind::Delete, None);
+        Ok(())
+    }
+
+    pub(super) fn get_now(&self, id: &RecordId) -> Result<(File, Meta)> {
+        let key = id.key.as_str();
+        let store = self.used(&id.store, Use::Read)?;
+        if store.is_plain() {
+            let (file, stat, content_type) = super::plain::fetch(&store, key)?;
+            return Ok((file, meta(&stat, Some(content_type))));
+        }
+        let mut tries = 0;
+        loop {
+            let (place, _) = find(&store, key)?;
+            let opened = store.open(&place, false);
+            tries += 1;
+            let file = match opened {
+                Err(error) if error.kind() == Kind::NotFound && tries < 4 => continue,
+                other => other?,
+            };
+            let stat = FileStat::of_file(&file)?;
+            let content_type = store.content_type(key, &place)?;
+            // The type belongs to these bytes only if the record is still this file.
+            let same = find(&store, key).is_ok_and(|(_, now)| now.inode == stat.inode);
+            if same || tries == 4 {
+                return Ok((file, meta(&stat, Some(content_type))));
+            }
+        }
+    }
+
+    pub(super) fn head_now(&self, id: &RecordId) -> Result<Meta> {
+        Ok(self.get_now(id)?.1)
+    }
+}
+
+/// What a listing tells of a record; `None` when it is gone.
+pub(super) fn listed(store: &Store, key: &str) -> Result<Option<Meta>> {
+    for _ in 0..4 {
+        let found = find(store, key).and_then(|(place, stat)| {
+            let content_type = store.content_type(key, &place)?;
+            Ok((stat, content_type, store.stat(&place)?))
+        });
+        match found {
+            // The type is that of the bytes only if they were not replaced meanwhile.
+            Ok((stat, content_type, now)) if now.inode == stat.inode => {
+                return Ok(Some(meta(&now, Some(content_type))));
+            }
+            Ok(_) => {}
+            Err(error) if super::ids::is_missing(&error) => match store.find(key) {
+                Err(error) if super::ids::is_missing(&error) => return Ok(None),
+                _ => {}
+            },
+            Err(error) => return Err(error),
+        }
+    }
+    // Somebody replaces it without a pause: it is there, and this much is sure.
+    Ok(find(store, key).ok().map(|(_, stat)| meta(&stat, None)))
+}
+
+/// Reads a part of a file by position.
+pub(super) struct Part {
+    pub(super) file: File,
+    pub(super) at: u64,
+    pub(super) end: u64,
+}
+
+impl Read for Part {
+    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+        let left = usize::try_from(self.end.saturating_sub(self.at)).unwrap_or(usize::MAX);
+        let wanted = left.min(buffer.len());
+        let count = self.file.read_at(&mut buffer[..wanted], self.at)?;
+        self.at += count as u64;
+        Ok(count)
+    }
+}
+
+/// The directory of a store's records.
+pub(super) fn stat_of(store: &Store) -> Result<FileStat> {
+    FileStat::of_file(store.dir(Area::Store)?)
+}

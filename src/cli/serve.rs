@@ -1,0 +1,221 @@
+//! The verb `serve`: opens the source, takes the port, says how to reach it, serves until a signal comes.
+
+use super::args::ServeArgs;
+use super::config::Surroundings;
+use super::exit::print;
+use super::options::{self, Options};
+use super::{Outcome, log, source};
+use crate::backend::Backend;
+use crate::backend::dir::{DirBackend, Folder, FolderOptions};
+use crate::backend::memory::Memory;
+use crate::error::{Error, Kind, Result};
+use crate::serve::tokens::TokenFile;
+use crate::serve::{self, Limits, Server, Users};
+use std::net::{TcpListener, ToSocketAddrs};
+use std::path::PathBuf;
+use std::sync::Arc;
+use tempfile::TempDir;
+use tokio::signal::unix::{Signal, SignalKind, signal};
+
+const OP: &str = "serve at";
+/// Threads that may wait for the disk at one time.
+const WAITING: usize = 64;
+/// How many bytes of encoded bodies are kept beside the records.
+const KEEP_ENCODED: u64 = 1 << 30;
+
+/// What is served.
+struct Source {
+    backend: Arc<dyn Backend>,
+    /// The same, when it is a folder, which keeps counts that are written down at the end.
+    of_folder: Option<DirBackend>,
+    shown: String,
+    /// The server's own folder.
+    folder: PathBuf,
+    /// Removed at the end, if there is one.
+    _temp: Option<TempDir>,
+}
+
+/// `storefs serve`.
+pub(super) fn serve(args: &ServeArgs, here: &Surroundings) -> Outcome {
+    log::start(here);
+    let source = open(args, here)?;
+    let listener = listen(&args.listen)?;
+    let (users, made) = users(args, here)?;
+    let default_store = here.default_store(&Options::default());
+    let options = serve::Options {
+        public_url: args.public_url.as_deref().map(checked_url).transpose()?,
+        users,
+        max_record_size: args.max_record_size,
+        folder: source.folder.clone(),
+        keep_encoded: KEEP_ENCODED,
+        default_store: default_store.unwrap_or_else(|| "default".to_owned()),
+        run: here.run_id(),
+        limits: Limits::default(),
+    };
+    let runtime = tokio::runtime::Builder::new_multi_thread()
+        .enable_all()
+        .thread_name("serve")
+        .max_blocking_threads(WAITING)
+        .build()
+        .map_err(|why| Error::io("start the runtime", "", why))?;
+    let public_url = options.public_url.clone();
+    runtime.block_on(async {
+        let signals = [SignalKind::terminate(), SignalKind::interrupt()];
+        let signals = signals.map(signal);
+        let server = Server::new(source.backend.clone(), listener, options)?;
+        let url = format!("http://{}", server.address());
+        let mut told = format!("serving {} at {url}\n", source.shown);
+        if let Some(token) = made {
+            let base = public_url.as_deref().unwrap_or(&url);
+            told += &format!("export APIFY_TOKEN={token}\nexport APIFY_API_BASE_URL={base}\n");
+        }
+        print(&told);
+        server.run(stop(signals)).await;
+        if let Some(folder) = &source.of_folder {
+            folder.flush().await?;
+        }
+        Ok::<_, Error>(())
+    })?;
+    tracing::info!("ended");
+    Ok(())
+}
+
+/// Waits for a signal. The next one ends the process at once.
+async fn stop(signals: [std::io::Result<Signal>; 2]) {
+    let [mut terminate, mut interrupt] = signals;
+    next(&mut terminate, &mut interrupt).await;
+    tracing::info!("asked to end: finishing the requests under way");
+    tokio::spawn(async move {
+        next(&mut terminate, &mut interrupt).await;
+        tracing::warn!("asked again: ending now, requests are cut off");
+        std::process::exit(1);
+    });
+}
+
+async fn next(terminate: &mut std::io::Result<Signal>, interrupt: &mut std::io::Result<Signal>) {
+    let one = async |signal: &mut std::io::Result<Signal>| match signal {
+        Ok(signal) => signal.recv().await,
+        Err(_) => std::future::pending().await,
+    };
+    tokio::select! {
+        _ = one(terminate) => {}
+        _ = one(interrupt) => {}
+    }
+}
+
+fn open(args: &ServeArgs, here: &Surroundings) -> Result<Source> {
+    if args.source.as_deref() == Some("memory:") {
+        let temp = tempfile::Builder::new().prefix("storefs-serve-").tempdir();
+        let temp = temp.map_err(|why| Error::io("make a temporary folder", "", why))?;
+        return Ok(Source {
+            backend: Arc::new(Memory::new()),
+            of_folder: None,
+            shown: "memory:".to_owned(),
+            folder: temp.path().to_owned(),
+            _temp: Some(temp),
+        });
+    }
+    let root = source::folder(args.source.as_deref(), here)?;
+    let layout = options::parse(&[format!("layout={}", args.layout)], false)?.layout;
+    let (_, input_keys) = here.input_keys(&Options::default())?;
+    let folder = Folder::open(
+        &root,
+        FolderOptions {
+            layout,
+            read_only: false,
+            input_keys,
+        },
+    )?;
+    let folder = DirBackend::new(folder);
+    Ok(Source {
+        backend: Arc::new(folder.clone()),
+        of_folder: Some(folder),
+        shown: root.display().to_string(),
+        folder: root.join(".storefs/serve"),
+        _temp: None,
+    })
+}
+
+fn listen(address: &str) -> Result<TcpListener> {
+    let addresses = address.to_socket_addrs().map_err(|why| {
+        Error::because(
+            OP,
+            address,
+            Kind::Invalid,
+            format!("{why} (write ADDRESS:PORT, such as 127.0.0.1:8010)"),
+        )
+    })?;
+    let addresses: Vec<_> = addresses.collect();
+    TcpListener::bind(&addresses[..]).map_err(|why| {
+        if why.kind() == std::io::ErrorKind::AddrInUse {
+            let advice = format!("{why} (choose another port with --listen)");
+            return Error::because(OP, address, Kind::Busy, advice);
+        }
+        Error::io(OP, address, why)
+    })
+}
+
+fn checked_url(url: &str) -> Result<String> {
+    let legal = url
+        .bytes()
+        .all(|byte| byte.is_ascii_graphic() && !b"\"<>?#".contains(&byte));
+    let host = url
+        .strip_prefix("http://")
+        .or_else(|| url.strip_prefix("https://"));
+    if legal && host.is_some_and(|host| !host.is_empty()) {
+        // Some write the version, which every path has already.
+        let url = url.trim_end_matches('/');
+        return Ok(url.strip_suffix("/v2").unwrap_or(url).to_owned());
+    }
+    Err(Error::because(
+        "hand out URLs below",
+        url,
+        Kind::Invalid,
+        "write it as https://HOST[:PORT][/PATH]",
+    ))
+}
+
+/// The file of tokens that is meant.
+pub(super) fn token_file(named: Option<&PathBuf>, here: &Surroundings) -> TokenFile {
+    TokenFile::new(match named {
+        Some(path) => here.absolute(path),
+        None => here.config_dir().join("tokens.json"),
+    })
+}
+
+/// Who may use the server, and the token that was made because there was none.
+fn users(args: &ServeArgs, here: &Surroundings) -> Result<(Users, Option<String>)> {
+    if args.any_token {
+        return Ok((Users::AnyToken(here.user_name()), None));
+    }
+    let file = token_file(args.tokens.as_ref(), here);
+    let made = match file.read()?.is_empty() {
+        true => Some(file.add(&here.user_name(), false, None)?),
+        false => None,
+    };
+    Ok((Users::File(file), made))
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+    use super::*;
+
+    #[test]
+    fn public_urls_are_checked_and_lose_what_follows_anyway() {
+        assert_eq!(
+            checked_url("https://a.example/").unwrap(),
+            "https://a.example"
+        );
+        assert_eq!(checked_url("http://a:1/kvs/v2/").unwrap(), "http://a:1/kvs");
+        for wrong in [
+            "a.example",
+            "ftp://a",
+            "https://",
+            "https://a b",
+            "https://a?x",
+        ] {
+            assert!(checked_url(wrong).is_err(), "{wrong}");
+        }
+    }
+}

@@ -1,0 +1,285 @@
+//! The program itself: `serve` and `token` from the command line, in processes of their own.
+#![allow(clippy::unwrap_used)]
+
+mod http;
+
+use http::Client;
+use std::io::{BufRead, BufReader, Read};
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Output, Stdio};
+use std::time::{Duration, Instant};
+
+const STOREFS: &str = env!("CARGO_BIN_EXE_storefs");
+
+/// A command in an environment of its own.
+fn storefs(home: &Path, args: &[&str]) -> Command {
+    let mut command = Command::new(STOREFS);
+    command
+        .args(args)
+        .env_clear()
+        .env("HOME", home)
+        .env("USER", "ann")
+        .current_dir(home)
+        .stdin(Stdio::null());
+    command
+}
+
+fn run(home: &Path, args: &[&str]) -> Output {
+    storefs(home, args).output().unwrap()
+}
+
+fn text(bytes: &[u8]) -> String {
+    String::from_utf8(bytes.to_vec()).unwrap()
+}
+
+/// A server that is killed at the latest with the test.
+struct Serving {
+    child: Child,
+    lines: Vec<String>,
+}
+
+impl Serving {
+    fn start(home: &Path, args: &[&str], told: usize) -> Self {
+        let mut child = storefs(home, args)
+            .stdout(Stdio::piped())
+            .stderr(Stdio::piped())
+            .spawn()
+            .unwrap();
+        let mut out = BufReader::new(child.stdout.take().unwrap());
+        let lines = (0..told).map(|_| {
+            let mut line = String::new();
+            out.read_line(&mut line).unwrap();
+            line.trim_end().to_owned()
+        });
+        let lines = lines.collect();
+        Self { child, lines }
+    }
+
+    fn address(&self) -> String {
+        self.lines[0].rsplit_once("http://").unwrap().1.to_owned()
+    }
+
+    fn client(&self, token: &str) -> Client {
+        Client::new(self.address().parse().unwrap(), Some(token))
+    }
+
+    /// Sends a signal and waits for the end.
+    fn end(mut self, signal: rustix::process::Signal) -> (Option<i32>, String) {
+        let pid = rustix::process::Pid::from_child(&self.child);
+        rustix::process::kill_process(pid, signal).unwrap();
+        let begun = Instant::now();
+        let status = loop {
+            if let Some(status) = self.child.try_wait().unwrap() {
+                break status;
+            }
+            assert!(begun.elapsed() < Duration::from_secs(30), "it does not end");
+            std::thread::sleep(Duration::from_millis(20));
+        };
+        let mut log = String::new();
+        self.child
+            .stderr
+            .take()
+            .unwrap()
+            .read_to_string(&mut log)
+            .unwrap();
+        (status.code(), log)
+    }
+}
+
+impl Drop for Serving {
+    fn drop(&mut self) {
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
+
+fn home() -> (tempfile::TempDir, PathBuf) {
+    let temp = tempfile::tempdir().unwrap();
+    let path = temp.path().canonicalize().unwrap();
+    (temp, path)
+}
+
+#[test]
+fn the_first_start_makes_a_token_and_the_next_ones_take_it() {
+    let (_temp, home) = home();
+    std::fs::create_dir_all(home.join("storage/key_value_stores/default")).unwrap();
+    std::fs::write(
+        home.join("storage/key_value_stores/default/INPUT.json"),
+        "{\"a\":1}",
+    )
+    .unwrap();
+    let args = ["serve", "--tokens", "t.json", "--listen", "127.0.0.1:0"];
+    let serving = Serving::start(&home, &args, 3);
+    let shown = home.join("storage").display().to_string();
+    assert!(serving.lines[0].starts_with(&format!("serving {shown} at http://127.0.0.1:")));
+    let token = serving.lines[1]
+        .strip_prefix("export APIFY_TOKEN=")
+        .unwrap()
+        .to_owned();
+    let base = serving.lines[2]
+        .strip_prefix("export APIFY_API_BASE_URL=http://")
+        .unwrap();
+    assert_eq!(base, serving.address());
+    let client = serving.client(&token);
+    let input = "/v2/key-value-stores/default/records/INPUT";
+    assert_eq!(client.get(input).body, b"{\"a\":1}");
+    assert_eq!(client.get("/v2/users/me").data()["username"], "ann");
+    let store = client.get("/v2/key-value-stores/default").data();
+    let (status, log) = serving.end(rustix::process::Signal::TERM);
+    assert_eq!(status, Some(0), "{log}");
+    assert!(log.contains(&format!("GET {input} 200")), "{log}");
+    assert!(!log.contains(&token), "{log}");
+    let serving = Serving::start(&home, &args, 1);
+    let client = serving.client(&token);
+    assert_eq!(client.get(input).status, 200);
+    assert_eq!(
+        client.get("/v2/key-value-stores/default").data()["id"],
+        store["id"]
+    );
+    assert_eq!(serving.end(rustix::process::Signal::INT).0, Some(0));
+}
+
+#[test]
+fn tokens_are_made_listed_and_revoked() {
+    let (_temp, home) = home();
+    let token = |args: &[&str]| {
+        let done = run(&home, &[&["token", "--tokens", "t.json"], args].concat());
+        (done.status.code(), text(&done.stdout), text(&done.stderr))
+    };
+    assert!(token(&["list"]).1.contains("no tokens"));
+    let (status, made, error) = token(&["new", "--user", "bob"]);
+    assert_eq!((status, error.as_str()), (Some(0), ""));
+    assert!(made.starts_with("storefs_") && made.lines().count() == 1);
+    let (_, brief, _) = token(&["new", "--user", "bob", "--read-only", "--expires", "30d"]);
+    assert_ne!(made, brief);
+    let (_, listed, _) = token(&["list"]);
+    assert_eq!(listed.lines().count(), 3, "{listed}");
+    assert!(listed.contains("read-write") && listed.contains("never"));
+    assert!(!listed.contains(made.trim()));
+    let (_, json, _) = token(&["list", "--json"]);
+    let json: serde_json::Value = serde_json::from_str(&json).unwrap();
+    assert_eq!(json[0]["user"], "bob");
+    assert_eq!(
+        (&json[1]["readOnly"], json[1]["expiresAt"].is_string()),
+        (&true.into(), true)
+    );
+    assert_eq!(json[0]["userId"], json[1]["userId"]);
+    assert_eq!(
+        token(&["revoke", json[0]["id"].as_str().unwrap()]).0,
+        Some(0)
+    );
+    assert_eq!(token(&["revoke", brief.trim()]).0, Some(0));
+    let (status, _, error) = token(&["revoke", "nothing1"]);
+    assert_eq!(status, Some(1));
+    assert!(error.contains("storefs token list"), "{error}");
+    assert_eq!(token(&["new", "--user", "a b"]).0, Some(2));
+}
+
+#[test]
+fn stores_in_memory_are_served_to_any_token() {
+    let (_temp, home) = home();
+    let serving = Serving::start(
+        &home,
+        &["serve", "memory:", "--any-token", "--listen", "127.0.0.1:0"],
+        1,
+    );
+    assert!(serving.lines[0].starts_with("serving memory: at"));
+    let client = serving.client("anything");
+    assert_eq!(client.post("/v2/key-value-stores?name=s", b"").status, 201);
+    assert_eq!(
+        client
+            .put("/v2/key-value-stores/s/records/a", "text/plain", b"x")
+            .status,
+        201
+    );
+    assert_eq!(client.get("/v2/key-value-stores/s/records/a").body, b"x");
+    assert_eq!(serving.end(rustix::process::Signal::TERM).0, Some(0));
+}
+
+#[test]
+fn what_cannot_be_served_is_told_with_what_to_do() {
+    let (_temp, home) = home();
+    let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let held = listener.local_addr().unwrap().to_string();
+    for (args, code, advice) in [
+        (
+            vec!["serve", "memory:", "--any-token", "--listen", "0.0.0.0:0"],
+            2,
+            "loopback",
+        ),
+        (
+            vec!["serve", "memory:", "--listen", "nowhere"],
+            2,
+            "ADDRESS:PORT",
+        ),
+        (
+            vec!["serve", "memory:", "--max-record-size", "many"],
+            2,
+            "5GiB",
+        ),
+        (
+            vec!["serve", "memory:", "--public-url", "me"],
+            2,
+            "https://",
+        ),
+        (vec!["serve", "apify:"], 1, "local storage folders"),
+        (vec!["serve", "nowhere"], 1, "mkdir -p"),
+        (vec!["serve"], 1, "mkdir -p"),
+    ] {
+        let done = run(&home, &[&args[..], &["--tokens", "t.json"]].concat()[..]);
+        let done = if args.contains(&"--any-token") {
+            run(&home, &args)
+        } else {
+            done
+        };
+        let error = text(&done.stderr);
+        assert_eq!(done.status.code(), Some(code), "{args:?} {error}");
+        assert!(error.contains(advice), "{args:?} {error}");
+    }
+    let done = run(
+        &home,
+        &["serve", "memory:", "--any-token", "--listen", &held],
+    );
+    assert_eq!(done.status.code(), Some(1));
+    assert!(text(&done.stderr).contains("another port"));
+    drop(listener);
+}
+
+#[test]
+fn two_servers_of_one_folder_see_each_others_records() {
+    let (_temp, home) = home();
+    std::fs::create_dir_all(home.join("storage")).unwrap();
+    let args = ["serve", "--tokens", "t.json", "--listen", "127.0.0.1:0"];
+    let one = Serving::start(&home, &args, 3);
+    let two = Serving::start(&home, &args, 1);
+    let token = one.lines[1].strip_prefix("export APIFY_TOKEN=").unwrap();
+    let (first, second) = (one.client(token), two.client(token));
+    let made = first.post("/v2/key-value-stores?name=both", b"").data();
+    assert_eq!(
+        second.get("/v2/key-value-stores/both").data()["id"],
+        made["id"]
+    );
+    std::thread::scope(|scope| {
+        for client in [&first, &second] {
+            scope.spawn(move || {
+                for number in 0..100 {
+                    let path = format!("/v2/key-value-stores/both/records/k{}", number % 10);
+                    let body = format!("{number}").repeat(100);
+                    assert_eq!(client.put(&path, "text/plain", body.as_bytes()).status, 201);
+                    let got = client.get(&path);
+                    let start = &got.body[..got.body.len() / 100];
+                    assert!(
+                        got.status == 200 && got.body == start.repeat(100),
+                        "{got:?}"
+                    );
+                }
+            });
+        }
+    });
+    for client in [&first, &second] {
+        assert_eq!(
+            client.get("/v2/key-value-stores/both/keys").data()["count"],
+            10
+        );
+    }
+}
