@@ -1,4 +1,5 @@
-//! The same folder as an asynchronous backend: every call runs on the blocking pool. It decides nothing; it hands over.
+//! The same folder as an asynchronous backend: what may wait for a disk or for somebody else runs on the blocking pool. It
+//! decides nothing; it hands over.
 
 use super::live::Live;
 use super::records::Part;
@@ -115,23 +116,28 @@ impl Backend for DirBackend {
     }
 
     async fn head(&self, id: &RecordId) -> Result<Meta> {
+        if let Some(got) = self.get_at_once(id) {
+            return Ok(got?.1);
+        }
         let id = id.clone();
-        self.run(move |this| this.head_now(&id)).await
+        self.run(move |this| Ok(this.get_now(&id)?.1)).await
     }
 
     async fn get(&self, id: &RecordId, range: Option<Range<u64>>) -> Result<Fetched> {
-        let id = id.clone();
-        self.run(move |this| {
-            let (file, meta) = this.get_now(&id)?;
-            let range = range.unwrap_or(0..u64::MAX);
-            let bytes = Box::new(Part {
-                file,
-                at: range.start,
-                end: range.end,
-            });
-            Ok(Fetched { meta, bytes })
-        })
-        .await
+        let (file, meta) = match self.get_at_once(id) {
+            Some(got) => got?,
+            None => {
+                let id = id.clone();
+                self.run(move |this| this.get_now(&id)).await?
+            }
+        };
+        let range = range.unwrap_or(0..u64::MAX);
+        let bytes = Box::new(Part {
+            file,
+            at: range.start,
+            end: range.end,
+        });
+        Ok(Fetched { meta, bytes })
     }
 
     async fn put(
@@ -141,9 +147,17 @@ impl Backend for DirBackend {
         content_type: &ContentType,
         only_if: Precondition,
     ) -> Result<Meta> {
+        let ready = match self.put_at_once(id, &body, content_type, &only_if) {
+            Some(Ok(done)) => return done,
+            Some(Err(ready)) => Some(ready),
+            None => None,
+        };
         let (id, content_type) = (id.clone(), content_type.clone());
-        self.run(move |this| this.put_now(&id, &body, &content_type, &only_if))
-            .await
+        self.run(move |this| match ready {
+            Some(ready) => this.put_ready(&id, ready),
+            None => this.put_now(&id, &body, content_type, only_if),
+        })
+        .await
     }
 
     async fn delete(&self, id: &RecordId, only_if: Precondition) -> Result<()> {
