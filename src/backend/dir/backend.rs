@@ -1,4 +1,5 @@
-//! The same folder as an asynchronous backend: every call runs on the blocking pool. It decides nothing; it hands over.
+//! The same folder as an asynchronous backend: what may wait for a disk or for somebody else runs on the blocking pool. It
+//! decides nothing; it hands over.
 
 use super::live::Live;
 use super::records::Part;
@@ -114,14 +115,22 @@ impl Backend for DirBackend {
         self.run(move |this| this.list_now(&store, &query)).await
     }
 
-    // These two only look files up and open one: metadata calls, which cost less than handing them to another thread.
-
     async fn head(&self, id: &RecordId) -> Result<Meta> {
-        self.head_now(id)
+        if let Some(got) = self.get_at_once(id) {
+            return Ok(got?.1);
+        }
+        let id = id.clone();
+        self.run(move |this| Ok(this.get_now(&id)?.1)).await
     }
 
     async fn get(&self, id: &RecordId, range: Option<Range<u64>>) -> Result<Fetched> {
-        let (file, meta) = self.get_now(id)?;
+        let (file, meta) = match self.get_at_once(id) {
+            Some(got) => got?,
+            None => {
+                let id = id.clone();
+                self.run(move |this| this.get_now(&id)).await?
+            }
+        };
         let range = range.unwrap_or(0..u64::MAX);
         let bytes = Box::new(Part {
             file,
@@ -138,9 +147,17 @@ impl Backend for DirBackend {
         content_type: &ContentType,
         only_if: Precondition,
     ) -> Result<Meta> {
+        let ready = match self.put_at_once(id, &body, content_type, &only_if) {
+            Some(Ok(done)) => return done,
+            Some(Err(ready)) => Some(ready),
+            None => None,
+        };
         let (id, content_type) = (id.clone(), content_type.clone());
-        self.run(move |this| this.put_now(&id, &body, &content_type, &only_if))
-            .await
+        self.run(move |this| match ready {
+            Some(ready) => this.put_ready(&id, ready),
+            None => this.put_now(&id, &body, content_type, only_if),
+        })
+        .await
     }
 
     async fn delete(&self, id: &RecordId, only_if: Precondition) -> Result<()> {

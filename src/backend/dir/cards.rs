@@ -14,7 +14,7 @@ use rustix::fs::{FlockOperation, flock};
 use std::collections::HashMap;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, TryLockError};
 use std::time::Duration;
 
 /// A state of a directory this young may still get a change that its times do not show.
@@ -127,6 +127,15 @@ impl Cards {
     /// What was known at the last look.
     pub(super) fn known(&self) -> MutexGuard<'_, Known> {
         self.lock()
+    }
+
+    /// The same if nobody holds it just now.
+    pub(super) fn known_at_once(&self) -> Option<MutexGuard<'_, Known>> {
+        match self.known.try_lock() {
+            Ok(known) => Some(known),
+            Err(TryLockError::Poisoned(poisoned)) => Some(poisoned.into_inner()),
+            Err(TryLockError::WouldBlock) => None,
+        }
     }
 
     /// What is so now.

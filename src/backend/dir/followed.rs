@@ -252,10 +252,10 @@ impl Followed {
             return Ok(());
         }
         self.lock().meanwhile = Some(Vec::new());
-        let read = read_keys(&store);
+        let read = read_keys(&store).map(Keys::of);
         let mut state = self.lock();
         let meanwhile = state.meanwhile.take().unwrap_or_default();
-        state.keys = Some(Keys::of(read?));
+        state.keys = Some(read?);
         for key in meanwhile {
             self.look_at(&mut state, &store, &key);
         }

@@ -57,7 +57,27 @@ impl DirBackend {
         self.of_card(&known, id).unwrap_or_else(|| Err(missing()))
     }
 
-    /// The same, counted as a use of the store.
+    /// A store whose records can be looked up or written without waiting: its directory need not be read first, nobody holds the
+    /// cards, and the disk is this machine's own. Counted as a use of it.
+    pub(super) fn at_once(&self, id: &StoreId, what: Use) -> Option<Arc<Store>> {
+        if !self.live.is_local() {
+            return None;
+        }
+        let known = self.folder.cards().known_at_once()?;
+        let store = self.of_card(&known, id)?.ok()?;
+        let waits = what != Use::Read && !store.is_plain();
+        if waits || !store.is_ready() {
+            return None;
+        }
+        let due = known.card(id)?.uses.count(what);
+        drop(known);
+        if due {
+            self.have_uses_written(id);
+        }
+        Some(store)
+    }
+
+    /// The store of an id, counted as a use of it.
     pub(super) fn used(&self, id: &StoreId, what: Use) -> Result<Arc<Store>> {
         let store = self.store_of(id)?;
         self.count(id, what);
@@ -71,16 +91,20 @@ impl DirBackend {
             known.card(id).is_some_and(|kept| kept.uses.count(what))
         };
         if due {
-            let (this, id) = (self.clone(), id.clone());
-            let write = move || {
-                if let Err(error) = this.write_uses(Some(&id)) {
-                    tracing::warn!("the uses of the store {id} are not written down: {error}");
-                }
-            };
-            match tokio::runtime::Handle::try_current() {
-                Ok(runtime) => drop(runtime.spawn_blocking(write)),
-                Err(_) => write(),
+            self.have_uses_written(id);
+        }
+    }
+
+    fn have_uses_written(&self, id: &StoreId) {
+        let (this, id) = (self.clone(), id.clone());
+        let write = move || {
+            if let Err(error) = this.write_uses(Some(&id)) {
+                tracing::warn!("the uses of the store {id} are not written down: {error}");
             }
+        };
+        match tokio::runtime::Handle::try_current() {
+            Ok(runtime) => drop(runtime.spawn_blocking(write)),
+            Err(_) => write(),
         }
     }
 

@@ -50,6 +50,11 @@ impl Live {
         })
     }
 
+    /// Whether the folder is on a disk of this machine.
+    pub(super) fn is_local(&self) -> bool {
+        self.watch
+    }
+
     fn lock(&self) -> MutexGuard<'_, State> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }

@@ -12,7 +12,7 @@ use crate::error::Result;
 use crate::record::file_name::sidecar_stem;
 use rustix::fs::FlockOperation;
 use std::collections::HashSet;
-use std::os::fd::BorrowedFd;
+use std::os::fd::{AsFd, BorrowedFd};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
@@ -123,7 +123,8 @@ impl<'a> Writing<'a> {
         Ok((Self::wait(first)?, Some(Self::wait(second)?)))
     }
 
-    fn now(store: &'a Store) -> Result<Option<Self>> {
+    /// None when another process holds it.
+    pub(super) fn now(store: &'a Store) -> Result<Option<Self>> {
         let (holders, dir) = (store.holders(), store.dir(Area::Store)?);
         let mut count = holders.lock().unwrap_or_else(PoisonError::into_inner);
         if *count == 0 && rustix::fs::flock(dir, FlockOperation::NonBlockingLockExclusive).is_err()
@@ -146,6 +147,15 @@ impl Drop for Writing<'_> {
 }
 
 impl Sdk {
+    /// Whether what is known is true now. False also when somebody is just using it.
+    pub(super) fn is_fresh(&self, dir: impl AsFd) -> bool {
+        let Ok(state) = self.state.try_lock() else {
+            return false;
+        };
+        let stat = disk::stat_open(dir);
+        stat.is_ok_and(|stat| state.stamp.is_some_and(|stamp| stamp.holds(&stat)))
+    }
+
     /// Somebody begins or ceases to be told of every change of the directory.
     pub(super) fn watched(&self, watched: bool) {
         let mut state = self.lock();

@@ -1,5 +1,6 @@
 //! One store's directory: sends each call to the layout that has the name. It never keeps a record's bytes.
 
+use super::js_lock::is_held;
 use super::sdk::Sdk;
 use super::shared::Shared;
 use super::{
@@ -15,7 +16,7 @@ use rustix::io::Errno;
 use std::fs::File;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
 use std::sync::atomic::AtomicBool;
-use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError, TryLockError};
 
 /// One store's directory.
 #[derive(Debug)]
@@ -82,6 +83,25 @@ impl Store {
     /// Keeps others of this process who look before they write from writing meanwhile.
     pub(super) fn turn(&self) -> MutexGuard<'_, ()> {
         self.turn.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// The same if it is nobody's just now.
+    pub(super) fn turn_at_once(&self) -> Option<MutexGuard<'_, ()>> {
+        match self.turn.try_lock() {
+            Ok(turn) => Some(turn),
+            Err(TryLockError::Poisoned(poisoned)) => Some(poisoned.into_inner()),
+            Err(TryLockError::WouldBlock) => None,
+        }
+    }
+
+    /// Whether a record can be looked up without reading the directory first.
+    pub(super) fn is_ready(&self) -> bool {
+        self.sdk.as_ref().is_none_or(|sdk| sdk.is_fresh(&self.dir))
+    }
+
+    /// Whether an SDK is writing this file just now.
+    pub(super) fn is_held(&self, place: &Place) -> bool {
+        place.area == Area::Store && is_held(self.dir.as_fd(), &place.file)
     }
 
     pub(super) fn is_plain(&self) -> bool {
