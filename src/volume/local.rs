@@ -7,6 +7,7 @@ use crate::backend::dir::{Area, CommitIf, Folder, Listed, Origin, Place, Store};
 use crate::error::{Error, Kind, Result};
 use crate::record::{ContentType, StoreName};
 use rustix::fs::OFlags;
+use rustix::io::Errno;
 use rustix::process::{Gid, Uid};
 use std::fs::File;
 use std::os::fd::OwnedFd;
@@ -70,7 +71,7 @@ impl Volume for Local {
         rustix::fs::stat(&path)
             .or_else(|e| match (e, path.parent()) {
                 // A folder mounted read-only may have no stores yet.
-                (rustix::io::Errno::NOENT, Some(above)) => rustix::fs::stat(above),
+                (Errno::NOENT, Some(above)) => rustix::fs::stat(above),
                 _ => Err(e),
             })
             .map(|stat| FileStat::of_disk(&stat))
@@ -309,12 +310,12 @@ impl Volume for Local {
         if let Some(name) = replacing {
             self.looks.store(store)?.inherit(&draft, name)?;
         } else if let Some((uid, gid)) = owner {
-            rustix::fs::fchown(
-                &*draft.file,
-                Some(Uid::from_raw(uid)),
-                Some(Gid::from_raw(gid)),
-            )
-            .map_err(|e| Error::io("chown", store.as_str(), e))?;
+            let (uid, gid) = (Uid::from_raw(uid), Gid::from_raw(gid));
+            match rustix::fs::fchown(&*draft.file, Some(uid), Some(gid)) {
+                // Root is refused only where the file system keeps no owners.
+                Ok(()) | Err(Errno::PERM | Errno::OPNOTSUPP | Errno::NOSYS) => {}
+                Err(e) => return Err(Error::io("chown", store.as_str(), e)),
+            }
         }
         Ok(draft)
     }

@@ -122,9 +122,32 @@ pub(super) fn rename(
     match fs::renameat_with(from_dir, from, to_dir, to, RenameFlags::NOREPLACE) {
         // Some file systems know no flags. A hard link is as exclusive, and the old name goes after it.
         Err(Errno::INVAL | Errno::NOSYS) => {
-            fs::linkat(from_dir, from, to_dir, to, AtFlags::empty())?;
-            fs::unlinkat(from_dir, from, AtFlags::empty())
+            match fs::linkat(from_dir, from, to_dir, to, AtFlags::empty()) {
+                Ok(()) => fs::unlinkat(from_dir, from, AtFlags::empty()),
+                Err(error) if no_hard_links(error) => match stat_if_there(to_dir, to)? {
+                    Some(_) => Err(Errno::EXIST),
+                    // Between the look and this, only somebody who knows nothing of our locks can make one.
+                    None => fs::renameat(from_dir, from, to_dir, to),
+                },
+                Err(error) => Err(error),
+            }
         }
+        other => other,
+    }
+}
+
+/// Whether this says only that the file, or the file system, can have no second name.
+pub(super) fn no_hard_links(error: Errno) -> bool {
+    matches!(
+        error,
+        Errno::PERM | Errno::OPNOTSUPP | Errno::MLINK | Errno::NOSYS
+    )
+}
+
+/// Sets the permission bits of a file of ours. Where the file system keeps none (FAT), it stays as that shows it.
+pub(super) fn set_mode(file: impl AsFd, mode: u32) -> rustix::io::Result<()> {
+    match fs::fchmod(file, Mode::from_raw_mode(mode)) {
+        Err(Errno::PERM | Errno::OPNOTSUPP | Errno::NOSYS) => Ok(()),
         other => other,
     }
 }
@@ -210,7 +233,7 @@ pub(super) fn make_dir(dir: BorrowedFd<'_>, name: &str, mode: u32) -> Result<boo
     match fs::mkdirat(dir, name, Mode::from_raw_mode(mode)) {
         Ok(()) => {
             let made = open_dir(dir, name).map_err(failed)?;
-            fs::fchmod(&made, Mode::from_raw_mode(mode)).map_err(failed)?;
+            set_mode(&made, mode).map_err(failed)?;
             Ok(true)
         }
         Err(Errno::EXIST) => Ok(false),

@@ -19,6 +19,8 @@ use std::time::{Duration, Instant};
 /// A look at a directory that changed this short a time before is looked at once more: times of the file system are
 /// coarse, and a change by somebody else may hide beside one of ours.
 const SETTLED: Duration = Duration::from_secs(1);
+/// The coarsest times there are: FAT's, in whole seconds and two apart.
+const COARSE: Duration = Duration::from_secs(2);
 /// How long an open waits for an SDK that is just writing the file.
 const TORN: Duration = Duration::from_millis(200);
 
@@ -48,13 +50,22 @@ struct Stamp {
     settled: bool,
 }
 
+/// How old a directory's times must be before another change surely has other ones.
+fn settling(stat: &FileStat) -> Duration {
+    let whole = |ns: i64| ns % 1_000_000_000 == 0;
+    match whole(stat.modified_ns) && whole(stat.changed_ns) {
+        true => SETTLED + COARSE,
+        false => SETTLED,
+    }
+}
+
 impl Stamp {
     fn of(stat: &FileStat) -> Self {
         Self {
             modified_ns: stat.modified_ns,
             changed_ns: stat.changed_ns,
             taken: Instant::now(),
-            settled: age(stat.modified_ns.max(stat.changed_ns)) > SETTLED,
+            settled: age(stat.modified_ns.max(stat.changed_ns)) > settling(stat),
         }
     }
 

@@ -168,7 +168,7 @@ impl Store {
         self.shared.may_write("make the record")?;
         match classify(name) {
             NameKind::Key(key) => match &self.sdk {
-                None => Ok(()),
+                None => plain::may_create(self, key),
                 Some(sdk) => look::may_create(self, sdk, key),
             },
             NameKind::Scratch => scratch::may_create(name),
