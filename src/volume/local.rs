@@ -211,7 +211,7 @@ impl Volume for Local {
             }
             let write = write && !self.read_only && !fixed;
             let (file, write) = match store.open(&place, write) {
-                Err(e) if write && fall_back && may_still_be_read(e.kind()) => {
+                Err(e) if write && fall_back && looks::may_still_be_read(e.kind()) => {
                     (store.open(&place, false)?, false)
                 }
                 other => (other?, write),
@@ -385,6 +385,10 @@ impl Volume for Local {
         self.looks.store(store)?.refresh(files)
     }
 
+    fn mend(&self, store: Option<&StoreName>) {
+        super::mending::mend(&self.folder, store);
+    }
+
     fn status(&self) -> serde_json::Value {
         let stores: Vec<_> = self
             .folder
@@ -405,13 +409,6 @@ impl Volume for Local {
             "stores": stores,
         })
     }
-}
-
-fn may_still_be_read(kind: Kind) -> bool {
-    matches!(
-        kind,
-        Kind::Denied | Kind::NotPermitted | Kind::ReadOnly | Kind::Busy
-    )
 }
 
 fn store_stat(store: &Store) -> Result<FileStat> {

@@ -2,7 +2,7 @@
 //! through a store that was found so.
 
 use crate::backend::dir::{Folder, Place, Store};
-use crate::error::{Error, Result};
+use crate::error::{Error, Kind, Result};
 use crate::record::StoreName;
 use rustix::fs::{Mode, OFlags, ResolveFlags};
 use std::os::fd::OwnedFd;
@@ -66,4 +66,12 @@ pub(super) fn open_beneath(store: &Store, place: &Place, flags: OFlags) -> Resul
         ResolveFlags::BENEATH | ResolveFlags::NO_MAGICLINKS,
     )
     .map_err(|e| Error::io("open", &*place.file, e))
+}
+
+/// Whether a file that cannot be opened for writing for this reason may still be opened for reading.
+pub(super) fn may_still_be_read(kind: Kind) -> bool {
+    matches!(
+        kind,
+        Kind::Denied | Kind::NotPermitted | Kind::ReadOnly | Kind::Busy
+    )
 }

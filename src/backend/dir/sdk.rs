@@ -35,6 +35,8 @@ pub(super) struct State {
     pub(super) catalog: Catalog,
     pub(super) layout: Option<Layout>,
     stamp: Option<Stamp>,
+    /// Something of a dual store waits for an SDK to be done with it before it is mended.
+    pub(super) unmended: bool,
     /// Names that changed by somebody else's hand and were not told yet.
     changed: HashSet<String>,
     /// Whether anybody asks for those names; otherwise they would only pile up.
@@ -179,7 +181,11 @@ pub(super) fn fresh<'a>(store: &'a Store, sdk: &'a Sdk) -> Result<MutexGuard<'a,
     let dir = store.dir(Area::Store)?;
     let stat =
         disk::stat_open(dir).map_err(|error| disk::failed("look at the store", "", error))?;
-    if !state.stamp.is_some_and(|stamp| stamp.holds(&stat)) {
+    let waits = |stamp: Stamp| state.unmended && stamp.taken.elapsed() > SETTLED;
+    if !state
+        .stamp
+        .is_some_and(|stamp| stamp.holds(&stat) && !waits(stamp))
+    {
         read(store, &mut state, &stat)?;
     }
     Ok(state)
@@ -214,15 +220,19 @@ pub(super) fn read(store: &Store, state: &mut State, stat: &FileStat) -> Result<
             .extend(changed.iter().map(|key| shown(key).into_owned()));
     }
     state.stamp = Some(Stamp::of(stat));
-    if state.layout() == Layout::Dual
-        && !store.shared.options.read_only
+    let mends = state.layout() == Layout::Dual && !store.shared.options.read_only;
+    state.unmended = mends;
+    if mends
         && let Some(_writing) = Writing::now(store)?
         // Another mount may have been in the middle of a write when the directory was read. What looked broken then is not
         // mended: the next use reads again.
         && disk::stat_open(dir).is_ok_and(|now| Stamp::of(&now).same_times(stat))
-        && super::repair::repair(store, state, &found, &orphans)
     {
-        state.stamp(dir);
+        let repaired = super::repair::repair(store, state, &found, &orphans);
+        state.unmended = repaired.left;
+        if repaired.changed {
+            state.stamp(dir);
+        }
     }
     Ok(())
 }

@@ -248,6 +248,15 @@ impl Store {
         }
     }
 
+    /// Mends what the SDKs left of a store that both read. True when nothing is left to mend; what an SDK may still be
+    /// writing is, for up to two seconds.
+    pub fn mended(&self) -> Result<bool> {
+        match &self.sdk {
+            None => Ok(true),
+            Some(sdk) => repair::mended(self, sdk),
+        }
+    }
+
     /// Waits until everything written so far in this directory is on disk.
     pub fn sync(&self) -> Result<()> {
         // The bytes of files that were closed long ago count too, and only this reaches them all.
