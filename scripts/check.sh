@@ -54,6 +54,8 @@ perl perl
 python3 python3
 setpriv util-linux
 mkfs.ext4 e2fsprogs
+mkfs.exfat exfatprogs
+mount.exfat-fuse exfat-fuse
 END
     # Debian's small vim is called vim.tiny.
     if command -v vim.tiny >/dev/null; then

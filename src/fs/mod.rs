@@ -268,12 +268,17 @@ impl Fs {
         ino != CONTROL && self.pushes(ino)
     }
 
-    /// Waits until what others changed in the folder is in the tree.
+    /// Waits until what others changed in the folder is in the tree, and until it is mended where that is due.
     pub fn settle(self: &Arc<Self>, store: Option<&StoreName>) -> Result<()> {
         if let Some(store) = store {
             self.volume.store(store).wait()?;
         }
         self.settle_events();
+        self.volume.mend(store);
+        if self.pushes(ROOT) {
+            // What the mending did itself.
+            self.settle_events();
+        }
         self.deliver_notices();
         Ok(())
     }

@@ -6,7 +6,7 @@ use super::{Draft, Entry, FileStat, Now, Space, Stat, Volume};
 use crate::backend::dir::{Area, CommitIf, Folder, Listed, Origin, Place, Store};
 use crate::error::{Error, Kind, Result};
 use crate::record::{ContentType, StoreName};
-use rustix::fs::OFlags;
+use rustix::io::Errno;
 use rustix::process::{Gid, Uid};
 use std::fs::File;
 use std::os::fd::OwnedFd;
@@ -70,7 +70,7 @@ impl Volume for Local {
         rustix::fs::stat(&path)
             .or_else(|e| match (e, path.parent()) {
                 // A folder mounted read-only may have no stores yet.
-                (rustix::io::Errno::NOENT, Some(above)) => rustix::fs::stat(above),
+                (Errno::NOENT, Some(above)) => rustix::fs::stat(above),
                 _ => Err(e),
             })
             .map(|stat| FileStat::of_disk(&stat))
@@ -210,7 +210,7 @@ impl Volume for Local {
             }
             let write = write && !self.read_only && !fixed;
             let (file, write) = match store.open(&place, write) {
-                Err(e) if write && fall_back && may_still_be_read(e.kind()) => {
+                Err(e) if write && fall_back && looks::may_still_be_read(e.kind()) => {
                     (store.open(&place, false)?, false)
                 }
                 other => (other?, write),
@@ -232,7 +232,7 @@ impl Volume for Local {
     fn handle(&self, store: &StoreName, name: &str) -> Result<(OwnedFd, Stat)> {
         let store = self.looks.store(store)?;
         let (place, _) = store.find(name)?;
-        let fd = looks::open_beneath(&store, &place, OFlags::PATH)?;
+        let fd = store.open_path(&place)?;
         let file = FileStat::of_file(&fd)?;
         Ok((fd, stat_of(&place, file)))
     }
@@ -309,12 +309,12 @@ impl Volume for Local {
         if let Some(name) = replacing {
             self.looks.store(store)?.inherit(&draft, name)?;
         } else if let Some((uid, gid)) = owner {
-            rustix::fs::fchown(
-                &*draft.file,
-                Some(Uid::from_raw(uid)),
-                Some(Gid::from_raw(gid)),
-            )
-            .map_err(|e| Error::io("chown", store.as_str(), e))?;
+            let (uid, gid) = (Uid::from_raw(uid), Gid::from_raw(gid));
+            match rustix::fs::fchown(&*draft.file, Some(uid), Some(gid)) {
+                // Root is refused only where the file system keeps no owners.
+                Ok(()) | Err(Errno::PERM | Errno::OPNOTSUPP | Errno::NOSYS) => {}
+                Err(e) => return Err(Error::io("chown", store.as_str(), e)),
+            }
         }
         Ok(draft)
     }
@@ -384,6 +384,10 @@ impl Volume for Local {
         self.looks.store(store)?.refresh(files)
     }
 
+    fn mend(&self, store: Option<&StoreName>) {
+        super::mending::mend(&self.folder, store);
+    }
+
     fn status(&self) -> serde_json::Value {
         let stores: Vec<_> = self
             .folder
@@ -404,13 +408,6 @@ impl Volume for Local {
             "stores": stores,
         })
     }
-}
-
-fn may_still_be_read(kind: Kind) -> bool {
-    matches!(
-        kind,
-        Kind::Denied | Kind::NotPermitted | Kind::ReadOnly | Kind::Busy
-    )
 }
 
 fn store_stat(store: &Store) -> Result<FileStat> {

@@ -1,11 +1,9 @@
 //! Looking things up in a folder without checking at each step that its directories are still the same. Nothing is written
 //! through a store that was found so.
 
-use crate::backend::dir::{Folder, Place, Store};
-use crate::error::{Error, Result};
+use crate::backend::dir::{Folder, Store};
+use crate::error::{Kind, Result};
 use crate::record::StoreName;
-use rustix::fs::{Mode, OFlags, ResolveFlags};
-use std::os::fd::OwnedFd;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
@@ -56,14 +54,10 @@ impl Looks {
     }
 }
 
-/// Opens a place's file beneath its directory, for its attributes only if `flags` say so.
-pub(super) fn open_beneath(store: &Store, place: &Place, flags: OFlags) -> Result<OwnedFd> {
-    rustix::fs::openat2(
-        store.dir(place.area)?,
-        &*place.file,
-        flags | OFlags::NOFOLLOW | OFlags::CLOEXEC,
-        Mode::empty(),
-        ResolveFlags::BENEATH | ResolveFlags::NO_MAGICLINKS,
+/// Whether a file that cannot be opened for writing for this reason may still be opened for reading.
+pub(super) fn may_still_be_read(kind: Kind) -> bool {
+    matches!(
+        kind,
+        Kind::Denied | Kind::NotPermitted | Kind::ReadOnly | Kind::Busy
     )
-    .map_err(|e| Error::io("open", &*place.file, e))
 }

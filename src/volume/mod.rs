@@ -3,6 +3,7 @@
 mod claims;
 pub mod local;
 mod looks;
+mod mending;
 mod now;
 
 pub use crate::backend::dir::{Draft, FileStat, Origin};
@@ -155,6 +156,8 @@ pub trait Volume: Send + Sync + 'static {
     fn watchable(&self) -> Option<PathBuf>;
     /// Takes in what changed in a store's directory: in these files, or anywhere. The names that may have changed.
     fn refresh(&self, store: &StoreName, files: Option<&[&str]>) -> Result<Vec<String>>;
+    /// Waits a few seconds for the records of this store, or of all, to be as every SDK reads them.
+    fn mend(&self, store: Option<&StoreName>);
     /// What `status` says of it, as JSON.
     fn status(&self) -> serde_json::Value;
 }

@@ -2,12 +2,14 @@
 //! happens in a test, nothing of it stays mounted, running or on disk.
 #![allow(dead_code, unused_imports, unreachable_pub, clippy::unwrap_used)]
 
+mod disk;
 mod mount;
 mod reader;
 mod shell;
 mod unprivileged;
 
-pub use mount::Mount;
+pub use disk::Disk;
+pub use mount::{Mount, detach};
 pub use reader::Reader;
 pub use shell::{Said, said, sh_in};
 pub use unprivileged::as_nobody;

@@ -4,7 +4,7 @@
 use super::FileStat;
 use crate::error::{Error, Result};
 use crate::sys;
-use rustix::fs::{self, Gid, Mode, Uid, XattrFlags};
+use rustix::fs::{self, Gid, Uid, XattrFlags};
 use rustix::io::Errno;
 use std::ffi::CString;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd};
@@ -177,7 +177,7 @@ pub(super) fn inherit(
         mode = u32::MAX;
     }
     if mode & 0o7777 != old.mode & 0o7777 {
-        fs::fchmod(new, Mode::from_raw_mode(old.mode & 0o7777)).map_err(failed)?;
+        super::disk::set_mode(new, old.mode & 0o7777).map_err(failed)?;
     }
     for name in names.iter() {
         let wanted =

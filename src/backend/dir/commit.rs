@@ -193,7 +193,7 @@ fn carry_out(
         .filter(|_| !linked)
         .map(|_| temp.name());
     let stays = source.is_in(dir) && source.file == plan.target.value;
-    let mut steps = Steps::new(dir);
+    let mut steps = Steps::new(dir, temp);
     let mut renames = || {
         if let Some(link) = &link {
             fs::symlinkat(&*plan.target.value, temp.dir(), link)?;

@@ -76,15 +76,30 @@ pub(super) fn stat_open(file: impl AsFd) -> rustix::io::Result<FileStat> {
     fs::fstat(file).map(|stat| FileStat::of(&stat))
 }
 
+/// So many replacements in a row are waited out by an open.
+const RACES: u32 = 64;
+
 /// Opens one name beneath a directory. A kernel or a sandbox without openat2 is answered by openat: with a single
 /// component and O_NOFOLLOW it cannot leave the directory either.
-fn open_beneath(dir: BorrowedFd<'_>, name: &str, flags: OFlags) -> rustix::io::Result<OwnedFd> {
+pub(super) fn open_beneath(
+    dir: BorrowedFd<'_>,
+    name: &str,
+    flags: OFlags,
+) -> rustix::io::Result<OwnedFd> {
     let flags = flags | OFlags::NOFOLLOW | OFlags::CLOEXEC;
     let resolve = ResolveFlags::BENEATH | ResolveFlags::NO_SYMLINKS | ResolveFlags::NO_MAGICLINKS;
-    match fs::openat2(dir, name, flags, Mode::empty(), resolve) {
-        Err(Errno::NOSYS | Errno::PERM) => fs::openat(dir, name, flags, Mode::empty()),
-        other => other,
+    for _ in 0..RACES {
+        match fs::openat2(dir, name, flags, Mode::empty(), resolve) {
+            // The file was moved out of the directory while it was opened, as a version is that another one replaces. One
+            // name cannot lead out of a directory by itself.
+            Err(Errno::XDEV | Errno::AGAIN) => {}
+            Err(Errno::NOSYS | Errno::PERM) => {
+                return fs::openat(dir, name, flags, Mode::empty());
+            }
+            other => return other,
+        }
     }
+    Err(Errno::BUSY)
 }
 
 /// Opens a regular file. A fifo cannot block this and a device is never handed out.
@@ -139,9 +154,32 @@ pub(super) fn rename(
     match fs::renameat_with(from_dir, from, to_dir, to, RenameFlags::NOREPLACE) {
         // Some file systems know no flags. A hard link is as exclusive, and the old name goes after it.
         Err(Errno::INVAL | Errno::NOSYS) => {
-            fs::linkat(from_dir, from, to_dir, to, AtFlags::empty())?;
-            fs::unlinkat(from_dir, from, AtFlags::empty())
+            match fs::linkat(from_dir, from, to_dir, to, AtFlags::empty()) {
+                Ok(()) => fs::unlinkat(from_dir, from, AtFlags::empty()),
+                Err(error) if no_hard_links(error) => match stat_if_there(to_dir, to)? {
+                    Some(_) => Err(Errno::EXIST),
+                    // Between the look and this, only somebody who knows nothing of our locks can make one.
+                    None => fs::renameat(from_dir, from, to_dir, to),
+                },
+                Err(error) => Err(error),
+            }
         }
+        other => other,
+    }
+}
+
+/// Whether this says only that the file, or the file system, can have no second name.
+pub(super) fn no_hard_links(error: Errno) -> bool {
+    matches!(
+        error,
+        Errno::PERM | Errno::OPNOTSUPP | Errno::MLINK | Errno::NOSYS
+    )
+}
+
+/// Sets the permission bits of a file of ours. Where the file system keeps none (FAT), it stays as that shows it.
+pub(super) fn set_mode(file: impl AsFd, mode: u32) -> rustix::io::Result<()> {
+    match fs::fchmod(file, Mode::from_raw_mode(mode)) {
+        Err(Errno::PERM | Errno::OPNOTSUPP | Errno::NOSYS) => Ok(()),
         other => other,
     }
 }
@@ -227,7 +265,7 @@ pub(super) fn make_dir(dir: BorrowedFd<'_>, name: &str, mode: u32) -> Result<boo
     match fs::mkdirat(dir, name, Mode::from_raw_mode(mode)) {
         Ok(()) => {
             let made = open_dir(dir, name).map_err(failed)?;
-            fs::fchmod(&made, Mode::from_raw_mode(mode)).map_err(failed)?;
+            set_mode(&made, mode).map_err(failed)?;
             Ok(true)
         }
         Err(Errno::EXIST) => Ok(false),

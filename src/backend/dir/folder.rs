@@ -8,7 +8,7 @@ use super::temp::Draft;
 use super::{FolderOptions, Layout, Store};
 use crate::error::{Error, Kind, Result};
 use crate::record::StoreName;
-use rustix::fs::{self, AtFlags, FileType, Mode, RenameFlags};
+use rustix::fs::{self, AtFlags, FileType, Mode};
 use rustix::io::Errno;
 use std::collections::HashMap;
 use std::os::fd::{AsFd, OwnedFd};
@@ -224,19 +224,19 @@ impl Folder {
             Err(error) if error.kind() == Kind::StoreNotFound => {}
             Err(error) => return Err(error),
         }
-        let flags = if no_replace {
-            RenameFlags::NOREPLACE
-        } else {
-            RenameFlags::empty()
-        };
-        fs::renameat_with(&*dir, from.as_str(), &*dir, to.as_str(), flags).map_err(|error| {
-            match error {
-                Errno::NOTEMPTY => Error::new("rename the store to", to.as_str(), Kind::NotEmpty),
-                Errno::EXIST if !no_replace => {
-                    Error::new("rename the store to", to.as_str(), Kind::NotEmpty)
-                }
-                error => not_a_store("rename the store", from, error),
+        disk::rename(
+            dir.as_fd(),
+            from.as_str(),
+            dir.as_fd(),
+            to.as_str(),
+            no_replace,
+        )
+        .map_err(|error| match error {
+            Errno::NOTEMPTY => Error::new("rename the store to", to.as_str(), Kind::NotEmpty),
+            Errno::EXIST if !no_replace => {
+                Error::new("rename the store to", to.as_str(), Kind::NotEmpty)
             }
+            error => not_a_store("rename the store", from, error),
         })?;
         {
             let mut open = self.lock();

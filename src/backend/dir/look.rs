@@ -166,11 +166,30 @@ pub(super) fn may_create(store: &Store, sdk: &Sdk, key: &str) -> Result<()> {
         {
             return Err(store::foreign("make the record", key));
         }
+        if store.shared.folds_case() {
+            refuse_other_case(&state, key)?;
+        }
         state.layout()
     };
     let inputs: Vec<&str> = store.shared.inputs().collect();
     let named = ContentType::guess_from_name(key);
     target::may_keep(layout, key, named.as_ref(), &inputs)
+}
+
+/// Where the disk takes two keys for one name, the second would replace the first.
+fn refuse_other_case(state: &State, key: &str) -> Result<()> {
+    let other = |entry: &&Entry| !entry.absent && entry.key.eq_ignore_ascii_case(key);
+    match state.catalog.from(0).find(other) {
+        None => Ok(()),
+        Some(entry) => {
+            let why = format!(
+                "the disk does not tell this name from that of the record {}; choose another key",
+                entry.key
+            );
+            tracing::warn!("{key}: {why}");
+            Err(Error::because("make the record", key, Kind::Exists, why))
+        }
+    }
 }
 
 pub(super) fn content_type(

@@ -71,7 +71,7 @@ impl<'a> Aside<'a> {
         let failed = |error: Errno| disk::failed("rename", file, error);
         let renamed = match rustix::fs::linkat(dir, file, temp.dir(), &name, AtFlags::empty()) {
             Ok(()) => false,
-            Err(Errno::PERM | Errno::OPNOTSUPP | Errno::MLINK | Errno::NOSYS) => {
+            Err(error) if disk::no_hard_links(error) => {
                 disk::rename(dir, file, temp.dir(), &name, true).map_err(failed)?;
                 true
             }

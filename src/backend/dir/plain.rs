@@ -56,6 +56,14 @@ pub(super) fn find_foreign(store: &Store, name: &str, file: &str) -> Result<(Pla
     Ok((place, stat))
 }
 
+/// The key whose file name is a shortened one needs an attribute beside it.
+pub(super) fn may_create(store: &Store, key: &str) -> Result<()> {
+    match plain_encode(key) == key || store.shared.has_attributes() {
+        true => Ok(()),
+        false => Err(too_long(key)),
+    }
+}
+
 /// The type that is stored; `None` leaves it to the name and the bytes.
 fn stored_type(dir: BorrowedFd<'_>, file: &str) -> Result<Option<ContentType>> {
     attrs::text(dir, file, attrs::TYPE)

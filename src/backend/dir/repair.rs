@@ -8,7 +8,7 @@ use super::plan::{self, existing_type};
 use super::scan::Scan;
 use super::sdk::{self, Sdk, State};
 use super::sidecar::Form;
-use super::{Area, FileStat, Layout, Origin, Place, Store, attrs, commit, disk, target};
+use super::{Area, FileStat, Layout, Origin, Place, Store, attrs, commit, disk, look, target};
 use crate::error::{Error, Kind, Result};
 use crate::record::file_name::{python_encode, sidecar_stem};
 use crate::record::key::key_fault;
@@ -24,10 +24,24 @@ const AT_ONCE: usize = 256;
 /// What looks unfinished is left alone until it is this old.
 const UNFINISHED: Duration = Duration::from_secs(2);
 
-/// Mends what a scan found. True when anything was changed.
-pub(super) fn repair(store: &Store, state: &mut State, scan: &Scan, orphans: &[String]) -> bool {
+/// How a look ended.
+#[derive(Clone, Copy, Debug, Default)]
+pub(super) struct Repaired {
+    /// The directory is not as it was scanned.
+    pub(super) changed: bool,
+    /// Something is to be mended later.
+    pub(super) left: bool,
+}
+
+/// Mends what a scan found.
+pub(super) fn repair(
+    store: &Store,
+    state: &mut State,
+    scan: &Scan,
+    orphans: &[String],
+) -> Repaired {
     let Ok(dir) = store.dir(Area::Store) else {
-        return false;
+        return Repaired::default();
     };
     let mut changed = false;
     let mut remove = |file: &str, why: &str| match disk::remove(dir, file) {
@@ -51,12 +65,18 @@ pub(super) fn repair(store: &Store, state: &mut State, scan: &Scan, orphans: &[S
     }
     let settled = disk::stat_open(dir).is_ok_and(|stat| age(stat.modified_ns) > UNFINISHED);
     let inputs: Vec<&str> = store.shared.inputs().collect();
+    let mut left = false;
     let broken: Vec<Entry> = state
         .catalog
         .from(0)
         .filter(|entry| match inputs.contains(&&*entry.key) {
             true => is_named_after_file(entry),
-            false => is_broken(entry, settled) || (scan.evidence.dual && is_of_one(entry)),
+            false => {
+                let later = is_broken(entry, true);
+                let now = is_broken(entry, settled) || (scan.evidence.dual && is_of_one(entry));
+                left |= later && !now;
+                now
+            }
         })
         .filter(|entry| {
             let content_type = entry.content_type.as_ref();
@@ -64,20 +84,57 @@ pub(super) fn repair(store: &Store, state: &mut State, scan: &Scan, orphans: &[S
         })
         .cloned()
         .collect();
+    left |= broken.len() > AT_ONCE;
     for entry in broken.iter().take(AT_ONCE) {
-        if !is_ours(dir, entry) || is_busy(dir, entry, &scan.temporaries) {
+        if !is_ours(dir, entry) {
+            continue;
+        }
+        if is_busy(dir, entry, &scan.temporaries) {
+            left = true;
             continue;
         }
         match mend(store, state, entry) {
             Ok(()) => changed = true,
             // An SDK was faster; the next look finds what it left.
-            Err(error) if matches!(error.kind(), Kind::NotFound | Kind::Busy) => {}
+            Err(error) if matches!(error.kind(), Kind::NotFound | Kind::Busy) => left = true,
             Err(error) => {
                 tracing::warn!("cannot mend {} after an SDK rewrote it: {error}", entry.key)
             }
         }
     }
-    changed
+    Repaired { changed, left }
+}
+
+/// Mends what can be mended now. True when the files of every record are as both SDKs need them.
+pub(super) fn mended(store: &Store, sdk: &Sdk) -> Result<bool> {
+    let (mut mended, told) = {
+        let mut state = sdk::fresh(store, sdk)?;
+        if state.unmended {
+            state.doubt();
+            drop(state);
+            state = sdk::fresh(store, sdk)?;
+        }
+        if state.layout() != Layout::Dual || store.shared.options.read_only {
+            return Ok(true);
+        }
+        let sized = |entry: &Entry| {
+            let size = entry.beside.as_ref().and_then(|beside| beside.size);
+            let size = size.filter(|_| !entry.absent)?;
+            Some((entry.key.clone(), look::place(entry), size))
+        };
+        let told: Vec<_> = state.catalog.from(0).filter_map(sized).collect();
+        (!state.unmended, told)
+    };
+    for (key, place, size) in told {
+        let Ok(stat) = store.stat(&place) else {
+            continue;
+        };
+        if stat.size != size && place.origin == Origin::Record {
+            mend_size(store, sdk, (&key, &place), Some(size), &stat);
+            mended = false;
+        }
+    }
+    Ok(mended)
 }
 
 /// Whether an input's sidecar has the file's name for its key: the Python SDK's way, which gives the JavaScript SDK a

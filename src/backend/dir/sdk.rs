@@ -19,6 +19,8 @@ use std::time::{Duration, Instant};
 /// A look at a directory that changed this short a time before is looked at once more: times of the file system are
 /// coarse, and a change by somebody else may hide beside one of ours.
 const SETTLED: Duration = Duration::from_secs(1);
+/// The coarsest times there are: FAT's, in whole seconds and two apart.
+const COARSE: Duration = Duration::from_secs(2);
 /// How long an open waits for an SDK that is just writing the file.
 const TORN: Duration = Duration::from_millis(200);
 
@@ -33,6 +35,8 @@ pub(super) struct State {
     pub(super) catalog: Catalog,
     pub(super) layout: Option<Layout>,
     stamp: Option<Stamp>,
+    /// Something of a dual store waits for an SDK to be done with it before it is mended.
+    pub(super) unmended: bool,
     /// Names that changed by somebody else's hand and were not told yet.
     changed: HashSet<String>,
     /// Whether anybody asks for those names; otherwise they would only pile up.
@@ -50,13 +54,22 @@ struct Stamp {
     settled: bool,
 }
 
+/// How old a directory's times must be before another change surely has other ones.
+fn settling(stat: &FileStat) -> Duration {
+    let whole = |ns: i64| ns % 1_000_000_000 == 0;
+    match whole(stat.modified_ns) && whole(stat.changed_ns) {
+        true => SETTLED + COARSE,
+        false => SETTLED,
+    }
+}
+
 impl Stamp {
     fn of(stat: &FileStat, watched: bool) -> Self {
         Self {
             modified_ns: stat.modified_ns,
             changed_ns: stat.changed_ns,
             taken: Instant::now(),
-            settled: watched || age(stat.modified_ns.max(stat.changed_ns)) > SETTLED,
+            settled: watched || age(stat.modified_ns.max(stat.changed_ns)) > settling(stat),
         }
     }
 
@@ -187,7 +200,11 @@ pub(super) fn fresh<'a>(store: &'a Store, sdk: &'a Sdk) -> Result<MutexGuard<'a,
     let dir = store.dir(Area::Store)?;
     let stat =
         disk::stat_open(dir).map_err(|error| disk::failed("look at the store", "", error))?;
-    if !state.stamp.is_some_and(|stamp| stamp.holds(&stat)) {
+    let waits = |stamp: Stamp| state.unmended && stamp.taken.elapsed() > SETTLED;
+    if !state
+        .stamp
+        .is_some_and(|stamp| stamp.holds(&stat) && !waits(stamp))
+    {
         read(store, &mut state, &stat)?;
     }
     Ok(state)
@@ -222,17 +239,21 @@ pub(super) fn read(store: &Store, state: &mut State, stat: &FileStat) -> Result<
             .extend(changed.iter().map(|key| shown(key).into_owned()));
     }
     state.stamp = Some(Stamp::of(stat, state.watched));
-    if state.layout() == Layout::Dual
-        && !store.shared.options.read_only
+    let mends = state.layout() == Layout::Dual && !store.shared.options.read_only;
+    state.unmended = mends;
+    if mends
         && let Some(_writing) = Writing::now(store)?
         // Another mount may have been in the middle of a write when the directory was read. What looked broken then is not
         // mended: the next use reads again.
         && disk::stat_open(dir).is_ok_and(|now| {
             (now.modified_ns, now.changed_ns) == (stat.modified_ns, stat.changed_ns)
         })
-        && super::repair::repair(store, state, &found, &orphans)
     {
-        state.stamp(dir);
+        let repaired = super::repair::repair(store, state, &found, &orphans);
+        state.unmended = repaired.left;
+        if repaired.changed {
+            state.stamp(dir);
+        }
     }
     Ok(())
 }

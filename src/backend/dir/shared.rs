@@ -1,11 +1,10 @@
 //! What all stores of one folder share: its options and our own directory `.storefs`. It knows nothing of records.
 
-use super::disk;
 use super::temp::TempDir;
-use super::{FolderOptions, Layout};
+use super::{FolderOptions, Layout, attrs, disk};
 use crate::error::{Error, Kind, Result};
 use crate::record::StoreName;
-use rustix::fs::{self, AtFlags, Gid, Mode, OFlags, Uid};
+use rustix::fs::{self, AtFlags, Gid, Mode, OFlags, Uid, XattrFlags};
 use rustix::io::Errno;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::path::{Path, PathBuf};
@@ -32,6 +31,8 @@ pub(super) struct Shared {
     temp: Option<Arc<TempDir>>,
     warned_of_attributes: AtomicBool,
     links: OnceLock<bool>,
+    folds: OnceLock<bool>,
+    attributes: OnceLock<bool>,
 }
 
 impl Shared {
@@ -53,6 +54,8 @@ impl Shared {
             temp: None,
             warned_of_attributes: AtomicBool::new(false),
             links: OnceLock::new(),
+            folds: OnceLock::new(),
+            attributes: OnceLock::new(),
         };
         if shared.options.read_only {
             if let Ok(ours) = disk::open_dir(shared.root.as_fd(), OURS) {
@@ -210,6 +213,36 @@ impl Shared {
                 self.path.display()
             );
         }
+    }
+
+    /// Whether the file system keeps `user.*` attributes.
+    pub(super) fn has_attributes(&self) -> bool {
+        *self.attributes.get_or_init(|| {
+            let Some((name, file)) = self.temp.as_ref().and_then(|temp| temp.file(0o600).ok())
+            else {
+                return true;
+            };
+            let set = fs::fsetxattr(&file, attrs::KEY, b"x", XattrFlags::empty());
+            if let Some(temp) = &self.temp {
+                let _ = disk::remove(temp.dir(), &name);
+            }
+            !set.is_err_and(attrs::unsupported)
+        })
+    }
+
+    /// Whether the file system takes `A` and `a` for one name.
+    pub(super) fn folds_case(&self) -> bool {
+        *self.folds.get_or_init(|| {
+            let Some(temp) = &self.temp else {
+                return false;
+            };
+            let name = format!("{}-a", temp.name());
+            let flags = OFlags::WRONLY | OFlags::CREATE | OFlags::EXCL | OFlags::CLOEXEC;
+            let made = fs::openat(temp.dir(), &name, flags, Mode::from_raw_mode(0o600));
+            let folds = made.is_ok() && disk::stat(temp.dir(), &name.to_uppercase()).is_ok();
+            let _ = disk::remove(temp.dir(), &name);
+            folds
+        })
     }
 
     /// Whether the file system has symbolic links; says once when it has none.

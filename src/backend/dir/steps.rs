@@ -2,7 +2,8 @@
 //! first step.
 
 use super::disk;
-use rustix::fs::{self, RenameFlags};
+use super::temp::TempDir;
+use rustix::fs::{self, AtFlags, RenameFlags};
 use rustix::io::Errno;
 use std::os::fd::{AsRawFd, BorrowedFd};
 
@@ -10,6 +11,7 @@ use std::os::fd::{AsRawFd, BorrowedFd};
 #[derive(Debug)]
 pub(super) struct Steps<'a> {
     into: BorrowedFd<'a>,
+    temp: &'a TempDir,
     done: Vec<Step<'a>>,
 }
 
@@ -18,14 +20,27 @@ struct Step<'a> {
     from_dir: BorrowedFd<'a>,
     from: String,
     to: String,
-    /// The old file has the new one's former name.
-    swapped: bool,
+    replaced: Replaced,
+}
+
+/// Where the file is whose name a step took.
+#[derive(Debug)]
+enum Replaced {
+    /// There was none.
+    Nothing,
+    /// It has the new one's former name.
+    Swapped,
+    /// Under this name among the temporaries: the file system cannot swap.
+    Kept(String),
+    /// Nowhere: the file system can neither swap nor give a second name.
+    Gone,
 }
 
 impl<'a> Steps<'a> {
-    pub(super) fn new(into: BorrowedFd<'a>) -> Self {
+    pub(super) fn new(into: BorrowedFd<'a>, temp: &'a TempDir) -> Self {
         Self {
             into,
+            temp,
             done: Vec::new(),
         }
     }
@@ -40,11 +55,11 @@ impl<'a> Steps<'a> {
         there: bool,
         new: bool,
     ) -> rustix::io::Result<()> {
-        let swapped = if there {
+        let replaced = if there {
             self.swap(from_dir, from, to)?
         } else {
             match disk::rename(from_dir, from, self.into, to, true) {
-                Ok(()) => false,
+                Ok(()) => Replaced::Nothing,
                 Err(Errno::EXIST) if !new && self.is_replaceable(to) => {
                     self.swap(from_dir, from, to)?
                 }
@@ -55,7 +70,7 @@ impl<'a> Steps<'a> {
             from_dir,
             from: from.to_owned(),
             to: to.to_owned(),
-            swapped,
+            replaced,
         });
         Ok(())
     }
@@ -65,12 +80,24 @@ impl<'a> Steps<'a> {
         disk::stat(self.into, file).is_ok_and(|stat| stat.is_file() || stat.is_link())
     }
 
-    fn swap(&self, from_dir: BorrowedFd<'_>, from: &str, to: &str) -> rustix::io::Result<bool> {
+    fn swap(&self, from_dir: BorrowedFd<'_>, from: &str, to: &str) -> rustix::io::Result<Replaced> {
         match fs::renameat_with(from_dir, from, self.into, to, RenameFlags::EXCHANGE) {
-            Ok(()) => Ok(true),
+            Ok(()) => Ok(Replaced::Swapped),
             // Nothing to swap with, or a file system that cannot.
             Err(Errno::NOENT | Errno::INVAL | Errno::NOSYS) => {
-                disk::rename(from_dir, from, self.into, to, false).map(|()| false)
+                let kept = self.temp.name();
+                let replaced =
+                    match fs::linkat(self.into, to, self.temp.dir(), &kept, AtFlags::empty()) {
+                        Ok(()) => Replaced::Kept(kept),
+                        Err(Errno::NOENT) => Replaced::Nothing,
+                        Err(error) if disk::no_hard_links(error) => Replaced::Gone,
+                        Err(error) => return Err(error),
+                    };
+                let done = disk::rename(from_dir, from, self.into, to, false);
+                if let (Err(_), Replaced::Kept(kept)) = (&done, &replaced) {
+                    let _ = disk::remove(self.temp.dir(), kept);
+                }
+                done.map(|()| replaced)
             }
             Err(error) => Err(error),
         }
@@ -78,39 +105,53 @@ impl<'a> Steps<'a> {
 
     /// All steps worked: what they replaced goes.
     pub(super) fn finish(self) {
-        for (at, step) in self
-            .done
-            .iter()
-            .enumerate()
-            .filter(|(_, step)| step.swapped)
-        {
-            // A file that was in the directory itself has left its name, which a later step may have taken.
-            let inside = step.from_dir.as_raw_fd() == self.into.as_raw_fd();
-            let taken = inside
-                && self.done[at + 1..]
-                    .iter()
-                    .any(|later| later.to == step.from);
-            if !taken {
-                let _ = disk::remove(step.from_dir, &step.from);
+        for (at, step) in self.done.iter().enumerate() {
+            match &step.replaced {
+                Replaced::Nothing | Replaced::Gone => {}
+                Replaced::Kept(kept) => {
+                    let _ = disk::remove(self.temp.dir(), kept);
+                }
+                Replaced::Swapped => {
+                    // A file that was in the directory itself has left its name, which a later step may have taken.
+                    let inside = step.from_dir.as_raw_fd() == self.into.as_raw_fd();
+                    let taken = inside
+                        && self.done[at + 1..]
+                            .iter()
+                            .any(|later| later.to == step.from);
+                    if !taken {
+                        let _ = disk::remove(step.from_dir, &step.from);
+                    }
+                }
             }
         }
     }
 
-    /// Takes every step back, the last one first.
+    /// Takes every step back, the last one first. Where what a step replaced is gone, the new file stays: a record is
+    /// better than none.
     pub(super) fn undo(self) {
         for step in self.done.iter().rev() {
-            let back = if step.swapped {
-                fs::renameat_with(
+            let back = || disk::rename(self.into, &step.to, step.from_dir, &step.from, false);
+            let done = match &step.replaced {
+                Replaced::Nothing => back(),
+                Replaced::Swapped => fs::renameat_with(
                     self.into,
                     &*step.to,
                     step.from_dir,
                     &*step.from,
                     RenameFlags::EXCHANGE,
+                ),
+                // The new file keeps a name until the old one has its own again.
+                Replaced::Kept(kept) => fs::linkat(
+                    self.into,
+                    &*step.to,
+                    step.from_dir,
+                    &*step.from,
+                    AtFlags::empty(),
                 )
-            } else {
-                disk::rename(self.into, &step.to, step.from_dir, &step.from, false)
+                .and_then(|()| disk::rename(self.temp.dir(), kept, self.into, &step.to, false)),
+                Replaced::Gone => continue,
             };
-            if let Err(error) = back {
+            if let Err(error) = done {
                 tracing::error!("cannot take back the rename to {}: {error}", step.to);
             }
         }

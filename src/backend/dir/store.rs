@@ -195,7 +195,7 @@ impl Store {
         self.shared.may_write("make the record")?;
         match classify(name) {
             NameKind::Key(key) => match &self.sdk {
-                None => Ok(()),
+                None => plain::may_create(self, key),
                 Some(sdk) => look::may_create(self, sdk, key),
             },
             NameKind::Scratch => scratch::may_create(name),
@@ -236,6 +236,12 @@ impl Store {
             .map_err(|error| disk::failed("open", &place.file, error))
     }
 
+    /// A descriptor of a place's file for its attributes only; of a scratch link itself.
+    pub fn open_path(&self, place: &Place) -> Result<OwnedFd> {
+        disk::open_beneath(self.found_dir(place.area)?, &place.file, fs::OFlags::PATH)
+            .map_err(|error| disk::failed("open", &place.file, error))
+    }
+
     /// The record's content type: stored, else guessed.
     pub fn content_type(&self, name: &str, place: &Place) -> Result<ContentType> {
         match (place.area, &self.sdk) {
@@ -272,6 +278,15 @@ impl Store {
         match &self.sdk {
             None => plain::refresh(self, files.unwrap_or_default()),
             Some(sdk) => sdk::refresh(self, sdk, files),
+        }
+    }
+
+    /// Mends what the SDKs left of a store that both read. True when nothing is left to mend; what an SDK may still be
+    /// writing is, for up to two seconds.
+    pub fn mended(&self) -> Result<bool> {
+        match &self.sdk {
+            None => Ok(true),
+            Some(sdk) => repair::mended(self, sdk),
         }
     }
 

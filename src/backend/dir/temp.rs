@@ -67,7 +67,7 @@ impl TempDir {
         let file =
             fs::openat(&self.dir, &name, flags, Mode::from_raw_mode(mode)).map_err(failed)?;
         if mode & self.umask != 0 {
-            fs::fchmod(&file, Mode::from_raw_mode(mode)).map_err(failed)?;
+            disk::set_mode(&file, mode).map_err(failed)?;
         }
         Ok((name, File::from(file)))
     }
