@@ -7,6 +7,7 @@ use super::types;
 use std::collections::BTreeMap;
 use std::io::Read;
 use std::path::Path;
+use std::time::Duration;
 use storefs::backend::dir::{Area, Folder, FolderOptions, Layout, Listed};
 use storefs::error::Kind;
 use storefs::fs::FileKind;
@@ -26,11 +27,19 @@ pub fn disk(folder: &Path, layout: Layout, reference: &Reference) {
             Layout::Js | Layout::Python | Layout::Dual => fresh(folder, layout, store, &records),
         }
     }
-    let temporaries: usize = names_in(&folder.join(".storefs/tmp"))
-        .iter()
-        .map(|process| names_in(&folder.join(".storefs/tmp").join(process)).len())
-        .sum();
-    assert_eq!(temporaries, reference.drafts(), "temporaries");
+    let temporaries = || -> usize {
+        names_in(&folder.join(".storefs/tmp"))
+            .iter()
+            .map(|process| names_in(&folder.join(".storefs/tmp").join(process)).len())
+            .sum()
+    };
+    // Where the folder is watched a store may just be mended, which has a temporary for a moment. One that is left stays.
+    let mut tries = 0;
+    while temporaries() != reference.drafts() && tries < 100 {
+        std::thread::sleep(Duration::from_millis(20));
+        tries += 1;
+    }
+    assert_eq!(temporaries(), reference.drafts(), "temporaries");
 }
 
 /// A plain store as any program sees it.
