@@ -5,14 +5,20 @@
 #   scripts/install-tools.sh            install what is missing
 #   STOREFS_TOOLS=/some/dir ...         another folder (default: ~/.cache/storefs-tools)
 #
-# After it:  $STOREFS_TOOLS/js/node_modules   npm apify and crawlee
-#            $STOREFS_TOOLS/py/bin/python     Python with apify and crawlee
+# After it:  $STOREFS_TOOLS/js/node_modules       npm apify, crawlee and apify-client
+#            $STOREFS_TOOLS/py/bin/python         Python with apify, crawlee and apify-client
+#            $STOREFS_TOOLS/cli/node_modules      npm apify-cli
+#            $STOREFS_TOOLS/schemathesis/bin/st   schemathesis
 set -eu
 
 JS_APIFY=3.7.2
 JS_CRAWLEE=3.18.1
+JS_CLIENT=2.25.0
+JS_CLI=1.10.0
 PY_APIFY=4.1.0
 PY_CRAWLEE=1.11.0
+PY_CLIENT=3.4.0
+PY_SCHEMATHESIS=4.32.5
 
 tools=${STOREFS_TOOLS:-${HOME:?HOME is not set, and STOREFS_TOOLS neither}/.cache/storefs-tools}
 
@@ -47,25 +53,37 @@ if command -v flock >/dev/null; then
 fi
 
 # The stamp is written last, so a broken installation is done again.
-js_stamp="apify@$JS_APIFY crawlee@$JS_CRAWLEE"
-if [ "$(cat "$tools/js/.installed" 2>/dev/null)" != "$js_stamp" ]; then
-    say "npm: $js_stamp"
-    rm -rf "$tools/js"
-    mkdir -p "$tools/js"
-    echo '{"private": true}' >"$tools/js/package.json"
-    # No browsers and no install scripts: only the storage half of the SDKs is used.
-    (cd "$tools/js" && npm install --silent --no-audit --no-fund --ignore-scripts --save-exact \
-        "apify@$JS_APIFY" "crawlee@$JS_CRAWLEE" "@crawlee/memory-storage@$JS_CRAWLEE")
-    echo "$js_stamp" >"$tools/js/.installed"
-fi
+# installed FOLDER PACKAGES: whether exactly these are there.
+installed() { [ "$(cat "$tools/$1/.installed" 2>/dev/null)" = "$2" ]; }
 
-py_stamp="apify==$PY_APIFY crawlee==$PY_CRAWLEE"
-if [ "$(cat "$tools/py/.installed" 2>/dev/null)" != "$py_stamp" ]; then
-    say "pip: $py_stamp"
-    rm -rf "$tools/py"
-    python3 -m venv "$tools/py"
-    "$tools/py/bin/pip" install --quiet --disable-pip-version-check "apify==$PY_APIFY" "crawlee==$PY_CRAWLEE"
-    echo "$py_stamp" >"$tools/py/.installed"
-fi
+# npm_into FOLDER PACKAGE...: no browsers and no install scripts, only the storage half of the SDKs is used.
+npm_into() {
+    folder=$tools/$1
+    shift
+    installed "${folder##*/}" "$*" && return
+    say "npm: $*"
+    rm -rf "$folder"
+    mkdir -p "$folder"
+    echo '{"private": true}' >"$folder/package.json"
+    (cd "$folder" && npm install --silent --no-audit --no-fund --ignore-scripts --save-exact "$@")
+    echo "$*" >"$folder/.installed"
+}
+
+# pip_into FOLDER PACKAGE...: an environment of its own.
+pip_into() {
+    folder=$tools/$1
+    shift
+    installed "${folder##*/}" "$*" && return
+    say "pip: $*"
+    rm -rf "$folder"
+    python3 -m venv "$folder"
+    "$folder/bin/pip" install --quiet --disable-pip-version-check "$@"
+    echo "$*" >"$folder/.installed"
+}
+
+npm_into js "apify@$JS_APIFY" "crawlee@$JS_CRAWLEE" "@crawlee/memory-storage@$JS_CRAWLEE" "apify-client@$JS_CLIENT"
+npm_into cli "apify-cli@$JS_CLI"
+pip_into py "apify==$PY_APIFY" "crawlee==$PY_CRAWLEE" "apify-client==$PY_CLIENT"
+pip_into schemathesis "schemathesis==$PY_SCHEMATHESIS"
 
 say "ready in $tools"

@@ -65,9 +65,14 @@ impl Served {
 
     /// Stores in a folder of plain layout.
     pub fn folder() -> Self {
+        Self::in_layout(Layout::Plain)
+    }
+
+    /// Stores in a folder of this layout.
+    pub fn in_layout(layout: Layout) -> Self {
         let temp = tempfile::tempdir().unwrap();
         let folder = FolderOptions {
-            layout: Some(Layout::Plain),
+            layout: Some(layout),
             ..FolderOptions::default()
         };
         std::fs::create_dir(temp.path().join("storage")).unwrap();
@@ -129,7 +134,12 @@ impl Served {
     /// A client of another user.
     pub fn client_of(&self, user: &str) -> Client {
         let token = self.tokens.add(user, false, None).unwrap();
-        let client = Client::new(self.address, Some(&token));
+        self.wait_for(&token)
+    }
+
+    /// Waits until the server takes a token, and returns a client that shows it.
+    pub fn wait_for(&self, token: &str) -> Client {
+        let client = Client::new(self.address, Some(token));
         // The server looks at the file now and then.
         for _ in 0..200 {
             if client.get("/v2/users/me").status == 200 {

@@ -45,6 +45,12 @@ const operations = {
     async exists({ store, key }) {
         return (await Actor.openKeyValueStore(store)).recordExists(key);
     },
+    async url({ store, key }) {
+        return (await Actor.openKeyValueStore(store)).getPublicUrl(key);
+    },
+    async drop({ store }) {
+        await (await Actor.openKeyValueStore(store)).drop();
+    },
     async input() {
         return shown(await Actor.getInput());
     },

@@ -203,6 +203,17 @@ impl Sdk {
             .unwrap()
     }
 
+    /// What `getPublicUrl` gives for `key`.
+    pub fn url(&mut self, store: Option<&str>, key: &str) -> String {
+        let url = self.ask(json!({"op": "url", "store": store, "key": key}));
+        url.as_str().unwrap().to_owned()
+    }
+
+    /// Removes a store with all its records.
+    pub fn drop_store(&mut self, store: &str) {
+        self.ask(json!({"op": "drop", "store": store}));
+    }
+
     /// What `getInput()` returns.
     pub fn input(&mut self) -> Given {
         Given::from(&self.ask(json!({"op": "input"})))
@@ -368,12 +379,12 @@ pub fn unhex(digits: &str) -> Vec<u8> {
 }
 
 /// The folder that `scripts/install-tools.sh` fills.
-fn tools() -> PathBuf {
+pub fn tools() -> PathBuf {
     let tools = match std::env::var_os("STOREFS_TOOLS") {
         Some(folder) => PathBuf::from(folder),
         None => PathBuf::from(std::env::var_os("HOME").unwrap()).join(".cache/storefs-tools"),
     };
-    for needed in ["js/.installed", "py/.installed"] {
+    for needed in ["js/.installed", "py/.installed", "cli/.installed"] {
         let path = tools.join(needed);
         assert!(
             path.exists(),

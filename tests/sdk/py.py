@@ -63,6 +63,14 @@ async def exists(request):
     return await (await opened(request)).record_exists(request['key'])
 
 
+async def get_url(request):
+    return await (await opened(request)).get_public_url(request['key'])
+
+
+async def drop(request):
+    await (await opened(request)).drop()
+
+
 async def get_input(_request):
     return shown(await Actor.get_input())
 
@@ -73,6 +81,8 @@ OPERATIONS = {
     'set': set_value,
     'delete': delete,
     'exists': exists,
+    'url': get_url,
+    'drop': drop,
     'input': get_input,
 }
 
