@@ -24,16 +24,12 @@ fn runtime() -> Runtime {
 
 #[track_caller]
 fn assert_refused<T>(given: Result<T, ApifyClientError>, status: u16, kind: &str) {
-    match given.err().unwrap() {
-        ApifyClientError::Api(error) => {
-            assert_eq!(
-                (error.status_code, error.error_type.as_deref()),
-                (status, Some(kind)),
-                "{error}"
-            );
-        }
-        other => panic!("{other}"),
-    }
+    let error = given.err().unwrap();
+    let ApifyClientError::Api(error) = error else {
+        panic!("{error}");
+    };
+    let told = (error.status_code, error.error_type.as_deref());
+    assert_eq!(told, (status, Some(kind)), "{error}");
 }
 
 fn gzip(bytes: &[u8]) -> Vec<u8> {
