@@ -51,6 +51,7 @@ export NO_PROXY=127.0.0.1 no_proxy=127.0.0.1 SCHEMATHESIS_HOOKS=
 serve() {
     mkdir -p "$work/$1/storage"
     token=$("$binary" token new --user ann --tokens "$work/$1/tokens")
+    : >"$work/$1/told"
     "$binary" serve "$work/$1/storage" --layout plain --listen 127.0.0.1:0 --tokens "$work/$1/tokens" \
         >"$work/$1/told" 2>"$work/$1/log" &
     server=$!

@@ -75,6 +75,7 @@ free_port() { python3 -c 'import socket; s = socket.socket(); s.bind(("127.0.0.1
 
 # up_storefs NAME SOURCE: sets url and pid.
 up_storefs() {
+    : >"$work/$1.told"
     "$binary" serve "$2" --layout plain --listen 127.0.0.1:0 --tokens "$work/tokens" >"$work/$1.told" 2>"$work/$1.log" &
     pid=$!
     servers+=("$pid")
