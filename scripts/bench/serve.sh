@@ -61,8 +61,11 @@ servers=()
 cleanup() {
     trap - EXIT INT TERM
     local pid
-    for pid in "${servers[@]}"; do kill "$pid" 2>/dev/null || true; done
-    for pid in "${servers[@]}"; do wait "$pid" 2>/dev/null || true; done
+    for pid in "${servers[@]}"; do
+        # Again until it is gone: one that is just being started may miss the first.
+        while kill "$pid" 2>/dev/null; do sleep 0.1; done
+        wait "$pid" 2>/dev/null || true
+    done
     rm -rf "$work" ${shm:+"$shm"}
 }
 trap cleanup EXIT
