@@ -1,17 +1,18 @@
 #!/usr/bin/env bash
-# Everything that must be good before a change is: format, lints, documentation, a release build, all tests, and the
-# public file system suites. Installs what is missing on Debian (as root). Prints each step with its duration.
+# Everything that must be good before a change is: format, lints, documentation, a release build, all tests, what
+# schemathesis asks a server, and the public file system suites. Installs what is missing on Debian (as root). Prints each
+# step with its duration.
 #
 #   scripts/check.sh [STEP...]
 #
 # Without STEP all of them run, in this order; one that fails does not keep the others from running:
-#   fmt clippy doc build test conformance
+#   fmt clippy doc build test schemathesis conformance
 set -uo pipefail
 
 cd "$(dirname "${BASH_SOURCE[0]}")/.."
 export PATH="$PATH:${CARGO_HOME:-${HOME:-/root}/.cargo}/bin"
 export CARGO_TERM_COLOR=${CARGO_TERM_COLOR:-never}
-all=(fmt clippy doc build test conformance)
+all=(fmt clippy doc build test schemathesis conformance)
 steps=("$@")
 [[ ${#steps[@]} -gt 0 ]] || steps=("${all[@]}")
 
@@ -108,6 +109,7 @@ for name in "${steps[@]}"; do
         build) step build cargo build --locked --release --quiet ;;
         # All test programs run, also after one that fails.
         test) step test cargo test --locked --no-fail-fast ;;
+        schemathesis) step schemathesis scripts/schemathesis.sh ;;
         conformance) step conformance conformance ;;
     esac
 done

@@ -253,6 +253,19 @@ fn described(route: &Route) -> Value {
     ) {
         described["security"] = json!([]);
     }
+    // A signature opens these, and some stores are open to anybody.
+    if matches!(
+        route.operation,
+        Operation::User
+            | Operation::GetStore
+            | Operation::ListKeys
+            | Operation::GetRecords
+            | Operation::GetRecord
+            | Operation::HeadRecord
+            | Operation::Changes
+    ) {
+        described["security"] = json!([{}, {"httpBearer": []}, {"apiKey": []}]);
+    }
     described
 }
 
