@@ -4,8 +4,8 @@
 #
 #   scripts/quickstart.sh
 #
-# Missing Debian packages are installed with apt-get (as root, or with sudo). Works as root and as a user who may open
-# /dev/fuse.
+# Missing Debian packages are installed with apt-get (as root, or with sudo), and Rust with rustup: Debian's, or else the
+# one from rust-lang.org, into ~/.cargo. Works as root and as a user who may open /dev/fuse.
 set -euo pipefail
 
 cd "$(dirname "${BASH_SOURCE[0]}")/.."
@@ -43,14 +43,35 @@ install_missing() {
 # True when the first version is at least the second.
 at_least() { [[ $(printf '%s\n%s\n' "$1" "$2" | sort -V | head -n 1) == "$2" ]]; }
 
+# Puts rustup into ~/.cargo, as https://rustup.rs does it.
+rustup_init() {
+    local from=https://static.rust-lang.org/rustup/dist/$(uname -m)-unknown-linux-gnu/rustup-init to
+    command -v curl >/dev/null || install curl ca-certificates
+    # What it does depends on its name.
+    to=$(mktemp -d)
+    say "Fetching rustup"
+    if curl --proto =https --tlsv1.2 -sSf -o "$to/rustup-init" "$from" && chmod 700 "$to/rustup-init"; then
+        "$to/rustup-init" -y --quiet --no-modify-path --profile minimal || true
+    fi
+    rm -rf "$to"
+    # Before an older cargo of Debian's.
+    export PATH="${CARGO_HOME:-${HOME:-/root}/.cargo}/bin:$PATH"
+}
+
 install_rust() {
     export PATH="$PATH:${CARGO_HOME:-${HOME:-/root}/.cargo}/bin"
     local version
     version=$(cargo --version 2>/dev/null | cut -d' ' -f2 || true)
     if [[ -n $version ]] && at_least "$version" "$needed"; then return; fi
-    if [[ -z $version ]] && apt-cache show rustup >/dev/null 2>&1; then
-        install rustup
+    # Debian has it since 13; before, apt-cache knows the name and no version.
+    if ! command -v rustup >/dev/null; then
+        if apt-cache policy rustup 2>/dev/null | grep -q 'Candidate: [0-9]'; then
+            install rustup
+        else
+            rustup_init
+        fi
     fi
+    hash -r
     if command -v rustup >/dev/null; then
         say "Installing Rust with rustup"
         rustup toolchain install stable --profile minimal && rustup default stable
