@@ -22,8 +22,9 @@ const KEYS: [&str; 3] = ["alpha", "it's(ok)!", "report.txt"];
 const BYSTANDER: &str = "bystander.json";
 
 struct Shared {
-    project: Project,
+    // Before the folder that it mounts: fields are dropped in this order.
     mount: Mounted,
+    project: Project,
 }
 
 impl Shared {
@@ -35,7 +36,7 @@ impl Shared {
             mount.write_typed(STORE, key, b"as the mount wrote it", TEXT);
         }
         mount.write_typed(STORE, BYSTANDER, b"[1, 2]", JSON);
-        Shared { project, mount }
+        Shared { mount, project }
     }
 
     fn start(&self, flavour: Flavour) -> Sdk {
@@ -269,7 +270,7 @@ fn the_js_sdk_finds_no_record_that_python_deleted() {
         "a deletion and a new record by Python",
     );
     python.finish();
-    let Shared { project, mount } = shared;
+    let Shared { mount, project } = shared;
     mount.unmount();
     let mount = project.mount(Layout::Dual);
     assert_eq!(

@@ -4,11 +4,14 @@
 use super::scan::Found;
 use super::sidecar::{Form, Sidecar};
 use crate::record::ContentType;
-use crate::record::file_name::python_encode;
+use crate::record::file_name::{python_encode, sidecar_stem};
 use hashbrown::{DefaultHashBuilder, HashSet, HashTable};
 use std::borrow::Cow;
 use std::hash::BuildHasher;
 use std::sync::Arc;
+
+/// So long before a look a file must have been left alone to be known by its times, which are coarse.
+const SETTLED_NS: i64 = 1_000_000_000;
 
 /// A file's name, told by the key it belongs to wherever that is possible: most records then cost no second name.
 #[derive(Clone, PartialEq, Eq, Debug)]
@@ -56,8 +59,6 @@ pub(super) struct Entry {
     pub(super) content_type: Option<ContentType>,
     pub(super) beside: Option<Box<Beside>>,
     pub(super) link: bool,
-    /// The link's inode, when a scan has read where it leads; 0 otherwise.
-    pub(super) link_inode: u64,
     pub(super) outdated: bool,
     pub(super) absent: bool,
     /// Older values of the key and sidecars that are overruled.
@@ -80,6 +81,15 @@ impl Entry {
         self.extras.iter().any(|extra| **extra == *file)
     }
 
+    /// The file with the bytes, and older values of the key.
+    pub(super) fn values(&self) -> Vec<Cow<'_, str>> {
+        let extras = self.extras.iter().map(|extra| &**extra);
+        let older = extras.filter(|extra| sidecar_stem(extra).is_none());
+        std::iter::once(self.file())
+            .chain(older.map(Cow::Borrowed))
+            .collect()
+    }
+
     pub(super) fn extras(&self) -> &[Box<str>] {
         &self.extras
     }
@@ -95,6 +105,8 @@ pub(super) struct Catalog {
     next: u64,
     types: HashSet<ContentType>,
     words: HashSet<Arc<str>>,
+    /// When the directory was last read.
+    read_at: i64,
 }
 
 impl Catalog {
@@ -275,11 +287,15 @@ impl Catalog {
         })
     }
 
-    /// Where a link led, if it was this inode.
-    pub(super) fn value(&self, link: &str, inode: u64) -> Option<Cow<'_, str>> {
-        let decoded = crate::record::file_name::python_decode(link)?;
-        let entry = self.get(&decoded)?;
-        (entry.link && entry.link_inode == inode).then(|| entry.file())
+    /// Whether a file of these times cannot have changed since the directory was last read. The inode alone does not
+    /// tell: a new file gets the number of one that was just removed.
+    pub(super) fn knows_since(&self, changed_ns: i64) -> bool {
+        changed_ns.saturating_add(SETTLED_NS) < self.read_at
+    }
+
+    /// Remembers when the directory was read, as nanoseconds since 1970.
+    pub(super) fn was_read_at(&mut self, at_ns: i64) {
+        self.read_at = at_ns;
     }
 
     /// Makes the next scan read this sidecar again, though its inode is the same.
@@ -353,7 +369,6 @@ impl Catalog {
             content_type,
             beside,
             link: found.link,
-            link_inode: found.link_inode,
             outdated: found.outdated,
             absent: found.absent,
             extras: found.extras.into_iter().map(Into::into).collect(),

@@ -5,7 +5,7 @@ use super::store::{Source, foreign, illegal};
 use super::temp::Draft;
 use super::{
     Area, CommitIf, FileStat, Layout, Origin, Place, Store, attrs, commit, disk, moves, plain,
-    scratch,
+    removal, scratch,
 };
 use crate::error::{Error, Kind, Result};
 use crate::record::ContentType;
@@ -112,7 +112,7 @@ impl Store {
         match classify(name) {
             NameKind::Key(key) => match &self.sdk {
                 None => plain::remove(self, key),
-                Some(sdk) => commit::remove(self, sdk, key, None),
+                Some(sdk) => removal::remove(self, sdk, key, None),
             },
             NameKind::Scratch => scratch::remove(self, name),
             NameKind::Foreign(_) => Err(foreign("remove the record", name)),
@@ -123,7 +123,7 @@ impl Store {
     /// Removes what has a name if it is still this inode.
     pub(super) fn remove_version(&self, name: &str, place: &Place, inode: u64) -> Result<()> {
         if let (Area::Store, Some(sdk)) = (place.area, &self.sdk) {
-            return commit::remove(self, sdk, name, Some(inode));
+            return removal::remove(self, sdk, name, Some(inode));
         }
         match self.stat(place) {
             Ok(stat) if stat.inode == inode => self.remove(name),

@@ -2,9 +2,11 @@
 //! which no reader meets a sidecar without its value. A failure leaves the old record as it was.
 
 use super::catalog::Entry;
-use super::js_lock::JsLock;
+use super::js_lock::take_all;
+use super::known::Known;
 use super::look;
 use super::plan::{self, Plan};
+use super::removal;
 use super::scan::Found;
 use super::sdk::{self, Sdk, State, Writing};
 use super::sidecar::{self, Form, Sidecar};
@@ -14,8 +16,7 @@ use super::target;
 use super::{Area, FileStat, Layout, Place, Store, attrs, disk};
 use crate::error::{Error, Kind, Result};
 use crate::record::ContentType;
-use crate::record::file_name::python_encode;
-use rustix::fs::{self, XattrFlags};
+use rustix::fs::{self, AtFlags, XattrFlags};
 use rustix::io::Errno;
 use std::fs::File;
 use std::io::Write;
@@ -48,7 +49,7 @@ pub(super) fn install(
         if inherit && let Some(old) = &plan.old {
             take_over(dir, &old.file(), source.open)?;
         }
-        carry_out(store, state, &plan, source, new)?;
+        carry_out(store, state, &plan, source, (new, false))?;
         state
             .catalog
             .get(key)
@@ -112,7 +113,7 @@ fn with_lock<T>(
     store: &Store,
     sdk: &Sdk,
     key: &str,
-    change: impl FnOnce(&mut State) -> Result<T>,
+    mut change: impl FnMut(&mut State) -> Result<T>,
 ) -> Result<T> {
     let dir = store.dir(Area::Store)?;
     let start = Instant::now();
@@ -122,7 +123,7 @@ fn with_lock<T>(
         let js = matches!(state.layout(), Layout::Js | Layout::Dual);
         let entry = state.catalog.get(key).filter(|_| js);
         let lock = match entry {
-            Some(entry) => Some(JsLock::take(dir, &entry.file())?),
+            Some(entry) => Some(take_all(dir, entry)?),
             None => None,
         };
         if matches!(lock, Some(None)) && start.elapsed() < PATIENCE {
@@ -135,6 +136,13 @@ fn with_lock<T>(
         match &result {
             Ok(_) => state.stamp(dir),
             Err(_) => state.doubt(),
+        }
+        // An SDK put newer files there meanwhile: what was to be done is done to those.
+        let overtaken = matches!(&result, Err(error) if error.kind() == Kind::Busy);
+        if overtaken && start.elapsed() < PATIENCE {
+            drop((state, writing));
+            std::thread::sleep(Duration::from_millis(1));
+            continue;
         }
         return result;
     }
@@ -158,27 +166,59 @@ pub(super) fn reshape_as(store: &Store, state: &mut State, plan: &Plan, open: &F
             Kind::NotFound,
         ));
     };
+    let dir = store.dir(Area::Store)?;
+    let file = old.file();
+    // Where the link will be, Python reads the value until the link is there: the value gets its new name as a second one.
+    let second = match plan.target.link.as_deref() == Some(&*file) {
+        true => second_name(store, dir, &file)?,
+        false => None,
+    };
+    let (from, name) = match &second {
+        Some(name) => (store.shared.temp()?.dir(), &**name),
+        None => (dir, &*file),
+    };
     let source = Source {
-        dir: store.dir(Area::Store)?,
-        file: &old.file(),
+        dir: from,
+        file: name,
         open,
     };
-    carry_out(store, state, plan, source, false)
+    let done = carry_out(store, state, plan, source, (false, true));
+    if let (Err(_), Some(name)) = (&done, &second) {
+        let _ = disk::remove(from, name);
+    }
+    done
+}
+
+/// Another name of a store's file among the temporaries; none where the file system has no hard links.
+fn second_name(store: &Store, dir: BorrowedFd<'_>, file: &str) -> Result<Option<String>> {
+    let temp = store.shared.temp()?;
+    let name = temp.name();
+    match fs::linkat(dir, file, temp.dir(), &name, AtFlags::empty()) {
+        Ok(()) => Ok(Some(name)),
+        Err(error) if disk::no_hard_links(error) => Ok(None),
+        Err(error) => Err(disk::failed("write the record", file, error)),
+    }
 }
 
 /// Does what is planned: everything that may fail for want of space comes first, and the renames are taken back when one
-/// of them fails.
+/// of them fails. `yields`: the bytes are the record's own, so what somebody else wrote meanwhile is newer and stays; the
+/// error is `Kind::Busy` then.
 fn carry_out(
     store: &Store,
     state: &mut State,
     plan: &Plan,
     source: Source<'_>,
-    new: bool,
+    (new, yields): (bool, bool),
 ) -> Result<()> {
     let dir = store.dir(Area::Store)?;
     let temp = store.shared.temp()?;
     let failed = |error: Errno| disk::failed("write the record", &plan.key, error);
     let stat = disk::stat_open(source.open).map_err(failed)?;
+    let known = match yields {
+        true => Some(Known::of(store, state, plan, &stat)?),
+        false => None,
+    };
+    let known = known.as_ref();
     mark(state.layout(), plan, source.open, &stat);
     let beside = match &plan.target.sidecar {
         Some((_, form)) => Some(write_sidecar(store, plan, *form, stat.size)?),
@@ -193,7 +233,7 @@ fn carry_out(
         .filter(|_| !linked)
         .map(|_| temp.name());
     let stays = source.is_in(dir) && source.file == plan.target.value;
-    let mut steps = Steps::new(dir, temp);
+    let mut steps = Steps::new(dir, temp, yields);
     let mut renames = || {
         if let Some(link) = &link {
             fs::symlinkat(&*plan.target.value, temp.dir(), link)?;
@@ -206,19 +246,32 @@ fn carry_out(
                 &plan.target.value,
                 there,
                 new && !there,
+                &|out| known.is_none_or(|known| known.is_value(out)),
             )?;
             // What was looked at may not be what was moved: the Python SDK puts a new file under the same name.
             let moved = disk::stat(dir, &plan.target.value)?;
-            if source.is_in(dir) && moved.inode != stat.inode {
+            if yields && moved.inode != stat.inode {
                 return Err(Errno::BUSY);
             }
         }
         if let (Some((name, _)), Some((stem, _))) = (&beside, &plan.target.sidecar) {
             let there = old.and_then(Entry::stem).is_some_and(|old| old == *stem);
-            steps.put(temp.dir(), name, &target::sidecar_file(stem), there, false)?;
+            steps.put(
+                temp.dir(),
+                name,
+                &target::sidecar_file(stem),
+                there,
+                false,
+                &|out| known.is_none_or(|known| known.is_sidecar(out)),
+            )?;
         }
         if let (Some(name), Some(to)) = (&link, &plan.target.link) {
-            steps.put(temp.dir(), name, to, old.is_some_and(|old| old.link), false)?;
+            let there = old.is_some_and(|old| old.link);
+            steps.put(temp.dir(), name, to, there, false, &|out| {
+                out.is_link()
+                    || out.inode == stat.inode
+                    || known.is_none_or(|known| known.is_value(out))
+            })?;
         }
         Ok(())
     };
@@ -231,7 +284,7 @@ fn carry_out(
     }
     steps.finish();
     if let Some(old) = old {
-        clean_up(dir, old, plan);
+        removal::clean_up(dir, old, plan);
     }
     state
         .catalog
@@ -280,38 +333,6 @@ fn write_sidecar(store: &Store, plan: &Plan, form: Form, size: u64) -> Result<(S
     }
 }
 
-/// Removes what the key had and no longer has. The record is written; what cannot be removed is only left over.
-fn clean_up(dir: BorrowedFd<'_>, old: &Entry, plan: &Plan) {
-    let target = &plan.target;
-    let sidecar = target
-        .sidecar
-        .as_ref()
-        .map(|(stem, _)| target::sidecar_file(stem));
-    for file in files_of(old) {
-        let kept = file == target.value
-            || Some(&file) == sidecar.as_ref()
-            || Some(&file) == target.link.as_ref();
-        if !kept && let Err(error) = disk::remove(dir, &file) {
-            tracing::warn!(
-                "cannot remove {file}, which {} does not need any more: {error}",
-                plan.key
-            );
-        }
-    }
-}
-
-/// All files of a key, in the order in which they are removed.
-fn files_of(entry: &Entry) -> Vec<String> {
-    let mut files = Vec::with_capacity(3);
-    if entry.link {
-        files.push(python_encode(&entry.key));
-    }
-    files.extend(entry.stem().map(|stem| target::sidecar_file(&stem)));
-    files.push(entry.file().into_owned());
-    files.extend(entry.extras().iter().map(ToString::to_string));
-    files
-}
-
 /// What a scan would find after the plan was carried out.
 fn found(plan: &Plan, inode: u64, size: u64) -> Found {
     let target = &plan.target;
@@ -338,49 +359,6 @@ fn found(plan: &Plan, inode: u64, size: u64) -> Found {
         outdated: false,
         absent: false,
         link: target.link.is_some(),
-        link_inode: 0,
         extras: Vec::new(),
     }
-}
-
-/// Removes a record; with `only` just when its file is this inode.
-pub(super) fn remove(store: &Store, sdk: &Sdk, key: &str, only: Option<u64>) -> Result<()> {
-    let dir = store.dir(Area::Store)?;
-    let writing = Writing::wait(store)?;
-    let mut state = sdk::fresh(store, sdk)?;
-    if state
-        .catalog
-        .owner(key, key)
-        .is_some_and(|owner| owner.is_superseded(key))
-    {
-        return Err(super::store::foreign("remove the record", key));
-    }
-    let entry = state
-        .catalog
-        .get(key)
-        .filter(|entry| !entry.absent)
-        .cloned();
-    let entry = entry.ok_or_else(|| Error::new("remove the record", key, Kind::NotFound))?;
-    let failed = |error: Errno| disk::failed("remove the record", key, error);
-    if let Some(only) = only
-        && let Some(stat) = disk::stat_if_there(dir, &entry.file()).map_err(failed)?
-        && stat.inode != only
-    {
-        return Ok(());
-    }
-    let mut files = files_of(&entry);
-    if state.layout() == Layout::Python {
-        // As the Python SDK does it: without its value a sidecar is nothing to it.
-        files.sort_by_key(|file| *file != entry.file());
-    }
-    for file in files {
-        if let Err(error) = disk::remove(dir, &file) {
-            state.doubt();
-            return Err(failed(error));
-        }
-    }
-    state.catalog.remove(key);
-    state.stamp(dir);
-    drop(writing);
-    Ok(())
 }

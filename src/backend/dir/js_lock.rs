@@ -1,6 +1,7 @@
 //! The lock that the JavaScript SDK takes on a file while it writes it: a directory `<file>.lock`. It is never left
 //! behind.
 
+use super::catalog::Entry;
 use super::disk;
 use crate::error::Result;
 use rustix::fs::{self, AtFlags, Mode};
@@ -25,16 +26,32 @@ impl<'a> JsLock<'a> {
         for _ in 0..3 {
             match fs::mkdirat(dir, &name, Mode::from_raw_mode(0o777)) {
                 Ok(()) => return Ok(Some(Self { dir, name })),
-                Err(Errno::EXIST) if is_held(dir, file) => return Ok(None),
-                // Left behind by a process that died.
-                Err(Errno::EXIST) => {
-                    let _ = fs::unlinkat(dir, &name, AtFlags::REMOVEDIR);
-                }
+                // One that was just let go of may be taken again by now, so only one that was seen to be old is removed.
+                Err(Errno::EXIST) => match disk::stat(dir, &name) {
+                    Err(Errno::NOENT) => {}
+                    // Left behind by a process that died.
+                    Ok(stat) if age(stat.modified_ns) >= STALE => {
+                        let _ = fs::unlinkat(dir, &name, AtFlags::REMOVEDIR);
+                    }
+                    _ => return Ok(None),
+                },
                 Err(error) => return Err(disk::failed("lock the record's file", file, error)),
             }
         }
         Ok(None)
     }
+}
+
+/// Takes the locks of all values of a key. None when an SDK holds one of them.
+pub(super) fn take_all<'a>(dir: BorrowedFd<'a>, entry: &Entry) -> Result<Option<Vec<JsLock<'a>>>> {
+    let mut locks = Vec::with_capacity(1);
+    for value in entry.values() {
+        match JsLock::take(dir, &value)? {
+            Some(lock) => locks.push(lock),
+            None => return Ok(None),
+        }
+    }
+    Ok(Some(locks))
 }
 
 impl Drop for JsLock<'_> {
@@ -54,4 +71,10 @@ pub(super) fn age(at_ns: i64) -> Duration {
     SystemTime::now()
         .duration_since(UNIX_EPOCH + at)
         .unwrap_or_default()
+}
+
+/// The time now, as the file system tells times.
+pub(super) fn now_ns() -> i64 {
+    let since = SystemTime::now().duration_since(UNIX_EPOCH);
+    i64::try_from(since.unwrap_or_default().as_nanos()).unwrap_or(0)
 }

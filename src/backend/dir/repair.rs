@@ -2,9 +2,10 @@
 //! nothing that an SDK is just writing.
 
 use super::catalog::Entry;
-use super::js_lock::{age, is_held};
+use super::js_lock::{JsLock, age, is_held, take_all};
 use super::names;
 use super::plan::{self, existing_type};
+use super::removal;
 use super::scan::Scan;
 use super::sdk::{self, Sdk, State};
 use super::sidecar::Form;
@@ -43,29 +44,39 @@ pub(super) fn repair(
     let Ok(dir) = store.dir(Area::Store) else {
         return Repaired::default();
     };
-    let mut changed = false;
-    let mut remove = |file: &str, why: &str| match disk::remove(dir, file) {
-        Ok(()) => {
-            tracing::debug!("removed {file}: {why}");
-            changed = true;
+    let (mut changed, mut left) = (false, false);
+    let mut remove = |file: &str, why: &str, meant: &dyn Fn(&FileStat) -> bool| {
+        match removal::take_away(store, file, meant) {
+            Ok(true) => {
+                tracing::debug!("removed {file}: {why}");
+                changed = true;
+            }
+            // Somebody has put another one there.
+            Ok(false) => left = true,
+            Err(error) => tracing::warn!("cannot remove {file}, though {why}: {error}"),
         }
-        Err(error) => tracing::warn!("cannot remove {file}, though {why}: {error}"),
     };
-    for link in &scan.dangling {
-        remove(link, "an SDK removed the record behind this link");
+    for (link, inode) in &scan.dangling {
+        let meant = |stat: &FileStat| stat.inode == *inode;
+        let why = "an SDK removed the record behind this link";
+        remove(link, why, &meant);
     }
-    for stem in &scan.lonely {
-        remove(
-            &target::sidecar_file(stem),
-            "an SDK removed the record beside it",
-        );
+    for (stem, inode) in &scan.lonely {
+        let meant = |stat: &FileStat| stat.inode == *inode;
+        let why = "an SDK removed the record beside it";
+        remove(&target::sidecar_file(stem), why, &meant);
     }
     for file in orphans {
-        remove(file, "the Python SDK removed the record");
+        // With the lock, the JavaScript SDK cannot begin to write what is being removed.
+        let Ok(Some(_lock)) = JsLock::take(dir, file) else {
+            continue;
+        };
+        let mark = attrs::text(dir, file, attrs::DUAL).unwrap_or_default();
+        let meant = |stat: &FileStat| mark.as_ref() == Some(&sdk::mark(stat));
+        remove(file, "the Python SDK removed the record", &meant);
     }
     let settled = disk::stat_open(dir).is_ok_and(|stat| age(stat.modified_ns) > UNFINISHED);
     let inputs: Vec<&str> = store.shared.inputs().collect();
-    let mut left = false;
     let broken: Vec<Entry> = state
         .catalog
         .from(0)
@@ -93,8 +104,13 @@ pub(super) fn repair(
             left = true;
             continue;
         }
+        let Some(_locks) = lock_out_javascript(dir, entry) else {
+            left = true;
+            continue;
+        };
+        changed = true;
         match mend(store, state, entry) {
-            Ok(()) => changed = true,
+            Ok(()) => {}
             // An SDK was faster; the next look finds what it left.
             Err(error) if matches!(error.kind(), Kind::NotFound | Kind::Busy) => left = true,
             Err(error) => {
@@ -137,6 +153,17 @@ pub(super) fn mended(store: &Store, sdk: &Sdk) -> Result<bool> {
     Ok(mended)
 }
 
+/// The JavaScript SDK's locks of all values of a key; none when the SDK holds one, or wrote an older value again since the
+/// directory was read: that is the newest then.
+fn lock_out_javascript<'a>(dir: BorrowedFd<'a>, entry: &Entry) -> Option<Vec<JsLock<'a>>> {
+    let locks = take_all(dir, entry).ok()??;
+    let newest = disk::stat(dir, &entry.file()).ok()?.modified_ns;
+    let is_older =
+        |value: &str| disk::stat(dir, value).is_ok_and(|stat| stat.modified_ns <= newest);
+    let values = entry.values();
+    values.iter().all(|value| is_older(value)).then_some(locks)
+}
+
 /// Whether an input's sidecar has the file's name for its key: the Python SDK's way, which gives the JavaScript SDK a
 /// second record.
 fn is_named_after_file(entry: &Entry) -> bool {
@@ -174,16 +201,16 @@ fn is_broken(entry: &Entry, settled: bool) -> bool {
     (superseded && (entry.outdated || entry.absent || !entry.link)) || reduced || unlinked
 }
 
-/// Whether the older values that would be removed were written by us, or stand where our link was: both SDKs wrote the
-/// key then, one after the other.
+/// Whether a value of this key was written by us: then both SDKs read it, and an older value that one of them left is as
+/// superseded as ours. Of keys that we never wrote everything stays.
 fn is_ours(dir: BorrowedFd<'_>, entry: &Entry) -> bool {
     let marked = |file: &str| matches!(attrs::text(dir, file, attrs::DUAL), Ok(Some(_)));
-    let link = python_encode(&entry.key);
-    entry
+    let mut older = entry
         .extras()
         .iter()
         .filter(|extra| sidecar_stem(extra).is_none())
-        .all(|extra| marked(extra) || (**extra == *link && marked(&entry.file())))
+        .peekable();
+    older.peek().is_none() || older.any(|extra| marked(extra)) || marked(&entry.file())
 }
 
 /// Whether an SDK is in the middle of writing this key.

@@ -10,7 +10,6 @@ use crate::record::file_name::{SIDECAR, js_decode, python_encode, sidecar_stem};
 use crate::record::types_table::extension_of_type;
 use hashbrown::{HashMap, HashSet};
 use rustix::fs::FileType;
-use std::borrow::Cow;
 use std::os::fd::BorrowedFd;
 
 /// What one key's files are.
@@ -32,8 +31,6 @@ pub(super) struct Found {
     pub(super) absent: bool,
     /// The percent-encoded key is a link to the value.
     pub(super) link: bool,
-    /// The link's inode, when a scan has read where it leads.
-    pub(super) link_inode: u64,
     /// Older value files of the same key, newest first, and sidecars that another one overrules.
     pub(super) extras: Vec<String>,
 }
@@ -42,10 +39,10 @@ pub(super) struct Found {
 #[derive(Debug, Default)]
 pub(super) struct Scan {
     pub(super) found: Vec<Found>,
-    /// Links of ours that lead nowhere: the JavaScript SDK removed the value.
-    pub(super) dangling: Vec<String>,
-    /// Sidecars of ours without a value, by their stems.
-    pub(super) lonely: Vec<String>,
+    /// Links of ours that lead nowhere, and their inodes: the JavaScript SDK removed the value.
+    pub(super) dangling: Vec<(String, u64)>,
+    /// Sidecars of ours without a value, by their stems, and their inodes.
+    pub(super) lonely: Vec<(String, u64)>,
     /// Names that the Python SDK is just writing.
     pub(super) temporaries: Vec<String>,
     pub(super) evidence: Evidence,
@@ -76,10 +73,9 @@ struct Candidate {
     value: String,
     sidecar: Option<(String, u64, Sidecar)>,
     link: bool,
-    link_inode: u64,
 }
 
-/// Reads a store. What the sidecars and links said that are still the same inodes is `known`, and not read again.
+/// Reads a store. What the sidecars said that are still the same is `known`, and not read again.
 /// `is_input` tells the keys that are inputs.
 pub(super) fn read(
     dir: BorrowedFd<'_>,
@@ -103,7 +99,7 @@ pub(super) fn read(
         }
         if seen.link {
             if is_dangling(dir, &files, name) {
-                scan.dangling.push(name.to_string());
+                scan.dangling.push((name.to_string(), seen.inode));
             }
             continue;
         }
@@ -114,7 +110,6 @@ pub(super) fn read(
             value: name.to_string(),
             sidecar: None,
             link: false,
-            link_inode: 0,
         });
     }
     // In byte order a first listing is the same on every disk, and the candidates of a key stand together.
@@ -180,7 +175,9 @@ fn with_sidecars<'a>(
         let Some(stem) = sidecar_stem(name).filter(|_| !seen.link) else {
             continue;
         };
-        let said = known.sidecar(stem, seen.inode);
+        let said = known
+            .sidecar(stem, seen.inode)
+            .filter(|_| disk::stat(dir, name).is_ok_and(|stat| known.knows_since(stat.changed_ns)));
         let said = said.or_else(|| sidecar::read(dir, stem));
         let Some(said) = said else {
             continue;
@@ -188,13 +185,13 @@ fn with_sidecars<'a>(
         match files.get_key_value(stem) {
             Some((own, Seen { link: false, .. })) => {
                 used.insert(own);
-                candidates.push(candidate(own, stem, seen.inode, said, 0));
+                candidates.push(candidate(own, stem, seen.inode, said, false));
             }
-            Some((own, link)) => match target(dir, files, own, known.value(own, link.inode)) {
+            Some((own, _)) => match target(dir, files, own) {
                 Some(value) => {
                     used.insert(own);
                     used.insert(value);
-                    candidates.push(candidate(value, stem, seen.inode, said, link.inode));
+                    candidates.push(candidate(value, stem, seen.inode, said, true));
                 }
                 None => implied.push((stem, seen.inode, said)),
             },
@@ -214,9 +211,9 @@ fn with_sidecars<'a>(
         match value {
             Some((value, _)) => {
                 used.insert(value);
-                candidates.push(candidate(value, stem, inode, said, 0));
+                candidates.push(candidate(value, stem, inode, said, false));
             }
-            None if said.form == Form::Ours => scan.lonely.push(stem.to_owned()),
+            None if said.form == Form::Ours => scan.lonely.push((stem.to_owned(), inode)),
             None => {}
         }
     }
@@ -238,30 +235,21 @@ impl Candidate {
     }
 }
 
-fn candidate(value: &str, stem: &str, inode: u64, said: Sidecar, link_inode: u64) -> Candidate {
+fn candidate(value: &str, stem: &str, inode: u64, said: Sidecar, link: bool) -> Candidate {
     Candidate {
         key: said.key.clone(),
         value: value.to_owned(),
-        link: link_inode != 0 && stem == python_encode(&said.key),
-        link_inode,
+        link: link && stem == python_encode(&said.key),
         sidecar: Some((stem.to_owned(), inode, said)),
     }
 }
 
 /// The regular file in the same directory that a link leads to.
-fn target<'a>(
-    dir: BorrowedFd<'_>,
-    files: &'a Files,
-    link: &str,
-    known: Option<Cow<'_, str>>,
-) -> Option<&'a str> {
-    let to = match known {
-        Some(known) => known.into_owned(),
-        None => rustix::fs::readlinkat(dir, link, Vec::new())
-            .ok()?
-            .into_string()
-            .ok()?,
-    };
+fn target<'a>(dir: BorrowedFd<'_>, files: &'a Files, link: &str) -> Option<&'a str> {
+    let to = rustix::fs::readlinkat(dir, link, Vec::new())
+        .ok()?
+        .into_string()
+        .ok()?;
     let (name, seen) = files.get_key_value(&*to)?;
     (!seen.link).then_some(&**name)
 }
@@ -311,7 +299,6 @@ fn settle(dir: BorrowedFd<'_>, mut group: Vec<Candidate>) -> Found {
         said: None,
         outdated: false,
         link: first.link,
-        link_inode: first.link_inode,
         extras: Vec::new(),
     };
     if let Some((stem, inode, said)) = first.sidecar {

@@ -2,7 +2,7 @@
 //! It never holds a record's bytes.
 
 use super::catalog::Catalog;
-use super::js_lock::{age, is_held};
+use super::js_lock::{age, is_held, now_ns};
 use super::look::shown;
 use super::names;
 use super::scan::{self, Found};
@@ -215,6 +215,7 @@ pub(super) fn read(store: &Store, state: &mut State, stat: &FileStat) -> Result<
     let dir = store.dir(Area::Store)?;
     let first = state.layout.is_none();
     let is_input = |key: &str| store.shared.is_input(key);
+    let began = now_ns();
     let mut found = scan::read(dir, &state.catalog, &is_input)?;
     if state.layout.is_none() || found.found.is_empty() {
         state.layout = Some(with_links(
@@ -233,6 +234,7 @@ pub(super) fn read(store: &Store, state: &mut State, stat: &FileStat) -> Result<
         });
     }
     let changed = state.catalog.replace(std::mem::take(&mut found.found));
+    state.catalog.was_read_at(began);
     if !first && state.asked {
         state
             .changed
