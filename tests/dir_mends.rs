@@ -73,7 +73,7 @@ fn javascript_sets(world: &World, key: &str, n: usize) {
         if !others
             .iter()
             .filter(|other| **other != key || !is_link)
-            .any(|other| newer(other))
+            .any(newer)
         {
             break;
         }
