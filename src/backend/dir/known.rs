@@ -3,8 +3,9 @@
 
 use super::plan::Plan;
 use super::sdk::State;
+use super::sidecar::{self, Sidecar};
 use super::swap::Held;
-use super::{Area, FileStat, Store, disk, sidecar, target};
+use super::{Area, FileStat, Store, disk, target};
 use crate::error::{Error, Kind, Result};
 use rustix::io::Errno;
 
@@ -50,7 +51,10 @@ impl Known {
                 let outdated = plan.old.as_ref().is_some_and(|old| old.outdated);
                 let same = beside.inode == held.stat().inode
                     && (outdated
-                        || state.catalog.sidecar(stem, beside.inode) == sidecar::read(dir, stem));
+                        || alike(
+                            state.catalog.sidecar(stem, beside.inode),
+                            sidecar::read(dir, stem),
+                        ));
                 if !same {
                     return Err(newer());
                 }
@@ -71,4 +75,10 @@ impl Known {
     pub(super) fn is_sidecar(&self, stat: &FileStat) -> bool {
         self.sidecar.as_ref().is_some_and(|held| held.is(stat))
     }
+}
+
+/// Whether two looks found one sidecar. Its key is left out: an input's is taken from the file's name.
+fn alike(one: Option<Sidecar>, other: Option<Sidecar>) -> bool {
+    let told = |said: Sidecar| (said.content_type, said.extension, said.size, said.form);
+    one.map(told) == other.map(told)
 }
