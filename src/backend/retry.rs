@@ -68,9 +68,10 @@ impl Pauses {
         if !is_passing(error) {
             return false;
         }
-        let patience = match error.kind() {
-            Kind::Offline => self.policy.offline_patience,
-            _ => self.policy.patience,
+        let patience = if error.kind() == Kind::Offline {
+            self.policy.offline_patience
+        } else {
+            self.policy.patience
         };
         let pause = match wait_asked(error) {
             Some(asked) => asked.max(self.next),

@@ -30,7 +30,7 @@ pub struct World {
     pub remote: bool,
     /// The longest key that can be kept, where that does not show from outside.
     max_key: Option<usize>,
-    _keep: Box<dyn Any>,
+    _keep: Box<dyn Any + Send + Sync>,
 }
 
 impl World {
@@ -50,7 +50,7 @@ impl World {
     }
 
     /// The same over the API, with the server that answers and the longest key of its place.
-    pub fn remote(backend: Arc<dyn Backend>, server: impl Any, max_key: usize) -> Self {
+    pub fn remote(backend: Arc<dyn Backend>, server: impl Any + Send + Sync, max_key: usize) -> Self {
         Self {
             remote: true,
             max_key: Some(max_key),

@@ -68,7 +68,7 @@ fn pass_on(server: SocketAddr, request: &Request) -> Answer {
     let status = lines.next().unwrap().split(' ').nth(1).unwrap();
     let headers = lines.filter_map(|line| line.split_once(": "));
     let headers = headers.filter(|(name, _)| is_known(&name.to_ascii_lowercase()));
-    let headers = headers.map(|(name, value)| (&*name.to_owned().leak(), value.to_owned()));
+    let headers = headers.map(|(name, value)| (name.to_owned(), value.to_owned()));
     let mut body = answer[end + 4..].to_vec();
     if request.path.contains("/keys") {
         body = without_extensions(&body);

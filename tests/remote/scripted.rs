@@ -35,7 +35,7 @@ impl Request {
 /// What happens to a request.
 pub enum Answer {
     /// Status, headers and a body of its length.
-    Full(u16, Vec<(&'static str, String)>, Vec<u8>),
+    Full(u16, Vec<(String, String)>, Vec<u8>),
     /// These bytes, and then the connection ends.
     Raw(Vec<u8>),
     /// These bytes, and then the others again and again until the client has enough.
@@ -48,8 +48,8 @@ pub enum Answer {
 
 impl Answer {
     pub fn json(status: u16, text: impl Into<String>) -> Self {
-        let content_type = ("content-type", "application/json; charset=utf-8".to_owned());
-        Self::Full(status, vec![content_type], text.into().into_bytes())
+        Self::Full(status, Vec::new(), text.into().into_bytes())
+            .with("content-type", "application/json; charset=utf-8")
     }
 
     pub fn status(status: u16) -> Self {
@@ -60,15 +60,15 @@ impl Answer {
     }
 
     pub fn record(bytes: &[u8]) -> Self {
-        let content_type = ("content-type", "text/plain; charset=utf-8".to_owned());
-        Self::Full(200, vec![content_type], bytes.to_vec())
+        Self::Full(200, Vec::new(), bytes.to_vec())
+            .with("content-type", "text/plain; charset=utf-8")
     }
 
     #[must_use]
-    pub fn with(self, name: &'static str, value: &str) -> Self {
+    pub fn with(self, name: &str, value: &str) -> Self {
         match self {
             Self::Full(status, mut headers, body) => {
-                headers.push((name, value.to_owned()));
+                headers.push((name.to_owned(), value.to_owned()));
                 Self::Full(status, headers, body)
             }
             other => other,
@@ -173,7 +173,7 @@ fn serve(
                 for (name, value) in &headers {
                     text += &format!("{name}: {value}\r\n");
                 }
-                if !headers.iter().any(|(name, _)| *name == "content-length") {
+                if !headers.iter().any(|(name, _)| name == "content-length") {
                     text += &format!("content-length: {}\r\n", body.len());
                 }
                 text += "\r\n";
@@ -190,6 +190,9 @@ fn serve(
                 stream.write_all(&start)?;
                 while !ended.load(Ordering::SeqCst) {
                     stream.write_all(&again)?;
+                    if again.is_empty() {
+                        std::thread::sleep(Duration::from_millis(10));
+                    }
                 }
                 return Ok(());
             }
