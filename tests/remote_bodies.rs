@@ -6,10 +6,9 @@ mod remote;
 
 use http::Served;
 use remote::{
-    Answer, Scripted, TOKEN, apify, opened, options, put, read, record, record_in, runtime,
+    Answer, Scripted, TOKEN, apify, opened, options, put, put_as, read, record, record_in, runtime,
 };
 use std::io::{Read, Write};
-use std::os::unix::fs::FileExt;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
@@ -17,7 +16,7 @@ use storefs::backend::apify::{Apify, Options};
 use storefs::backend::dir::Layout;
 use storefs::backend::{Backend, NewStore};
 use storefs::error::Kind;
-use storefs::record::{Body, ContentType, Precondition, Size, StoreName};
+use storefs::record::{Size, StoreName};
 
 const JSON: &str = "application/json; charset=utf-8";
 
@@ -84,7 +83,7 @@ fn every_encoding_is_taken_off_and_the_length_is_not_that_of_the_encoded_form() 
 fn uploads_are_plain_unless_compression_is_wished_and_worth_it() {
     let server = Scripted::new(|_| Answer::json(201, "{}"));
     let runtime = runtime();
-    let long = json(100_000);
+    let (id, long) = (record("k"), json(100_000));
     for compress in [false, true] {
         let backend = Apify::new(Options {
             compress,
@@ -97,19 +96,13 @@ fn uploads_are_plain_unless_compression_is_wished_and_worth_it() {
             (&long, "image/png"),
             (&long, "text/html"),
         ] {
-            let content_type = ContentType::stored(content_type);
-            let write = backend.put(
-                &record("k"),
-                Body::from(bytes),
-                &content_type,
-                Precondition::None,
-            );
+            let write = put_as(&backend, &id, bytes, content_type);
             let meta = runtime.block_on(write).unwrap();
             assert_eq!(meta.size, Size::Exact(bytes.len() as u64));
             let requests = server.requests();
             let sent = requests.last().unwrap();
-            assert_eq!(sent.header("content-type"), Some(content_type.as_str()));
-            if compress && bytes.len() > 1000 && content_type.is_json() {
+            assert_eq!(sent.header("content-type"), Some(content_type));
+            if compress && bytes.len() > 1000 && content_type == JSON {
                 assert_eq!(sent.header("content-encoding"), Some("gzip"));
                 let mut plain = Vec::new();
                 flate2::read::GzDecoder::new(&sent.body[..])
@@ -137,12 +130,7 @@ fn what_is_sent_compressed_comes_back_plain_from_a_storefs_server() {
     let store = runtime.block_on(backend.create_store(new)).unwrap().0.id;
     let id = record_in(&store, "k.json");
     let plain = json(500_000);
-    let write = backend.put(
-        &id,
-        Body::from(&plain[..]),
-        &ContentType::stored(JSON),
-        Precondition::None,
-    );
+    let write = put_as(&backend, &id, &plain[..], JSON);
     let put = runtime.block_on(write).unwrap();
     let (got, meta) = runtime.block_on(read(&backend, &id)).unwrap();
     assert!(got == plain);
@@ -154,105 +142,6 @@ fn what_is_sent_compressed_comes_back_plain_from_a_storefs_server() {
         runtime.block_on(backend.head(&id)).unwrap().size,
         Size::Exact(plain.len() as u64)
     );
-}
-
-#[test]
-fn a_record_of_a_gibibyte_goes_and_comes_in_little_memory() {
-    const LENGTH: u64 = 1 << 30;
-    let server = Served::with(|options| options.max_record_size = LENGTH);
-    drop(server);
-    let temp = tempfile::tempdir().unwrap();
-    let sparse = std::fs::File::create_new(temp.path().join("sparse")).unwrap();
-    sparse.set_len(LENGTH).unwrap();
-    sparse.write_all_at(b"end", LENGTH - 3).unwrap();
-    let sparse = std::fs::File::open(temp.path().join("sparse")).unwrap();
-    // The server counts and forgets, and gives back as much.
-    let server = Counting::new();
-    let backend = apify(server.address);
-    let runtime = runtime();
-    let before = resident();
-    let content_type = ContentType::stored("application/octet-stream");
-    let write = backend.put(
-        &record("k"),
-        Body::File(Arc::new(sparse)),
-        &content_type,
-        Precondition::None,
-    );
-    let meta = runtime.block_on(write).unwrap();
-    assert_eq!(meta.size, Size::Exact(LENGTH));
-    assert_eq!(server.received.load(Ordering::SeqCst), LENGTH as usize);
-    let mut fetched = runtime.block_on(backend.get(&record("k"), None)).unwrap();
-    let mut buffer = vec![0; 1 << 20];
-    let (mut count, mut most) = (0, 0);
-    loop {
-        let read = fetched.bytes.read(&mut buffer).unwrap();
-        if read == 0 {
-            break;
-        }
-        count += read as u64;
-        if count % (64 << 20) < (1 << 20) {
-            most = most.max(resident());
-        }
-    }
-    assert_eq!(count, LENGTH);
-    assert!(most < before + (100 << 20), "{} MiB", (most - before) >> 20);
-}
-
-/// What this process holds in memory, in bytes.
-fn resident() -> u64 {
-    let statm = std::fs::read_to_string("/proc/self/statm").unwrap();
-    statm.split(' ').nth(1).unwrap().parse::<u64>().unwrap() * 4096
-}
-
-/// A server that swallows one body and gives back one of the same length.
-struct Counting {
-    address: std::net::SocketAddr,
-    received: Arc<AtomicUsize>,
-}
-
-impl Counting {
-    fn new() -> Self {
-        let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
-        let address = listener.local_addr().unwrap();
-        let received = Arc::<AtomicUsize>::default();
-        let counted = received.clone();
-        // It ends with the second answer.
-        std::thread::spawn(move || {
-            for stream in listener.incoming().take(2) {
-                let mut stream = stream.unwrap();
-                let mut buffer = vec![0; 1 << 20];
-                let mut head = Vec::new();
-                while !head.ends_with(b"\r\n\r\n") {
-                    let mut byte = [0];
-                    stream.read_exact(&mut byte).unwrap();
-                    head.push(byte[0]);
-                }
-                let head = String::from_utf8(head).unwrap().to_ascii_lowercase();
-                let length = head.split_once("content-length: ").map_or(0, |(_, rest)| {
-                    rest.split_once('\r').unwrap().0.parse::<usize>().unwrap()
-                });
-                let mut left = length;
-                while left > 0 {
-                    let count = stream.read(&mut buffer[..left.min(1 << 20)]).unwrap();
-                    left -= count;
-                }
-                counted.fetch_add(length, Ordering::SeqCst);
-                if length > 0 {
-                    stream.write_all(b"HTTP/1.1 201 Made\r\nconnection: close\r\ncontent-length: 2\r\n\r\n{}").unwrap();
-                    continue;
-                }
-                let all = counted.load(Ordering::SeqCst);
-                let text = format!(
-                    "HTTP/1.1 200 OK\r\nconnection: close\r\ncontent-length: {all}\r\n\r\n"
-                );
-                stream.write_all(text.as_bytes()).unwrap();
-                for _ in 0..all >> 20 {
-                    stream.write_all(&buffer).unwrap();
-                }
-            }
-        });
-        Self { address, received }
-    }
 }
 
 #[test]

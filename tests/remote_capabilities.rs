@@ -173,7 +173,8 @@ fn a_time_stands_for_a_version_where_a_server_tells_no_tags() {
         .unwrap()
         .etag
         .unwrap();
-    let matching = put_if(&backend, &record("k"), b"y", Precondition::Match(tag));
+    let id = record("k");
+    let matching = put_if(&backend, &id, b"y", Precondition::Match(tag));
     runtime.block_on(matching).unwrap();
     let other = Precondition::Match(ETag::new("modified-1445412481"));
     let error = runtime

@@ -19,7 +19,7 @@ use storefs::backend::retry::{Policy, Retry};
 use storefs::backend::trouble::{is_passing, is_unsure};
 use storefs::backend::{Backend, ListQuery, NewStore, StoreRef};
 use storefs::error::Kind;
-use storefs::record::{ETag, Precondition, StoreName};
+use storefs::record::{ETag, Precondition, RecordId, StoreName};
 
 /// A server whose answers follow a list; the last one is for ever.
 fn answers(all: Vec<fn(&Request) -> Answer>) -> Scripted {
@@ -107,8 +107,13 @@ fn a_server_that_asks_for_a_rest_gets_it() {
         |_| Answer::status(429).with("retry-after", "1"),
         there,
     ]);
+    let patient = Policy {
+        patience: Duration::from_secs(20),
+        ..quick()
+    };
+    let backend = Retry::new(apify(server.address), patient);
     let start = Instant::now();
-    let got = runtime().block_on(read(&retrying(server.address), &record("k")));
+    let got = runtime().block_on(read(&backend, &record("k")));
     assert_eq!(got.unwrap().0, b"bytes");
     assert!(start.elapsed() >= Duration::from_secs(1));
     // One that asks for more than anybody waits is told of at once.
@@ -153,8 +158,10 @@ fn a_write_without_an_answer_is_reported_as_one_that_may_be_done() {
             ..options(server.address, TOKEN)
         };
         let backend = Retry::new(Apify::new(patient).unwrap(), quick());
-        let write = put(&backend, &record("k"), b"x");
-        assert!(is_unsure(&runtime.block_on(write).unwrap_err()));
+        let error = runtime
+            .block_on(put(&backend, &record("k"), b"x"))
+            .unwrap_err();
+        assert!(is_unsure(&error));
         let read = runtime.block_on(backend.head(&record("k"))).unwrap_err();
         assert!(!is_unsure(&read), "a read leaves nothing behind");
     }
@@ -177,24 +184,19 @@ fn a_write_without_an_answer_is_reported_as_one_that_may_be_done() {
     assert_eq!((error.kind(), is_unsure(&error)), (Kind::TimedOut, false));
 }
 
-/// Memory that fails by a script, with tries before it.
-fn scripted_memory() -> (
-    Retry<Arc<Faulty<Memory>>>,
-    Arc<Faulty<Memory>>,
-    storefs::record::RecordId,
-) {
-    let faulty = Arc::new(Faulty::new(Memory::new()));
+/// Memory that fails by a script, with tries before it, and a record of a store in it.
+fn scripted_memory() -> (Retry<Faulty<Memory>>, RecordId) {
+    let backend = Retry::new(Faulty::new(Memory::new()), quick());
     let new = NewStore::named(StoreName::new("s").unwrap());
-    let made = runtime().block_on(faulty.create_store(new)).unwrap().0;
-    let id = remote::record_in(&made.id, "k");
-    (Retry::new(faulty.clone(), quick()), faulty, id)
+    let made = runtime().block_on(backend.create_store(new)).unwrap().0;
+    (backend, remote::record_in(&made.id, "k"))
 }
 
 #[test]
 fn our_own_unanswered_write_is_not_taken_for_that_of_somebody_else() {
     let runtime = runtime();
     for base in [false, true] {
-        let (backend, faulty, id) = scripted_memory();
+        let (backend, id) = scripted_memory();
         let only_if = match base {
             false => Precondition::Absent,
             true => {
@@ -202,7 +204,9 @@ fn our_own_unanswered_write_is_not_taken_for_that_of_somebody_else() {
                 Precondition::Match(first.etag.unwrap())
             }
         };
-        faulty.add(Rule::on(Verb::Put, Fault::FailAfter(Kind::TimedOut)).times(1));
+        backend
+            .inner()
+            .add(Rule::on(Verb::Put, Fault::FailAfter(Kind::TimedOut)).times(1));
         let meta = runtime
             .block_on(put_if(&backend, &id, b"ours", only_if.clone()))
             .unwrap();
@@ -222,10 +226,12 @@ fn our_own_unanswered_write_is_not_taken_for_that_of_somebody_else() {
 
 #[test]
 fn somebody_elses_write_after_an_unanswered_one_is_a_change() {
-    let (backend, faulty, id) = scripted_memory();
+    let (backend, id) = scripted_memory();
     let runtime = runtime();
-    runtime.block_on(put(&**faulty, &id, b"theirs")).unwrap();
-    faulty.add(Rule::on(Verb::Put, Fault::Fail(Kind::TimedOut)).times(1));
+    runtime.block_on(put(&backend, &id, b"theirs")).unwrap();
+    backend
+        .inner()
+        .add(Rule::on(Verb::Put, Fault::Fail(Kind::TimedOut)).times(1));
     let error = runtime
         .block_on(put_if(&backend, &id, b"ours", Precondition::Absent))
         .unwrap_err();
@@ -235,31 +241,37 @@ fn somebody_elses_write_after_an_unanswered_one_is_a_change() {
 
 #[test]
 fn what_our_own_unanswered_deletion_took_is_deleted() {
-    let (backend, faulty, id) = scripted_memory();
+    let (backend, id) = scripted_memory();
     let runtime = runtime();
     let meta = runtime.block_on(put(&backend, &id, b"x")).unwrap();
-    faulty.add(Rule::on(Verb::Delete, Fault::FailAfter(Kind::Io)).times(1));
+    backend
+        .inner()
+        .add(Rule::on(Verb::Delete, Fault::FailAfter(Kind::Io)).times(1));
     let only_if = Precondition::Match(meta.etag.unwrap());
     runtime.block_on(backend.delete(&id, only_if)).unwrap();
     let again = runtime
         .block_on(backend.delete(&id, Precondition::None))
         .unwrap_err();
     assert_eq!(again.kind(), Kind::NotFound);
-    faulty.add(Rule::on(Verb::DeleteStore, Fault::FailAfter(Kind::Io)).times(1));
+    backend
+        .inner()
+        .add(Rule::on(Verb::DeleteStore, Fault::FailAfter(Kind::Io)).times(1));
     runtime.block_on(backend.delete_store(&id.store)).unwrap();
 }
 
 #[test]
 fn a_store_without_a_name_is_not_made_twice() {
-    let (backend, faulty, _) = scripted_memory();
+    let (backend, _) = scripted_memory();
     let runtime = runtime();
-    faulty.add(Rule::on(Verb::CreateStore, Fault::FailAfter(Kind::TimedOut)).times(2));
+    backend
+        .inner()
+        .add(Rule::on(Verb::CreateStore, Fault::FailAfter(Kind::TimedOut)).times(2));
     let error = runtime
         .block_on(backend.create_store(NewStore::default()))
         .unwrap_err();
     assert!(is_unsure(&error));
     assert_eq!(
-        faulty.count(Verb::CreateStore),
+        backend.inner().count(Verb::CreateStore),
         2,
         "one at the start, and this one"
     );

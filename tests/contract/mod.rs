@@ -50,7 +50,11 @@ impl World {
     }
 
     /// The same over the API, with the server that answers and the longest key of its place.
-    pub fn remote(backend: Arc<dyn Backend>, server: impl Any + Send + Sync, max_key: usize) -> Self {
+    pub fn remote(
+        backend: Arc<dyn Backend>,
+        server: impl Any + Send + Sync,
+        max_key: usize,
+    ) -> Self {
         Self {
             remote: true,
             max_key: Some(max_key),

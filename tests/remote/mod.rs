@@ -72,7 +72,7 @@ pub fn quick() -> Policy {
     Policy {
         first: Duration::from_millis(5),
         longest: Duration::from_millis(20),
-        patience: Duration::from_secs(2),
+        patience: Duration::from_millis(600),
         offline_patience: Duration::from_millis(100),
     }
 }
@@ -105,6 +105,18 @@ pub async fn put_if(
     let content_type = ContentType::stored("text/plain; charset=utf-8");
     backend
         .put(id, Body::from(bytes), &content_type, only_if)
+        .await
+}
+
+pub async fn put_as(
+    backend: &dyn Backend,
+    id: &RecordId,
+    body: impl Into<Body>,
+    content_type: &str,
+) -> Result<Meta> {
+    let content_type = ContentType::stored(content_type);
+    backend
+        .put(id, body.into(), &content_type, Precondition::None)
         .await
 }
 

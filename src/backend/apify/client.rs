@@ -10,8 +10,8 @@ use crate::error::{Error, Kind, Result};
 use crate::record::encoding::Encoding;
 use crate::record::key::StoreId;
 use reqwest::header::{
-    self, ACCEPT_ENCODING, AUTHORIZATION, CONTENT_ENCODING, CONTENT_TYPE, HeaderMap, HeaderValue,
-    LOCATION,
+    self, ACCEPT_ENCODING, AUTHORIZATION, CONTENT_ENCODING, CONTENT_LENGTH, CONTENT_TYPE,
+    HeaderMap, HeaderValue, LOCATION,
 };
 use reqwest::{Method, Response, StatusCode, Url};
 use serde::de::DeserializeOwned;
@@ -309,6 +309,10 @@ impl Client {
                 let why = format!("the body cannot be read here: {why}");
                 Trouble::lasting(why).error(call.asked.op, call.asked.subject, Kind::Io)
             })?;
+            if call.load.is_empty() && call.method != Method::DELETE {
+                // Some servers wait for a body where no length is told.
+                request = request.header(CONTENT_LENGTH, HeaderValue::from_static("0"));
+            }
             request = request.body(body);
         }
         tokio::select! {

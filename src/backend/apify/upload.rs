@@ -36,6 +36,15 @@ pub(super) enum Load {
 }
 
 impl Load {
+    /// Whether there is not a byte of it.
+    pub(super) fn is_empty(&self) -> bool {
+        match self {
+            Self::None => true,
+            Self::Json(text) => text.is_empty(),
+            Self::Record { length, .. } => *length == 0,
+        }
+    }
+
     /// The body of a request. An error is one of reading the record here.
     pub(super) async fn body(&self, moved: &Moved) -> io::Result<reqwest::Body> {
         let (body, length, compressed) = match self {
