@@ -21,8 +21,11 @@ use storefs::backend::{Backend, ListQuery, NewStore, StoreRef};
 use storefs::error::Kind;
 use storefs::record::{ETag, Precondition, RecordId, StoreName};
 
+/// An answer to any request.
+type Said = fn(&Request) -> Answer;
+
 /// A server whose answers follow a list; the last one is for ever.
-fn answers(all: Vec<fn(&Request) -> Answer>) -> Scripted {
+fn answers(all: Vec<Said>) -> Scripted {
     let count = AtomicUsize::new(0);
     Scripted::new(move |request| {
         let number = count.fetch_add(1, Ordering::SeqCst);
@@ -40,7 +43,7 @@ fn there(_: &Request) -> Answer {
 
 #[test]
 fn what_passes_is_tried_again_and_what_stays_is_not() {
-    let passing: [fn(&Request) -> Answer; 5] = [
+    let passing: [Said; 5] = [
         |_| Answer::status(429),
         |_| Answer::status(500),
         |_| Answer::status(503),
@@ -54,7 +57,7 @@ fn what_passes_is_tried_again_and_what_stays_is_not() {
         assert_eq!(got.unwrap().0, b"bytes", "{number}");
         assert_eq!(server.requests().len(), 3, "{number}");
     }
-    let staying: [(fn(&Request) -> Answer, Kind); 6] = [
+    let staying: [(Said, Kind); 6] = [
         (|_| Answer::status(400), Kind::Invalid),
         (|_| Answer::status(401), Kind::Denied),
         (|_| Answer::status(402), Kind::NoSpace),
@@ -146,7 +149,7 @@ fn a_body_is_sent_whole_at_each_try() {
 #[test]
 fn a_write_without_an_answer_is_reported_as_one_that_may_be_done() {
     let runtime = runtime();
-    let unanswered: [fn(&Request) -> Answer; 3] = [
+    let unanswered: [Said; 3] = [
         |_| Answer::Hangup,
         |_| Answer::status(502),
         |_| Answer::Silence,

@@ -33,10 +33,10 @@ pub fn opened(server: &Served) -> Arc<Retry<Apify>> {
         token: Some(Token::new(&server.token).unwrap()),
         ..Access::default()
     };
-    match open(&source, access).unwrap().place {
-        Place::Server(server) => server,
-        other => panic!("{other:?}"),
-    }
+    let Place::Server(server) = open(&source, access).unwrap().place else {
+        panic!("a server is a server");
+    };
+    server
 }
 
 /// A runtime as the program has one.

@@ -66,13 +66,11 @@ impl Answer {
 
     #[must_use]
     pub fn with(self, name: &str, value: &str) -> Self {
-        match self {
-            Self::Full(status, mut headers, body) => {
-                headers.push((name.to_owned(), value.to_owned()));
-                Self::Full(status, headers, body)
-            }
-            other => other,
-        }
+        let Self::Full(status, mut headers, body) = self else {
+            panic!("these bytes are what they are");
+        };
+        headers.push((name.to_owned(), value.to_owned()));
+        Self::Full(status, headers, body)
     }
 }
 
