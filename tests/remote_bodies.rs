@@ -246,3 +246,23 @@ fn an_empty_record_has_a_length_of_nothing_on_the_wire() {
     let (bytes, meta) = runtime.block_on(read(&*backend, &id)).unwrap();
     assert_eq!((bytes.len(), meta.size), (0, Size::Exact(0)));
 }
+
+#[test]
+fn a_server_that_refuses_before_it_has_the_body_is_understood() {
+    let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let address = listener.local_addr().unwrap();
+    let server = std::thread::spawn(move || {
+        let (mut stream, _) = listener.accept().unwrap();
+        let mut buffer = vec![0; 10_000];
+        let _ = stream.read(&mut buffer).unwrap();
+        let answer = b"HTTP/1.1 413 Too Large\r\ncontent-length: 2\r\nconnection: close\r\n\r\n{}";
+        stream.write_all(answer).unwrap();
+        // What follows is not read any more, as by a server that has had enough.
+        std::thread::sleep(Duration::from_millis(300));
+    });
+    let error = runtime()
+        .block_on(put(&apify(address), &record("k"), &vec![0; 20 << 20]))
+        .unwrap_err();
+    assert_eq!(error.kind(), Kind::TooLarge, "{error}");
+    server.join().unwrap();
+}

@@ -132,3 +132,14 @@ pub async fn read(backend: &dyn Backend, id: &RecordId) -> Result<(Vec<u8>, Meta
         .unwrap()
         .map_err(|why| storefs::error::Error::io("read", id.to_string(), why))
 }
+
+/// The most memory that this process has held, in bytes.
+pub fn peak() -> u64 {
+    let status = std::fs::read_to_string("/proc/self/status").unwrap();
+    let line = status
+        .lines()
+        .find(|line| line.starts_with("VmHWM:"))
+        .unwrap();
+    let number = line.split_whitespace().nth(1).unwrap();
+    number.parse::<u64>().unwrap() << 10
+}

@@ -125,7 +125,9 @@ impl Scripted {
     /// All requests so far, without those for the user.
     pub fn requests(&self) -> Vec<Request> {
         let requests = self.requests.lock().unwrap();
-        let others = requests.iter().filter(|it| it.path != "/v2/users/me");
+        let others = requests
+            .iter()
+            .filter(|it| !it.path.ends_with("/v2/users/me"));
         others.cloned().collect()
     }
 
@@ -155,7 +157,7 @@ fn serve(
     let mut reader = BufReader::new(stream.try_clone()?);
     let mut stream = stream;
     while let Some(request) = next_request(&mut reader)? {
-        let answer = if request.path == "/v2/users/me" {
+        let answer = if request.path.ends_with("/v2/users/me") {
             Answer::json(
                 200,
                 r#"{"data":{"id":"mE3dE5gH7jK9mN1pQ","username":"me"}}"#,

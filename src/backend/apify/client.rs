@@ -31,8 +31,8 @@ const MAX_REFUSAL: usize = 64 << 10;
 const JSON_TIME: Duration = Duration::from_secs(120);
 /// How long the reason of a failure may take to arrive.
 const REFUSAL_TIME: Duration = Duration::from_secs(5);
-/// How long a connection that nobody uses is kept.
-const IDLE: Duration = Duration::from_secs(60);
+/// How long a connection that nobody uses is kept: shorter than `serve` keeps it, so that it is not closed under a request.
+const IDLE: Duration = Duration::from_secs(20);
 /// How long all wait after a 429 that names no time.
 const REST: Duration = Duration::from_millis(200);
 /// Encodings that are understood.

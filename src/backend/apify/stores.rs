@@ -225,6 +225,7 @@ impl Apify {
     ) -> Result<StoreInfo> {
         const OP: &str = "change the store";
         let me = self.user().await?;
+        let named = change.name.is_some();
         let mut wanted = Map::new();
         if let Some(name) = change.name {
             wanted.insert("name".into(), json!(name.as_ref().map(StoreId::as_str)));
@@ -243,6 +244,10 @@ impl Apify {
         let asked = call.asked;
         match self.client.json::<Answer<Store>>(call).await {
             Ok((_, answer)) => answer.data.into_info(&asked, me.as_deref()),
+            // Which type the API gives to a name that is taken is in no document.
+            Err(error) if named && error.kind() == Kind::Changed => {
+                Err(error.with_kind(Kind::Exists))
+            }
             Err(error) => Err(self.of_store(error, OP, id)),
         }
     }
