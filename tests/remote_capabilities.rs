@@ -12,7 +12,7 @@ use remote::{
 };
 use std::io::Read;
 use storefs::backend::apify::Apify;
-use storefs::backend::{Backend, ListQuery, NewStore};
+use storefs::backend::{Backend, ListQuery, NewStore, StoreRef};
 use storefs::error::Kind;
 use storefs::record::key::StoreId;
 use storefs::record::{ETag, Precondition, Size, StoreName};
@@ -234,4 +234,51 @@ fn a_token_that_may_only_read_leaves_the_conditions_open() {
         .block_on(put(&backend, &record_in(&store, "k"), b"x"))
         .unwrap_err();
     assert_eq!(error.kind(), Kind::Denied);
+}
+
+#[test]
+fn a_token_that_may_not_ask_whose_it_is_may_use_stores() {
+    let store = format!(
+        r#"{{"data":{{"id":"{}","userId":"uS3dE5gH7jK9mN1pQ"}}}}"#,
+        remote::STORE
+    );
+    for status in [403, 404, 501] {
+        let store = store.clone();
+        let server = Scripted::bare(move |request| match request.path.ends_with("/users/me") {
+            true => Answer::status(status),
+            false => Answer::json(200, store.clone()),
+        });
+        let backend = apify(server.address);
+        let id = StoreRef::Id(remote::store());
+        let found = runtime().block_on(backend.store(&id)).unwrap();
+        assert_eq!(found.owner.as_deref(), Some("uS3dE5gH7jK9mN1pQ"));
+    }
+    let server = Scripted::bare(|_| Answer::status(401));
+    let error = runtime()
+        .block_on(apify(server.address).stores(None))
+        .unwrap_err();
+    assert_eq!(error.kind(), Kind::Denied);
+    assert!(error.to_string().contains("check the token"), "{error}");
+}
+
+#[test]
+fn the_tag_of_an_encoded_answer_is_that_of_its_version() {
+    let runtime = runtime();
+    for tag in ["\"v1\"", "W/\"v1\"", "\"v1;gzip\"", "\"v1-gzip\""] {
+        let mut writer = flate2::write::GzEncoder::new(Vec::new(), flate2::Compression::fast());
+        std::io::Write::write_all(&mut writer, b"bytes").unwrap();
+        let body = writer.finish().unwrap();
+        let server = Scripted::new(move |_| {
+            Answer::record(&body)
+                .with("content-encoding", "gzip")
+                .with("etag", tag)
+        });
+        let (bytes, meta) = runtime
+            .block_on(read(&apify(server.address), &record("k")))
+            .unwrap();
+        assert_eq!(
+            (bytes.as_slice(), meta.etag),
+            (&b"bytes"[..], Some(ETag::new("v1")))
+        );
+    }
 }

@@ -135,30 +135,31 @@ fn told(error: Error, unsure: bool) -> Error {
     if unsure { made_unsure(error) } else { error }
 }
 
-impl<B: Backend> Retry<B> {
-    /// What is there now, when it is what we sent.
-    async fn is_ours(
-        &self,
-        id: &RecordId,
-        body: &Body,
-        content_type: &ContentType,
-    ) -> Result<Option<Meta>> {
-        let fetched = match self.get(id, None).await {
-            Ok(fetched) => fetched,
-            Err(error) if error.kind() == Kind::NotFound => return Ok(None),
-            Err(error) => return Err(error),
-        };
-        if fetched.meta.content_type.as_ref() != Some(content_type) {
-            return Ok(None);
-        }
-        let body = body.clone();
-        let compared = tokio::task::spawn_blocking(move || {
-            let (mut there, mut ours) = (fetched.bytes, body.reader());
-            same_bytes(&mut *there, &mut *ours).map(|same| same.then_some(fetched.meta))
-        });
-        let compared = compared.await.map_err(io::Error::other).flatten();
-        compared.map_err(|why| Error::io("compare", id.to_string(), why))
+/// What is there now, when it is what was to be written: the same bytes under the same type. For writes of which nobody
+/// knows what became of them, before a version that stands in the way is taken for somebody else's.
+pub async fn found_written(
+    backend: &dyn Backend,
+    id: &RecordId,
+    body: &Body,
+    content_type: &ContentType,
+) -> Result<Option<Meta>> {
+    let fetched = match backend.get(id, None).await {
+        Ok(fetched) => fetched,
+        Err(error) if error.kind() == Kind::NotFound => return Ok(None),
+        Err(error) => return Err(error),
+    };
+    // A server may write the parameters of a type in its own way.
+    let there = fetched.meta.content_type.as_ref();
+    if there.is_none_or(|there| there.essence() != content_type.essence()) {
+        return Ok(None);
     }
+    let body = body.clone();
+    let compared = tokio::task::spawn_blocking(move || {
+        let (mut there, mut ours) = (fetched.bytes, body.reader());
+        same_bytes(&mut *there, &mut *ours).map(|same| same.then_some(fetched.meta))
+    });
+    let compared = compared.await.map_err(io::Error::other).flatten();
+    compared.map_err(|why| Error::io("compare", id.to_string(), why))
 }
 
 fn same_bytes(one: &mut dyn Read, other: &mut dyn Read) -> io::Result<bool> {
@@ -262,7 +263,7 @@ impl<B: Backend> Backend for Retry<B> {
         match done {
             // The version that stands in the way may be the one that an unanswered try left.
             Err(error) if unsure && error.kind() == Kind::Changed => {
-                match self.is_ours(id, &body, content_type).await {
+                match found_written(self, id, &body, content_type).await {
                     Ok(Some(meta)) => Ok(meta),
                     Ok(None) => Err(error),
                     Err(why) => Err(made_unsure(why)),

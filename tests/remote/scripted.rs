@@ -74,6 +74,10 @@ impl Answer {
     }
 }
 
+fn is_for_user(request: &Request) -> bool {
+    request.path.ends_with("/v2/users/me")
+}
+
 type Script = dyn Fn(&Request) -> Answer + Send + Sync;
 
 /// The server. Dropped, it ends with all its connections.
@@ -85,8 +89,17 @@ pub struct Scripted {
 }
 
 impl Scripted {
-    /// A server that answers by this function. The user of any token has the id that stands here.
+    /// A server that answers by this function, and tells of one user of any token.
     pub fn new(script: impl Fn(&Request) -> Answer + Send + Sync + 'static) -> Self {
+        const USER: &str = r#"{"data":{"id":"mE3dE5gH7jK9mN1pQ","username":"me"}}"#;
+        Self::bare(move |request| match is_for_user(request) {
+            true => Answer::json(200, USER),
+            false => script(request),
+        })
+    }
+
+    /// A server that answers by this function alone.
+    pub fn bare(script: impl Fn(&Request) -> Answer + Send + Sync + 'static) -> Self {
         let listener = TcpListener::bind("127.0.0.1:0").unwrap();
         let address = listener.local_addr().unwrap();
         let (requests, ended) = (
@@ -125,9 +138,7 @@ impl Scripted {
     /// All requests so far, without those for the user.
     pub fn requests(&self) -> Vec<Request> {
         let requests = self.requests.lock().unwrap();
-        let others = requests
-            .iter()
-            .filter(|it| !it.path.ends_with("/v2/users/me"));
+        let others = requests.iter().filter(|it| !is_for_user(it));
         others.cloned().collect()
     }
 
@@ -157,14 +168,7 @@ fn serve(
     let mut reader = BufReader::new(stream.try_clone()?);
     let mut stream = stream;
     while let Some(request) = next_request(&mut reader)? {
-        let answer = if request.path.ends_with("/v2/users/me") {
-            Answer::json(
-                200,
-                r#"{"data":{"id":"mE3dE5gH7jK9mN1pQ","username":"me"}}"#,
-            )
-        } else {
-            script(&request)
-        };
+        let answer = script(&request);
         let head = request.method == "HEAD";
         kept.lock().unwrap().push(request);
         match answer {

@@ -136,8 +136,9 @@ fn shown(text: &str) -> String {
 }
 
 /// Scheme and host. Paths and parameters of other servers may hold signatures.
-fn place_of(url: &Url) -> String {
-    format!("{}://{}", url.scheme(), url.host_str().unwrap_or(""))
+pub(super) fn place_of(url: &Url) -> String {
+    let port = url.port().map_or(String::new(), |port| format!(":{port}"));
+    format!("{}://{}{port}", url.scheme(), url.host_str().unwrap_or(""))
 }
 
 fn is_loopback(url: &Url) -> bool {

@@ -234,6 +234,15 @@ impl Client {
     ) -> Result<(StatusCode, T)> {
         call.headers.insert(ACCEPT_ENCODING, ENCODINGS);
         let response = self.success(&call).await?;
+        self.json_of(&call, response).await
+    }
+
+    /// The JSON of this answer, with its status.
+    pub(super) async fn json_of<T: DeserializeOwned>(
+        &self,
+        call: &Call<'_>,
+        response: Response,
+    ) -> Result<(StatusCode, T)> {
         let status = response.status();
         let read = timeout(JSON_TIME, self.read(&call.asked, response, MAX_JSON)).await;
         let body = read.map_err(|_| call.asked.stalled(JSON_TIME))??;

@@ -1,6 +1,6 @@
 //! What answers and broken connections mean. Nothing of a token, a signature or an endless message gets into an error.
 
-use super::base::Token;
+use super::base::{Token, place_of};
 use crate::backend::trouble::Trouble;
 use crate::error::{Error, Kind};
 use reqwest::StatusCode;
@@ -154,13 +154,15 @@ fn kind_of_broken(why: &reqwest::Error) -> Kind {
 pub(super) fn reasons(why: &reqwest::Error) -> String {
     let mut said: Vec<String> = Vec::new();
     if why.is_connect() {
-        said.push("no connection to the server".to_owned());
+        let place = why.url().map_or_else(|| "the server".to_owned(), place_of);
+        said.push(format!("no connection to {place}"));
     }
     let mut cause = why.source();
     while let Some(error) = cause {
         let text = readable(&error.to_string(), None);
-        // Some causes repeat the one below them.
-        if !said.iter().any(|known| known.contains(&text)) {
+        // Some causes repeat the one below them, and one says only what is said already.
+        let empty = text == "client error (Connect)";
+        if !empty && !said.iter().any(|known| known.contains(&text)) {
             said.push(text);
         }
         cause = error.source();

@@ -38,12 +38,16 @@ fn condition(only_if: &Precondition) -> Option<(HeaderName, String)> {
 fn tag_of(headers: &HeaderMap) -> Option<ETag> {
     let text = headers.get(ETAG)?.to_str().ok()?;
     let tag = ETag::new(text);
-    // The tag of an encoded answer is that of the version, `;` and the encoding.
+    // The tag of an encoded answer is that of the version with the encoding behind it: after `;` from `storefs serve`, after
+    // `-` from Apache's mod_deflate.
     let encoding = headers
         .get(CONTENT_ENCODING)
         .and_then(|it| it.to_str().ok());
     let version = encoding.and_then(|encoding| {
-        let version = tag.as_str().strip_suffix(encoding)?.strip_suffix(';')?;
+        let version = tag
+            .as_str()
+            .strip_suffix(encoding)?
+            .strip_suffix([';', '-'])?;
         Some(ETag::new(version))
     });
     Some(version.unwrap_or(tag)).filter(|tag| !tag.as_str().is_empty())

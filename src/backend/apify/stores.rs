@@ -68,14 +68,26 @@ impl Apify {
         if !self.client.has_token() {
             return Ok(None);
         }
+        let place = self.base().to_string();
         let ask = async || {
-            let call = Call::new("ask who we are", "", Method::GET, "/v2/users/me".into());
-            match self.client.json::<Answer<User>>(call).await {
-                Ok((_, answer)) => Ok(Some(answer.data.id)),
-                Err(error) if matches!(error.kind(), Kind::NotFound | Kind::Unsupported) => {
-                    Ok(None)
+            let call = Call::new(
+                "ask who we are at",
+                &place,
+                Method::GET,
+                "/v2/users/me".into(),
+            );
+            let response = self.client.answer(&call).await?;
+            match response.status() {
+                // A token with few rights may not ask this and yet use stores.
+                StatusCode::FORBIDDEN
+                | StatusCode::NOT_FOUND
+                | StatusCode::METHOD_NOT_ALLOWED
+                | StatusCode::NOT_IMPLEMENTED => Ok(None),
+                status if status.is_success() => {
+                    let (_, answer) = self.client.json_of::<Answer<User>>(&call, response).await?;
+                    Ok(Some(answer.data.id))
                 }
-                Err(error) => Err(error),
+                _ => Err(self.client.refusal(&call, response).await),
             }
         };
         self.me.get_or_try_init(ask).await.cloned()
