@@ -98,6 +98,21 @@ impl Error {
         }
     }
 
+    /// An error with a lower cause of its own type.
+    pub fn caused(
+        op: &'static str,
+        subject: impl Into<String>,
+        kind: Kind,
+        cause: impl std::error::Error + Send + Sync + 'static,
+    ) -> Self {
+        Self {
+            op,
+            subject: subject.into(),
+            kind,
+            source: Some(Box::new(cause)),
+        }
+    }
+
     /// An error of the operating system; its kind follows from its number.
     pub fn io(op: &'static str, subject: impl Into<String>, source: impl Into<io::Error>) -> Self {
         let source = source.into();

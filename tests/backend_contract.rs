@@ -2,12 +2,16 @@
 #![allow(clippy::unwrap_used)]
 
 mod contract;
+mod http;
+mod remote;
 
 use contract::World;
+use http::Served;
 use std::sync::Arc;
 use storefs::backend::dir::{DirBackend, Folder, FolderOptions, Layout};
 use storefs::backend::faulty::Faulty;
 use storefs::backend::memory::Memory;
+use storefs::record::key::MAX_KEY;
 use tempfile::TempDir;
 
 /// A folder that holds nothing yet.
@@ -31,6 +35,24 @@ fn polled(layout: Layout) -> World {
     };
     let opened = Folder::open(&root.path().join("storage"), options).unwrap();
     World::new(Arc::new(DirBackend::polling(opened)), Some(root))
+}
+
+/// A server in this process, asked over the network, whose abilities have shown.
+fn served(server: Served, max_key: usize) -> World {
+    let remote = remote::opened(&server);
+    let world = World::remote(remote.clone(), server, max_key);
+    let store = world.create("warm-up").id;
+    world.put(&contract::record(&store, "k"), b"x", "text/plain");
+    let detected = world.wait(remote.inner().detect(&store)).unwrap();
+    assert!(
+        detected.conditional_put
+            && detected.ranged_get
+            && detected.exact_sizes
+            && detected.change_feed,
+        "{detected:?}"
+    );
+    world.wait(world.backend.delete_store(&store)).unwrap();
+    world
 }
 
 /// Makes a module per backend with a test per clause.
@@ -111,5 +133,7 @@ contract! {
     new_folder: folder(None);
     polled_plain_folder: polled(Layout::Plain);
     polled_dual_folder: polled(Layout::Dual);
+    served_memory: served(Served::memory(), MAX_KEY);
+    served_dual_folder: served(Served::in_layout(Layout::Dual), 219);
     memory_behind_an_empty_script: World::new(Arc::new(Faulty::new(Memory::new())), None);
 }

@@ -33,12 +33,13 @@ const FLOORS: [(&str, u8); 11] = [
 ];
 
 /// Crates and parts of the standard library that one room has to itself, as beginnings of paths.
-const ROOMS: [(&str, &[&str]); 16] = [
+const ROOMS: [(&str, &[&str]); 17] = [
     ("fuser", &["src/mount/"]),
     ("axum", &["src/serve/"]),
     ("hyper", &["src/serve/"]),
     ("hyper_util", &["src/serve/"]),
     ("reqwest", &["src/backend/apify/"]),
+    ("rustls", &["src/backend/apify/"]),
     ("object_store", &["src/backend/objects.rs"]),
     ("rusqlite", &["src/volume/cached/"]),
     ("clap", &["src/cli/"]),

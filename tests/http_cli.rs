@@ -3,101 +3,7 @@
 
 mod http;
 
-use http::Client;
-use std::io::{BufRead, BufReader, Read};
-use std::path::{Path, PathBuf};
-use std::process::{Child, Command, Output, Stdio};
-use std::time::{Duration, Instant};
-
-const STOREFS: &str = env!("CARGO_BIN_EXE_storefs");
-
-/// A command in an environment of its own.
-fn storefs(home: &Path, args: &[&str]) -> Command {
-    let mut command = Command::new(STOREFS);
-    command
-        .args(args)
-        .env_clear()
-        .env("HOME", home)
-        .env("USER", "ann")
-        .current_dir(home)
-        .stdin(Stdio::null());
-    command
-}
-
-fn run(home: &Path, args: &[&str]) -> Output {
-    storefs(home, args).output().unwrap()
-}
-
-fn text(bytes: &[u8]) -> String {
-    String::from_utf8(bytes.to_vec()).unwrap()
-}
-
-/// A server that is killed at the latest with the test.
-struct Serving {
-    child: Child,
-    lines: Vec<String>,
-}
-
-impl Serving {
-    fn start(home: &Path, args: &[&str], told: usize) -> Self {
-        let mut child = storefs(home, args)
-            .stdout(Stdio::piped())
-            .stderr(Stdio::piped())
-            .spawn()
-            .unwrap();
-        let mut out = BufReader::new(child.stdout.take().unwrap());
-        let lines = (0..told).map(|_| {
-            let mut line = String::new();
-            out.read_line(&mut line).unwrap();
-            line.trim_end().to_owned()
-        });
-        let lines = lines.collect();
-        Self { child, lines }
-    }
-
-    fn address(&self) -> String {
-        self.lines[0].rsplit_once("http://").unwrap().1.to_owned()
-    }
-
-    fn client(&self, token: &str) -> Client {
-        Client::new(self.address().parse().unwrap(), Some(token))
-    }
-
-    /// Sends a signal and waits for the end.
-    fn end(mut self, signal: rustix::process::Signal) -> (Option<i32>, String) {
-        let pid = rustix::process::Pid::from_child(&self.child);
-        rustix::process::kill_process(pid, signal).unwrap();
-        let begun = Instant::now();
-        let status = loop {
-            if let Some(status) = self.child.try_wait().unwrap() {
-                break status;
-            }
-            assert!(begun.elapsed() < Duration::from_secs(30), "it does not end");
-            std::thread::sleep(Duration::from_millis(20));
-        };
-        let mut log = String::new();
-        self.child
-            .stderr
-            .take()
-            .unwrap()
-            .read_to_string(&mut log)
-            .unwrap();
-        (status.code(), log)
-    }
-}
-
-impl Drop for Serving {
-    fn drop(&mut self) {
-        let _ = self.child.kill();
-        let _ = self.child.wait();
-    }
-}
-
-fn home() -> (tempfile::TempDir, PathBuf) {
-    let temp = tempfile::tempdir().unwrap();
-    let path = temp.path().canonicalize().unwrap();
-    (temp, path)
-}
+use http::{Serving, home, run, text};
 
 #[test]
 fn the_first_start_makes_a_token_and_the_next_ones_take_it() {
@@ -222,7 +128,9 @@ fn what_cannot_be_served_is_told_with_what_to_do() {
             2,
             "https://",
         ),
-        (vec!["serve", "apify:"], 1, "local storage folders"),
+        (vec!["serve", "apify:"], 1, "APIFY_TOKEN"),
+        (vec!["serve", "s3://b"], 1, "not supported yet"),
+        (vec!["serve", "http://192.0.2.1"], 2, "insecure"),
         (vec!["serve", "nowhere"], 1, "mkdir -p"),
         (vec!["serve"], 1, "mkdir -p"),
     ] {

@@ -1,12 +1,17 @@
 //! Where records live: the waist that every place of records implements, and the shapes that pass through it.
 
+pub mod apify;
 pub mod dir;
 #[doc(hidden)]
 pub mod faulty;
 pub mod feed;
 pub mod memory;
+pub mod open;
+pub mod pace;
 pub mod random;
+pub mod retry;
 mod stores;
+pub mod trouble;
 pub mod watch;
 
 pub use feed::{ChangeEvent, ChangeKind, Feed, FeedPosition};

@@ -168,8 +168,16 @@ pub(super) struct StatusArgs {
 /// Arguments of `serve`.
 #[derive(Args, Debug)]
 pub(super) struct ServeArgs {
-    /// The storage folder, or memory: [default: the project's, from the environment or the working directory]
+    /// The storage folder, memory:, apify:, or the URL of a server [default: the project's folder, from the environment or
+    /// the working directory]
     pub source: Option<String>,
+    /// The file with the token for apify: or a server, which nobody else may read [default: APIFY_TOKEN, or for apify: the
+    /// login of the Apify CLI]
+    #[arg(long, value_name = "FILE", env = "STOREFS_TOKEN_FILE")]
+    pub token_file: Option<PathBuf>,
+    /// Allow a server in plain http on another machine
+    #[arg(long)]
+    pub insecure: bool,
     /// Address and port to listen on; port 0 takes a free one
     #[arg(
         long,

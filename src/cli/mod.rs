@@ -5,6 +5,7 @@ mod args;
 mod background;
 mod busy;
 mod config;
+mod credentials;
 mod docs;
 mod exit;
 mod live;

@@ -4,10 +4,10 @@ use super::args::ServeArgs;
 use super::config::Surroundings;
 use super::exit::print;
 use super::options::{self, Options};
-use super::{Outcome, log, source};
+use super::{Outcome, credentials, log, source};
 use crate::backend::Backend;
-use crate::backend::dir::{DirBackend, Folder, FolderOptions};
-use crate::backend::memory::Memory;
+use crate::backend::dir::{DirBackend, FolderOptions};
+use crate::backend::open::{self, Opened, Place};
 use crate::error::{Error, Kind, Result};
 use crate::serve::tokens::TokenFile;
 use crate::serve::{self, Limits, Server, Users};
@@ -104,35 +104,54 @@ async fn next(terminate: &mut std::io::Result<Signal>, interrupt: &mut std::io::
 }
 
 fn open(args: &ServeArgs, here: &Surroundings) -> Result<Source> {
-    if args.source.as_deref() == Some("memory:") {
-        let temp = tempfile::Builder::new().prefix("storefs-serve-").tempdir();
-        let temp = temp.map_err(|why| Error::io("make a temporary folder", "", why))?;
-        return Ok(Source {
-            backend: Arc::new(Memory::new()),
-            of_folder: None,
-            shown: "memory:".to_owned(),
-            folder: temp.path().to_owned(),
-            _temp: Some(temp),
-        });
-    }
-    let root = source::folder(args.source.as_deref(), here)?;
+    let named = args
+        .source
+        .as_deref()
+        .map(open::Source::parse)
+        .transpose()?;
+    let named = match named {
+        None | Some(open::Source::Folder(_)) => {
+            open::Source::Folder(source::folder(args.source.as_deref(), here)?)
+        }
+        Some(other) => other,
+    };
     let layout = options::parse(&[format!("layout={}", args.layout)], false)?.layout;
     let (_, input_keys) = here.input_keys(&Options::default())?;
-    let folder = Folder::open(
-        &root,
-        FolderOptions {
+    let access = open::Access {
+        token: credentials::token(&named, args.token_file.as_deref(), here)?,
+        api_base: credentials::api_base(here),
+        insecure: args.insecure,
+        compress: false,
+        folder: FolderOptions {
             layout,
             read_only: false,
             input_keys,
         },
-    )?;
-    let folder = DirBackend::new(folder);
+    };
+    let Opened { backend, place } = open::open(&named, access)?;
+    let shown = match (&named, &place) {
+        (open::Source::Folder(root), _) => root.display().to_string(),
+        (_, Place::Server(server)) => server.inner().base().to_string(),
+        (_, Place::Folder(_) | Place::Memory) => "memory:".to_owned(),
+    };
+    let of_folder = match place {
+        Place::Folder(folder) => Some(folder),
+        Place::Memory | Place::Server(_) => None,
+    };
+    let (folder, temp) = match &named {
+        open::Source::Folder(root) => (root.join(".storefs/serve"), None),
+        open::Source::Memory | open::Source::Apify | open::Source::Server(_) => {
+            let temp = tempfile::Builder::new().prefix("storefs-serve-").tempdir();
+            let temp = temp.map_err(|why| Error::io("make a temporary folder", "", why))?;
+            (temp.path().to_owned(), Some(temp))
+        }
+    };
     Ok(Source {
-        backend: Arc::new(folder.clone()),
-        of_folder: Some(folder),
-        shown: root.display().to_string(),
-        folder: root.join(".storefs/serve"),
-        _temp: None,
+        backend,
+        of_folder,
+        shown,
+        folder,
+        _temp: temp,
     })
 }
 

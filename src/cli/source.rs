@@ -1,6 +1,7 @@
 //! SOURCE, as a person writes it, to the folder it means. It never creates anything.
 
 use super::config::Surroundings;
+use crate::backend::open::Source;
 use crate::error::{Error, Kind, Result};
 use std::fs;
 use std::io;
@@ -42,25 +43,15 @@ fn project_folder(here: &Surroundings) -> Result<PathBuf> {
 }
 
 fn refuse_schemes(source: &str) -> Result<()> {
-    let scheme = match source.split_once(':') {
-        Some((scheme, rest)) if rest.starts_with("//") || ["apify", "memory"].contains(&scheme) => {
-            scheme
-        }
-        _ => return Ok(()),
-    };
-    let is_word = !scheme.is_empty()
-        && scheme
-            .bytes()
-            .all(|byte| byte.is_ascii_alphanumeric() || byte == b'+');
-    if !is_word {
+    if let Ok(Source::Folder(_)) = Source::parse(source) {
         return Ok(());
     }
     Err(Error::because(
         "use the source",
         source,
         Kind::Unsupported,
-        "sources are local storage folders, and memory: for serve (give the path of a folder; write ./ before a path \
-         with a colon)",
+        "sources are local storage folders; memory:, apify:, http:// and https:// are for serve (give the path of a \
+         folder; write ./ before a path with a colon)",
     ))
 }
 

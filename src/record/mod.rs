@@ -2,6 +2,7 @@
 
 pub mod body;
 pub mod content_type;
+pub mod encoding;
 pub mod file_name;
 pub mod key;
 pub mod meta;

@@ -75,6 +75,11 @@ impl WriteIf {
         self.matches.is_some()
     }
 
+    /// Whether all it asks for is that there is a record.
+    pub(super) fn is_any_record(&self) -> bool {
+        self.matches == Some(Tags::Any) && self.none_matches.is_none()
+    }
+
     /// The condition as a backend checks it together with the write; `None` when the record has to be looked at first.
     fn direct(&self) -> Option<Precondition> {
         match (&self.matches, &self.none_matches) {

@@ -8,7 +8,7 @@ use super::problem::{Answer, Problem};
 use super::{body, reply, upload};
 use crate::error::{Error, Kind};
 use crate::record::content_type::{BINARY, MAX_CONTENT_TYPE};
-use crate::record::{ContentType, Meta, RecordId, Size};
+use crate::record::{ContentType, Meta, Precondition, RecordId, Size};
 use axum::body::Body;
 use axum::http::{HeaderMap, HeaderValue, StatusCode, header};
 use axum::response::Response;
@@ -277,13 +277,16 @@ pub(super) async fn delete(door: &Door, asked: &Asked) -> Answer {
         key,
     };
     let backend = &*door.backend;
-    let deleted = only_if.write(backend, &id, |only_if| async {
-        match backend.delete(&id, only_if).await {
-            Err(error) if error.kind() == Kind::NotFound => Ok(false),
-            other => other.map(|()| true),
-        }
-    });
-    if !deleted.await? && only_if.needs_record() {
+    let delete = async |only_if| match backend.delete(&id, only_if).await {
+        Err(error) if error.kind() == Kind::NotFound => Ok(false),
+        other => other.map(|()| true),
+    };
+    // Whether there is a record shows from its deletion.
+    let deleted = match only_if.is_any_record() {
+        true => delete(Precondition::None).await?,
+        false => only_if.write(backend, &id, delete).await?,
+    };
+    if !deleted && only_if.needs_record() {
         return Err(Problem::changed());
     }
     door.sent.forget(&id);

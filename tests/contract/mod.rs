@@ -8,6 +8,7 @@ pub mod races;
 pub mod records;
 pub mod stores;
 
+use std::any::Any;
 use std::future::Future;
 use std::io::Read;
 use std::ops::Range;
@@ -25,7 +26,11 @@ use tokio::runtime::{Builder, Runtime};
 pub struct World {
     pub backend: Arc<dyn Backend>,
     pub runtime: Runtime,
-    _folder: Option<TempDir>,
+    /// Whether it is asked over the API: then all stores are those of one user, and names keep to the API's rules.
+    pub remote: bool,
+    /// The longest key that can be kept, where that does not show from outside.
+    max_key: Option<usize>,
+    _keep: Box<dyn Any + Send + Sync>,
 }
 
 impl World {
@@ -38,8 +43,29 @@ impl World {
         Self {
             backend,
             runtime,
-            _folder: folder,
+            remote: false,
+            max_key: None,
+            _keep: Box::new(folder),
         }
+    }
+
+    /// The same over the API, with the server that answers and the longest key of its place.
+    pub fn remote(
+        backend: Arc<dyn Backend>,
+        server: impl Any + Send + Sync,
+        max_key: usize,
+    ) -> Self {
+        Self {
+            remote: true,
+            max_key: Some(max_key),
+            _keep: Box::new(server),
+            ..Self::new(backend, None)
+        }
+    }
+
+    /// The longest key that can be kept.
+    pub fn max_key(&self) -> usize {
+        self.max_key.unwrap_or_else(|| self.properties().max_key)
     }
 
     pub fn wait<T>(&self, operation: impl Future<Output = T>) -> T {

@@ -3,8 +3,10 @@
 #![allow(dead_code, unused_imports, unreachable_pub, clippy::unwrap_used)]
 
 mod client;
+mod program;
 
 pub use client::{Client, Reply};
+pub use program::{Serving, home, run, storefs, text};
 
 use std::net::{SocketAddr, TcpListener};
 use std::path::{Path, PathBuf};

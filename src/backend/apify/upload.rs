@@ -1,0 +1,214 @@
+//! Bodies on their way to a server: read piece by piece, compressed where that is wished. No body is held in memory.
+
+use crate::record::{Body, ContentType};
+use bytes::Bytes;
+use http_body::{Body as HttpBody, Frame, SizeHint};
+use std::io::{self, Read};
+use std::pin::Pin;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::task::{Context, Poll};
+use tokio::task::JoinHandle;
+
+/// Up to here a body goes in one piece.
+const SMALL: u64 = 64 << 10;
+/// How much is read in one step.
+const PIECE: usize = 256 << 10;
+/// Shorter bodies are not worth compressing.
+const WORTH: u64 = 1 << 10;
+
+/// Counts the bytes that moved, so that a slow upload is not taken for a dead one.
+pub(super) type Moved = Arc<AtomicU64>;
+
+/// What a request carries.
+#[derive(Clone, Debug)]
+pub(super) enum Load {
+    /// Nothing.
+    None,
+    /// JSON.
+    Json(Vec<u8>),
+    /// A record, of so many bytes.
+    Record {
+        body: Body,
+        length: u64,
+        compressed: bool,
+    },
+}
+
+impl Load {
+    /// Whether there is not a byte of it.
+    pub(super) fn is_empty(&self) -> bool {
+        match self {
+            Self::None => true,
+            Self::Json(text) => text.is_empty(),
+            Self::Record { length, .. } => *length == 0,
+        }
+    }
+
+    /// The body of a request. An error is one of reading the record here.
+    pub(super) async fn body(&self, moved: &Moved) -> io::Result<reqwest::Body> {
+        let (body, length, compressed) = match self {
+            Self::None => return Ok(reqwest::Body::from(Bytes::new())),
+            Self::Json(text) => return Ok(text.clone().into()),
+            Self::Record {
+                body,
+                length,
+                compressed,
+            } => (body, *length, *compressed),
+        };
+        if compressed {
+            let level = flate2::Compression::default();
+            let reader = flate2::read::GzEncoder::new(body.reader(), level);
+            return Ok(reqwest::Body::wrap(Streamed::new(
+                Box::new(reader),
+                None,
+                moved,
+            )));
+        }
+        if length > SMALL {
+            let reader = body.reader();
+            return Ok(reqwest::Body::wrap(Streamed::new(
+                reader,
+                Some(length),
+                moved,
+            )));
+        }
+        let mut reader = body.reader();
+        let mut read = move || {
+            let mut bytes = vec![0; usize::try_from(length).unwrap_or(0)];
+            reader.read_exact(&mut bytes)?;
+            Ok::<_, io::Error>(bytes)
+        };
+        let bytes = match body {
+            Body::Bytes(_) => read()?,
+            Body::File(_) => tokio::task::spawn_blocking(read)
+                .await
+                .map_err(io::Error::other)??,
+        };
+        Ok(bytes.into())
+    }
+}
+
+/// Whether a body of this type and length gets shorter by compression. Documents of HTML are left as they are: the API may
+/// refuse them encoded.
+pub(super) fn is_worth_compressing(content_type: &ContentType, length: u64) -> bool {
+    let essence = content_type.essence();
+    let known = [
+        "application/javascript",
+        "application/x-ndjson",
+        "application/xml",
+        "application/yaml",
+        "image/svg+xml",
+    ];
+    let text = content_type.is_text() && essence != "text/html";
+    length >= WORTH
+        && (text
+            || content_type.is_json()
+            || (essence.ends_with("+xml") && essence != "application/xhtml+xml")
+            || known.contains(&&*essence))
+}
+
+type Step = io::Result<(Box<dyn Read + Send>, Bytes)>;
+
+/// A reader as a body: one piece is read ahead while the last one is being sent.
+struct Streamed {
+    /// What is still to come, when it is known.
+    left: Option<u64>,
+    reading: Option<JoinHandle<Step>>,
+    moved: Moved,
+}
+
+impl Streamed {
+    fn new(reader: Box<dyn Read + Send>, length: Option<u64>, moved: &Moved) -> Self {
+        Self {
+            left: length,
+            reading: Some(read_piece(reader, length)),
+            moved: moved.clone(),
+        }
+    }
+}
+
+fn read_piece(mut reader: Box<dyn Read + Send>, left: Option<u64>) -> JoinHandle<Step> {
+    tokio::task::spawn_blocking(move || {
+        let most = left.map_or(PIECE, |left| usize::try_from(left).unwrap_or(PIECE));
+        let mut bytes = vec![0; most.min(PIECE)];
+        if left.is_some() {
+            reader.read_exact(&mut bytes)?;
+        } else {
+            let count = reader.by_ref().take(PIECE as u64).read(&mut bytes)?;
+            bytes.truncate(count);
+        }
+        Ok((reader, bytes.into()))
+    })
+}
+
+impl HttpBody for Streamed {
+    type Data = Bytes;
+    type Error = io::Error;
+
+    fn poll_frame(
+        mut self: Pin<&mut Self>,
+        context: &mut Context<'_>,
+    ) -> Poll<Option<io::Result<Frame<Bytes>>>> {
+        let Some(reading) = &mut self.reading else {
+            return Poll::Ready(None);
+        };
+        let Poll::Ready(done) = Pin::new(reading).poll(context) else {
+            return Poll::Pending;
+        };
+        self.reading = None;
+        let (reader, bytes) = match done.map_err(io::Error::other) {
+            Ok(Ok(step)) => step,
+            Ok(Err(why)) | Err(why) => return Poll::Ready(Some(Err(why))),
+        };
+        self.moved.fetch_add(bytes.len() as u64, Ordering::Relaxed);
+        match &mut self.left {
+            Some(left) => {
+                *left = left.saturating_sub(bytes.len() as u64);
+                if *left > 0 {
+                    let left = *left;
+                    self.reading = Some(read_piece(reader, Some(left)));
+                }
+            }
+            None if bytes.is_empty() => return Poll::Ready(None),
+            None => self.reading = Some(read_piece(reader, None)),
+        }
+        Poll::Ready(Some(Ok(Frame::data(bytes))))
+    }
+
+    fn is_end_stream(&self) -> bool {
+        self.reading.is_none()
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        self.left
+            .map_or_else(SizeHint::default, SizeHint::with_exact)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_long_text_of_known_kinds_is_compressed() {
+        let worth = |text: &str, length| is_worth_compressing(&ContentType::stored(text), length);
+        for text in [
+            "application/json; charset=utf-8",
+            "text/csv",
+            "image/svg+xml",
+            "application/rss+xml",
+        ] {
+            assert!(worth(text, 1024) && !worth(text, 1023), "{text}");
+        }
+        for text in [
+            "image/png",
+            "text/html; charset=utf-8",
+            "application/zip",
+            "no type at all",
+            "",
+        ] {
+            assert!(!worth(text, 1 << 30), "{text}");
+        }
+    }
+}
