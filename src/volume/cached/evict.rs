@@ -2,7 +2,8 @@
 //! were not sent yet are never dropped.
 
 use super::Inner;
-use super::index::{Index, Kept};
+use super::index::Index;
+use super::record::Kept;
 use crate::error::{Error, Kind, Result};
 use crate::record::RecordId;
 use crate::volume::Now;

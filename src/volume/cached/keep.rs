@@ -1,7 +1,8 @@
 //! What is known of records, kept over restarts in SQLite. All of it can be fetched again: unsent bytes never depend on it.
 
-use super::index::{Base, Index, Kept, nanoseconds};
+use super::index::Index;
 use super::note::{Shown, remote_of, remote_text};
+use super::record::{Base, Kept, nanoseconds};
 use super::state::{Remote, State};
 use crate::error::{Error, Kind, Result};
 use crate::record::{ContentType, ETag, Key, RecordId, Size, StoreName};

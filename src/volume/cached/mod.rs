@@ -1,6 +1,7 @@
 //! A volume over any backend: edits are saved on local disk first and sent in the background, what was read stays here. It
 //! never gives up what it accepted, and never shows what the backend was not told as if it had been.
 
+mod answers;
 mod conflict;
 mod edit;
 mod evict;
@@ -8,13 +9,17 @@ mod follow;
 mod index;
 mod keep;
 mod list;
+mod names;
 mod note;
 mod open;
 mod reader;
+mod record;
 mod recover;
 mod remote;
 mod scratch;
 mod send;
+mod settle;
+mod show;
 mod spool;
 pub mod state;
 mod stores;

@@ -1,7 +1,8 @@
 //! Stores as directories: which there are, what each is called, and making, renaming and removing them.
 
 use super::Inner;
-use super::index::{Index, nanoseconds};
+use super::index::Index;
+use super::record::nanoseconds;
 use crate::backend::{NewStore, StoreChange, StoreInfo, StoreRef};
 use crate::error::{Error, Kind, Result};
 use crate::record::StoreName;

@@ -1,7 +1,7 @@
 //! The one task that owns the schedule: what is due is sent, in order for each record and side by side for different ones.
 
 use super::Inner;
-use super::index::Failure;
+use super::record::Failure;
 use super::state::Event;
 use crate::error::{Error, Kind};
 use crate::record::RecordId;
