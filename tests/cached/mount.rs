@@ -185,6 +185,10 @@ impl Mount {
         self.wait(self.volume.sync(None))
     }
 
+    pub fn volume_status(&self) -> serde_json::Value {
+        self.volume.status()
+    }
+
     pub fn pending(&self) -> usize {
         self.volume.pending()
     }

@@ -42,11 +42,14 @@ impl Inner {
         dir: &StoreName,
         name: &str,
     ) -> Result<RecordId> {
+        self.resolve(dir).await?;
+        let id = self.id(dir, name)?;
+        self.hold(&id);
         let opened = self.open(dir, name, false, true).into_wait().await?;
         if let Some(reader) = &opened.reader {
-            reader.ensure(0..u64::MAX).into_wait().await?;
+            reader.finish().await?;
         }
-        self.id(dir, name)
+        Ok(id)
     }
 
     pub(super) fn stat(self: &Arc<Self>, dir: &StoreName, name: &str) -> Now<Stat> {

@@ -11,7 +11,7 @@ use std::collections::HashMap;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 use tokio::sync::Notify;
 
 /// How much may be saved or being written without being sent.
@@ -190,10 +190,12 @@ impl Inner {
             return;
         }
         let dropped = {
+            let now = Instant::now();
             let mut index = self.index();
             let files = index.stores.values().flat_map(|store| {
                 store.records.iter().filter_map(|(key, record)| {
-                    let kept = record.kept.filter(|_| record.is_clean())?;
+                    let held = record.held.is_some_and(|until| until > now);
+                    let kept = record.kept.filter(|_| record.is_clean() && !held)?;
                     let id = RecordId {
                         store: store.id.clone(),
                         key: key.clone(),

@@ -11,9 +11,12 @@ use rustix::fs::Timestamps;
 use std::fs::{File, OpenOptions};
 use std::os::unix::fs::{FileExt, OpenOptionsExt};
 use std::sync::Arc;
+use std::time::{Duration, Instant};
 
 /// Copies of more than this are made on the blocking pool, in bytes.
 const LARGE: u64 = 1 << 20;
+/// How long bytes are here at least after they were asked for.
+const HELD: Duration = Duration::from_secs(10);
 /// How often a file is looked for that moves in the moment it is opened.
 const TRIES: u32 = 5;
 
@@ -115,7 +118,20 @@ impl Inner {
         if large {
             return Now::blocking(move || inner.open_file(&id, write));
         }
-        inner.open_file(&id, write).into()
+        match inner.open_file(&id, write) {
+            // It was evicted just now.
+            Err(e) if e.kind() == Kind::Offline => {
+                self.run(async move { inner.open_remote(id, write).await })
+            }
+            done => done.into(),
+        }
+    }
+
+    /// The bytes of a record that is about to be used are not evicted for a moment.
+    pub(super) fn hold(&self, id: &RecordId) {
+        if let Some(record) = self.index().record_mut(id) {
+            record.held = Some(Instant::now() + HELD);
+        }
     }
 
     /// Opens a record whose bytes are here.
@@ -185,7 +201,7 @@ impl Inner {
             && let Some(reader) = self.reader(&id).await?
         {
             if write {
-                reader.ensure(0..u64::MAX).into_wait().await?;
+                reader.finish().await?;
             } else {
                 return self.open_reader(&id, reader);
             }
@@ -327,8 +343,11 @@ impl Inner {
             return false;
         };
         let same = std::ptr::eq(record.reader.as_ptr(), Arc::as_ptr(reader));
-        if !same || !record.is_clean() || record.kept.is_some() {
+        if !same || !record.is_clean() {
             return false;
+        }
+        if let Some(kept) = record.kept {
+            return kept.number == reader.number;
         }
         record.kept = Some(Kept {
             number: reader.number,

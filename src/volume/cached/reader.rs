@@ -202,19 +202,33 @@ impl Reader {
         let reader = self.clone();
         self.inner.runtime.spawn(async move {
             let fetched = reader.fetch(range.clone()).await;
-            let whole = {
+            {
                 let mut filling = reader.filling();
                 filling.coming.retain(|coming| *coming != range);
                 if let Err(e) = fetched {
                     filling.failed = Some((e.kind(), e.to_string()));
                 }
-                filling.have.missing(&(0..reader.size)).is_none() && !filling.kept
-            };
-            if whole && reader.inner.keep_reader(&reader) {
-                reader.filling().kept = true;
             }
+            reader.keep();
             reader.news.notify_waiters();
         });
+    }
+
+    /// Once every byte is here they go on as the cached ones of the record.
+    fn keep(self: &Arc<Self>) {
+        let mut filling = self.filling();
+        let whole = filling.have.missing(&(0..self.size)).is_none();
+        if whole && !filling.kept {
+            filling.kept = self.inner.keep_reader(self);
+        }
+    }
+
+    /// Waits until all of it is here and is what is cached of the record.
+    pub(super) async fn finish(self: &Arc<Self>) -> Result<()> {
+        self.ensure(0..self.size).into_wait().await?;
+        self.inner.hold(&self.id);
+        self.keep();
+        Ok(())
     }
 
     async fn bring(self: Arc<Self>, range: Range<u64>) -> Result<()> {

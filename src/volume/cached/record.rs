@@ -66,6 +66,8 @@ pub(super) struct Record {
     pub(super) kept: Option<Kept>,
     pub(super) reader: Weak<Reader>,
     pub(super) used: u64,
+    /// Until when its bytes are needed here.
+    pub(super) held: Option<Instant>,
     pub(super) base: Option<Base>,
     /// Notes of the edits that wait, by number.
     pub(super) notes: BTreeMap<u64, Arc<Note>>,
@@ -100,6 +102,7 @@ impl Record {
             kept: None,
             reader: Weak::new(),
             used: 0,
+            held: None,
             base: None,
             notes: BTreeMap::new(),
             rooms: HashMap::new(),

@@ -60,7 +60,7 @@ pub enum State {
         base: Remote,
         /// The newest edit.
         edit: Edit,
-        /// Edits that were sent and got no answer, so that one of them may be what is there. The newest may be among them.
+        /// Edits that were sent, so that one of them may be what is there. The newest may be among them.
         tried: Vec<Edit>,
     },
     /// On its way.
@@ -248,13 +248,15 @@ fn answered(
 ) -> Step {
     let newest = newer.unwrap_or(sent);
     match event {
-        Event::Accepted(remote) => {
-            let step = match newer {
-                Some(newer) => Step::dirty(remote, newer, Vec::new()),
-                None => Step::to(State::Clean { remote }),
-            };
-            step.forgetting([sent]).forgetting(tried)
-        }
+        Event::Accepted(remote) => match newer {
+            // The newer one may have been saved before anybody knew this base: what it was made on is told apart by the
+            // bytes, so they stay until it is accepted itself.
+            Some(newer) => Step::dirty(remote, newer, vec![sent])
+                .forgetting(tried.into_iter().filter(|edit| *edit != sent)),
+            None => Step::to(State::Clean { remote })
+                .forgetting([sent])
+                .forgetting(tried),
+        },
         Event::Ours(remote) => {
             let old = tried.into_iter().chain([sent]);
             let old: Vec<_> = old.filter(|edit| *edit != newest).collect();

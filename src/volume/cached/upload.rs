@@ -159,7 +159,7 @@ impl Inner {
 
     fn failed(&self, id: &RecordId, error: &Error, attempt: u64) {
         let kind = error.kind();
-        let maybe = matches!(kind, Kind::Io | Kind::TimedOut | Kind::Corrupt);
+        let maybe = super::remote::may_pass(kind);
         let dropped = self.apply(id, Event::Failed { maybe });
         let pause = {
             let mut index = self.index();
