@@ -256,6 +256,8 @@ impl Run {
         if self.chance.one_in(2) {
             self.remount();
         }
+        // What could not be reached is not asked at once.
+        std::thread::sleep(Duration::from_millis(20));
         let synced = self.mount().sync();
         assert_eq!(
             synced,

@@ -171,23 +171,33 @@ impl Inner {
             .file
             .set_permissions(Permissions::from_mode(0o600))
             .map_err(failed)?;
-        let stat = self.saved(seq, note, Some(draft.room.clone()), due, None)?;
+        let (_, stat) = self.saved(seq, note, Some(draft.room.clone()), due, None)?;
         drop(saving);
         self.reschedule();
         Ok(stat)
     }
 
-    /// Takes a saved edit into the index.
+    /// Takes a saved edit into the index. The number it has there.
     fn saved(
         self: &Arc<Self>,
-        seq: u64,
-        note: Note,
+        mut seq: u64,
+        mut note: Note,
         room: Option<Arc<super::evict::Room>>,
         due: Instant,
         version: Option<u64>,
-    ) -> Result<Stat> {
+    ) -> Result<(u64, Stat)> {
         let id = note.id.clone();
-        let mut index = self.index();
+        let mut index = loop {
+            let index = self.index();
+            // The edit before it may have been accepted since its base was looked up.
+            let base = match index.record(&id).filter(|record| record.is_clean()) {
+                Some(record) if record.base() != note.base && !note.conflict => record.base(),
+                _ => break index,
+            };
+            drop(index);
+            note.base = base;
+            seq = self.spool.save_again(seq, &note)?;
+        };
         let (tick, fresh) = (index.number(), index.number());
         let known = index.record(&id).is_some();
         index.unsettled.insert(seq);
@@ -231,10 +241,11 @@ impl Inner {
         if let Some(kept) = unused {
             self.drop_cached(kept);
         }
-        Ok(Stat {
+        let stat = Stat {
             file: stat,
             origin: Origin::Record,
-        })
+        };
+        Ok((seq, stat))
     }
 
     /// Saves an edit whose bytes are those of a file that nobody writes.
@@ -249,7 +260,7 @@ impl Inner {
         room.set(note.size.unwrap_or_default());
         let saving = self.saving.lock().unwrap_or_else(PoisonError::into_inner);
         let seq = self.spool.save_copy(from, &note)?;
-        self.saved(seq, note, Some(room), due, version)?;
+        let (seq, _) = self.saved(seq, note, Some(room), due, version)?;
         drop(saving);
         self.reschedule();
         Ok(seq)

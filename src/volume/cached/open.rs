@@ -16,7 +16,7 @@ use std::time::{Duration, Instant};
 /// Copies of more than this are made on the blocking pool, in bytes.
 const LARGE: u64 = 1 << 20;
 /// How long bytes are here at least after they were asked for.
-const HELD: Duration = Duration::from_secs(10);
+const HELD: Duration = Duration::from_secs(2);
 /// How often a file is looked for that moves in the moment it is opened.
 const TRIES: u32 = 5;
 
@@ -191,12 +191,14 @@ impl Inner {
 
     async fn open_remote(self: Arc<Self>, id: RecordId, write: bool) -> Result<Opened> {
         self.follow(&id.store).await;
+        self.hold(&id);
         if !self.is_current(&id) {
             match self.head_record(&id).await {
                 Err(e) if e.kind() == Kind::Offline && self.is_here(&id) => {}
                 other => other?,
             }
         }
+        self.hold(&id);
         if !self.is_here(&id)
             && let Some(reader) = self.reader(&id).await?
         {

@@ -6,8 +6,9 @@ use std::future::Future;
 use std::sync::PoisonError;
 use std::time::{Duration, Instant, SystemTime};
 
-/// While the backend cannot be reached, one look-up in this time is let through to see whether it can again.
-const PROBE: Duration = Duration::from_secs(5);
+/// While the backend cannot be reached, one look-up is let through to see whether it can again in this part of the pause
+/// between uploads.
+const PROBES: u32 = 6;
 
 /// Whether the same request may work a moment later.
 pub(super) fn may_pass(kind: Kind) -> bool {
@@ -93,7 +94,7 @@ impl Inner {
         let mut offline = self.offline();
         match offline.as_mut() {
             None => false,
-            Some(offline) if offline.tried.elapsed() < PROBE => true,
+            Some(offline) if offline.tried.elapsed() < self.options.offline_pause / PROBES => true,
             Some(offline) => {
                 offline.tried = Instant::now();
                 false

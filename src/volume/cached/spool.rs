@@ -189,6 +189,16 @@ impl Spool {
         Ok(seq)
     }
 
+    /// Saves an edit under another note; the first one is forgotten.
+    pub(super) fn save_again(&self, seq: u64, note: &Note) -> Result<u64> {
+        let again = match note.size {
+            Some(_) => self.save_copy(&self.data(seq), note)?,
+            None => self.save(note)?,
+        };
+        self.forget(seq);
+        Ok(again)
+    }
+
     fn rename(&self, from: &Path, to: &Path) -> Result<()> {
         fs::rename(from, to).map_err(|e| Error::io("save the edit", to.display().to_string(), e))
     }
