@@ -41,14 +41,18 @@ impl Fs {
             return Now::err(Error::because("change", "", Kind::NotPermitted, why));
         }
         let (this, this_again) = (self.clone(), self.clone());
-        match self.change_now(ino, change, handle, caller) {
-            Ok(()) => this.getattr(ino, handle).then(move |mut attr| {
+        let done = if self.volume.has_descriptors() {
+            self.change_now(ino, change, handle, caller).into()
+        } else {
+            self.change_aside(ino, change, handle, caller)
+        };
+        done.and_then(move |()| {
+            this.getattr(ino, handle).then(move |mut attr| {
                 attr.ttl = Duration::ZERO;
                 this_again.untell(ino);
                 Ok(attr)
-            }),
-            Err(e) => Now::err(e),
-        }
+            })
+        })
     }
 
     fn untell(&self, ino: u64) {
@@ -144,7 +148,7 @@ pub(super) fn drop_privileges(fd: BorrowedFd<'_>, writes: bool, caller: Caller) 
 }
 
 /// Applies a change through a descriptor, which may be one for attributes only.
-fn apply(fd: BorrowedFd<'_>, change: &Change, subject: &str) -> Result<()> {
+pub(super) fn apply(fd: BorrowedFd<'_>, change: &Change, subject: &str) -> Result<()> {
     let path = format!("/proc/self/fd/{}", fd.as_raw_fd());
     if change.uid.is_some() || change.gid.is_some() {
         let (uid, gid) = (change.uid.map(Uid::from_raw), change.gid.map(Gid::from_raw));

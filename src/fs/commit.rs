@@ -20,21 +20,29 @@ impl Fs {
         if !handle.writer || handle.text.is_some() {
             return Now::ok(());
         }
-        self.flush_writer(&handle, thread).into()
+        let committed = match self.flush_writer(&handle, thread) {
+            Ok(committed) => committed,
+            Err(e) => return Now::err(e),
+        };
+        match lock(&self.table).spot(handle.file.ino) {
+            Some(spot) if committed => self.volume.closed(&spot.store, &spot.name),
+            _ => Now::ok(()),
+        }
     }
 
-    fn flush_writer(&self, handle: &Handle, thread: u32) -> Result<()> {
+    /// True when the file was found to be finished.
+    fn flush_writer(&self, handle: &Handle, thread: u32) -> Result<bool> {
         let file = &handle.file;
         let (changed, drafting) = {
             let writing = file.writing();
             (
-                writing.stamp != Stamp::from(&file.stat()?),
-                writing.draft.is_some(),
+                !file.is_sealed() && writing.stamp != Stamp::from(&file.stat()?),
+                writing.draft.is_some() && !writing.copied,
             )
         };
         let spot = lock(&self.table).spot(file.ino);
         let Some(spot) = spot.filter(|_| changed || drafting) else {
-            return Ok(());
+            return Ok(false);
         };
         let end = format!("/{}/{}", spot.store, spot.name);
         let source = &self.options.source;
@@ -48,9 +56,10 @@ impl Fs {
             (false, false) => false,
         };
         if !finished || processes::a_child_holds(opener, &trace) {
-            return Ok(());
+            return Ok(false);
         }
-        self.commit(file, true)
+        self.commit(file, true)?;
+        Ok(true)
     }
 
     /// Makes the draft the record of its name, or lets type and sidecar follow what was written in place. `finished`
@@ -58,9 +67,9 @@ impl Fs {
     pub(super) fn commit(&self, file: &Arc<OpenFile>, finished: bool) -> Result<()> {
         let mut writing = file.writing();
         let stat = file.stat()?;
-        let changed = writing.stamp != Stamp::from(&stat);
+        let changed = !file.is_sealed() && writing.stamp != Stamp::from(&stat);
         let drafting = writing.draft.is_some();
-        let due = changed || (finished && drafting);
+        let due = changed || (finished && drafting && !writing.copied);
         if !due {
             return Ok(());
         }
@@ -81,7 +90,7 @@ impl Fs {
             return Ok(());
         };
         if !drafting {
-            let named = self.volume.stat(&spot.store, &spot.name).wait();
+            let named = self.volume.known(&spot.store, &spot.name);
             if named.is_ok_and(|named| named.file.inode == stat.inode) {
                 self.volume.written_in_place(&spot.store, &spot.name)?;
                 if let Some(explicit) = &writing.explicit {
@@ -102,11 +111,18 @@ impl Fs {
         let Some(draft) = writing.draft.as_mut() else {
             return Ok(());
         };
-        let committed = self
-            .volume
-            .commit(draft, &spot.store, &spot.name, explicit.as_ref())?;
+        let committed = file.while_still(|layer| {
+            let committed =
+                self.volume
+                    .commit(draft, &spot.store, &spot.name, explicit.as_ref())?;
+            if let Some(layer) = layer {
+                layer.sealed = Some(committed.file);
+            }
+            Ok::<_, Error>(committed)
+        })?;
         let guessed = writing.explicit.is_none();
         writing.draft = None;
+        writing.copied = false;
         writing.explicit = None;
         writing.stamp = Stamp::from(&committed.file);
         let claim = writing.claim.take();
@@ -145,6 +161,42 @@ impl Fs {
         }
     }
 
+    /// A handle is gone. What is still a draft is committed.
+    pub fn release(&self, number: u64) {
+        let Some(handle) = self.handles.remove(number) else {
+            return;
+        };
+        let file = &handle.file;
+        if handle.text.is_some() {
+            return;
+        }
+        let last = lock(&self.table)
+            .get(file.ino)
+            .is_none_or(|inode| inode.handles <= 1);
+        // A file that is made by opening it for reading only, as locks are, is finished by its last reader.
+        let drafting = || file.writing().draft.is_some();
+        if (handle.writer || (last && drafting()))
+            && let Err(e) = self.commit(file, true)
+        {
+            self.counters.failed_commit(&e);
+            tracing::error!("a record that was being written is lost: {e}");
+            if last {
+                self.lose(file);
+            }
+        }
+        if handle.writer {
+            let mut writing = file.writing();
+            writing.writers = writing.writers.saturating_sub(1);
+        }
+        if last {
+            // A draft that replaced nothing still has its claim.
+            self.abandon(file);
+            self.drop_copy(file);
+        }
+        let dropped = lock(&self.table).released(file.ino);
+        drop(dropped);
+    }
+
     /// Gives up a draft that could not be committed: its name leads to what is on disk again.
     pub(super) fn lose(&self, file: &OpenFile) {
         self.abandon(file);
@@ -156,6 +208,17 @@ impl Fs {
         };
         if let Some(spot) = spot {
             self.name_changed(file.ino, &spot);
+        }
+    }
+
+    /// Gives up a copy of a record into which nothing was written.
+    pub(super) fn drop_copy(&self, file: &OpenFile) {
+        let mut writing = file.writing();
+        if writing.copied && writing.draft.take().is_some() {
+            writing.copied = false;
+            if let Some(inode) = lock(&self.table).get_mut(file.ino) {
+                inode.drafting = false;
+            }
         }
     }
 
@@ -191,10 +254,11 @@ impl Fs {
             if handle.writer {
                 this.commit(file, true)?;
             }
+            let bytes = file.bytes();
             let done = if data_only {
-                file.file.sync_data()
+                bytes.sync_data()
             } else {
-                file.file.sync_all()
+                bytes.sync_all()
             };
             let subject =
                 named.map_or_else(String::new, |spot| format!("{}/{}", spot.store, spot.name));
@@ -203,7 +267,7 @@ impl Fs {
         });
         let this = self.clone();
         synced.and_then(move |wrote| match spot {
-            Some(spot) if wrote => this.volume.sync_names(&spot.store),
+            Some(spot) if wrote => this.volume.sync_record(&spot.store, &spot.name),
             _ => Now::ok(()),
         })
     }

@@ -127,10 +127,7 @@ impl Fs {
 
     pub(super) fn control_attr(&self, ino: u64) -> Result<Attr> {
         if ino == INPUT {
-            let stat = self
-                .volume
-                .stat(&self.options.default_store, "INPUT")
-                .wait()?;
+            let stat = self.volume.known(&self.options.default_store, "INPUT")?;
             let mut attr = self.options.show.attr(ino, &stat);
             attr.mode &= 0o444;
             return Ok(attr);
@@ -175,19 +172,24 @@ impl Fs {
             let text = match ino {
                 STATUS => format!("{:#}\n", self.status()),
                 METRICS => self.metrics(),
-                // A local folder has nothing to send.
-                _ => String::new(),
+                _ => self.volume.queue(),
             };
             return self.hand_out_text(ino, text.into_bytes(), caller).into();
         }
         let this = self.clone();
         self.volume
             .open(&self.options.default_store, "INPUT", false, true)
-            .then(move |(mut file, ..)| {
-                let mut bytes = Vec::new();
-                std::io::Read::read_to_end(&mut file, &mut bytes)
-                    .map_err(|e| Error::io("read", "INPUT", e))?;
-                this.hand_out_text(ino, bytes, caller)
+            .and_then(move |opened| {
+                let whole = match &opened.reader {
+                    Some(reader) => reader.ensure(0..u64::MAX),
+                    None => Now::ok(()),
+                };
+                whole.then(move |()| {
+                    let mut bytes = Vec::new();
+                    std::io::Read::read_to_end(&mut &*opened.file, &mut bytes)
+                        .map_err(|e| Error::io("read", "INPUT", e))?;
+                    this.hand_out_text(ino, bytes, caller)
+                })
             })
     }
 
@@ -198,6 +200,7 @@ impl Fs {
             file,
             writer: false,
             append: None,
+            at_end: false,
             opener: caller.pid,
             text: Some(text.into()),
             resized: false,
@@ -232,7 +235,7 @@ impl Fs {
             "handles": self.handles.len(),
             "commits": self.counters.commits.load(Ordering::Relaxed),
             "failedCommits": self.counters.failed.load(Ordering::Relaxed),
-            "pending": 0,
+            "pending": self.volume.pending(),
             "requests": self.counters.requests().collect::<std::collections::BTreeMap<_, _>>(),
             "refused": refusals,
         })

@@ -2,10 +2,27 @@
 
 use super::Fs;
 use crate::error::{Error, Result};
+use crate::volume::Now;
 use rustix::fs::FallocateFlags;
 use std::os::unix::fs::FileExt;
 
 impl Fs {
+    /// Gets ready to read a range: waits for what still has to be fetched.
+    pub fn prepare_read(&self, number: u64, offset: u64, length: u64) -> Now<()> {
+        match self.handle(number) {
+            Ok(handle) => handle.file.fetch(offset, length),
+            Err(e) => Now::err(e),
+        }
+    }
+
+    /// Gets ready to write a range: waits while there is too much that was not sent yet.
+    pub fn prepare_write(&self, number: u64, offset: u64, length: u64) -> Now<()> {
+        match self.handle(number) {
+            Ok(handle) => handle.file.make_room(offset.saturating_add(length)),
+            Err(e) => Now::err(e),
+        }
+    }
+
     /// Reads at an offset into the buffer; the count is short only at the end of the file.
     pub fn read(&self, number: u64, offset: u64, buffer: &mut [u8]) -> Result<usize> {
         let handle = self.handle(number)?;
@@ -17,11 +34,10 @@ impl Fs {
             buffer[..part.len()].copy_from_slice(part);
             return Ok(part.len());
         }
+        let bytes = handle.file.bytes();
         let mut done = 0;
         while done < buffer.len() {
-            let count = handle
-                .file
-                .file
+            let count = bytes
                 .read_at(&mut buffer[done..], offset + done as u64)
                 .map_err(|e| Error::io("read", "", e))?;
             if count == 0 {
@@ -40,7 +56,13 @@ impl Fs {
         }
         let done = match &handle.append {
             Some(append) => std::io::Write::write_all(&mut &*append, bytes),
-            None => handle.file.file.write_all_at(bytes, offset),
+            None if handle.at_end => {
+                drop(self.bytes_to_write(&handle.file)?);
+                handle.file.append(bytes)
+            }
+            None => self
+                .bytes_to_write(&handle.file)?
+                .write_all_at(bytes, offset),
         };
         handle
             .file
@@ -54,7 +76,8 @@ impl Fs {
             return Err(super::commit::not_open_for("fallocate"));
         }
         let mode = FallocateFlags::from_bits_retain(mode.cast_unsigned());
-        rustix::fs::fallocate(&*handle.file.file, mode, offset, length)
+        let file = self.bytes_to_write(&handle.file)?;
+        rustix::fs::fallocate(&*file, mode, offset, length)
             .map_err(|e| Error::io("fallocate", "", e))
     }
 
@@ -72,7 +95,20 @@ impl Fs {
             libc::SEEK_HOLE => SeekFrom::Hole(at?),
             _ => return Err(invalid()),
         };
-        rustix::fs::seek(&*handle.file.file, from).map_err(|e| Error::io("seek", "", e))
+        let bytes = handle.file.bytes();
+        if handle.file.reader.is_some() {
+            // What was not fetched yet is no hole.
+            let size = handle.file.stat()?.size;
+            return match from {
+                SeekFrom::Data(at) if at < size => Ok(at),
+                SeekFrom::Hole(at) if at < size => Ok(size),
+                SeekFrom::Data(_) | SeekFrom::Hole(_) => {
+                    Err(Error::io("seek", "", rustix::io::Errno::NXIO))
+                }
+                other => rustix::fs::seek(&*bytes, other).map_err(|e| Error::io("seek", "", e)),
+            };
+        }
+        rustix::fs::seek(&*bytes, from).map_err(|e| Error::io("seek", "", e))
     }
 
     /// Copies a range between two open files; the count may be short.
@@ -82,12 +118,18 @@ impl Fs {
         if !target.writer {
             return Err(super::commit::not_open_for("copy_file_range"));
         }
+        if source.file.reader.is_some() || std::ptr::eq(&*source.file, &*target.file) {
+            // The kernel then copies by reading and writing.
+            let why = "not here";
+            let kind = crate::error::Kind::Unsupported;
+            return Err(Error::because("copy_file_range", "", kind, why));
+        }
         let (mut at, mut into) = (from.1, to.1);
         let length = usize::try_from(length).unwrap_or(usize::MAX).min(1 << 30);
         let done = rustix::fs::copy_file_range(
-            &*source.file.file,
+            &*source.file.bytes(),
             Some(&mut at),
-            &*target.file.file,
+            &*self.bytes_to_write(&target.file)?,
             Some(&mut into),
             length,
         );

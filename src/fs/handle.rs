@@ -1,13 +1,14 @@
 //! Open files and the handles on them: which file is open, what is still to be committed. It knows no name.
 
+use super::layer::Layer;
 use crate::error::{Error, Kind, Result};
 use crate::record::{ContentType, StoreName};
-use crate::volume::{Draft, FileStat};
+use crate::volume::{Draft, FileStat, Opened, Reader};
 use rustix::fs::{Mode, OFlags};
 use std::collections::HashMap;
 use std::fs::File;
 use std::os::fd::AsRawFd;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock};
 
 /// Locks a mutex also after a panic elsewhere: what it guards is kept whole by each operation.
 pub(super) fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
@@ -41,6 +42,10 @@ pub struct OpenFile {
     pub file: Arc<File>,
     /// Open for writing too.
     pub writable: bool,
+    /// The version it shows, where a commit seals what was written.
+    pub(super) layer: Option<RwLock<Layer>>,
+    /// Fetches the bytes that are not in the file yet.
+    pub(super) reader: Option<Arc<Reader>>,
     state: Mutex<Writing>,
 }
 
@@ -49,6 +54,8 @@ pub struct OpenFile {
 pub(super) struct Writing {
     /// Not yet the record of its name.
     pub(super) draft: Option<Draft>,
+    /// The draft is a copy of the record, and nothing to commit unless it was changed.
+    pub(super) copied: bool,
     /// The file as it was when it was last committed or opened.
     pub(super) stamp: Stamp,
     /// The type set on it by name.
@@ -65,6 +72,13 @@ pub(super) struct Writing {
     pub(super) maker: u32,
 }
 
+impl Writing {
+    /// Whether its name will only lead to these bytes when they are finished.
+    pub(super) fn is_new(&self) -> bool {
+        self.draft.is_some() && !self.copied
+    }
+}
+
 impl OpenFile {
     /// A file that is a record, or with a draft one that will be.
     pub(super) fn new(ino: u64, file: Arc<File>, writable: bool, writing: Writing) -> Arc<Self> {
@@ -72,8 +86,33 @@ impl OpenFile {
             ino,
             file,
             writable,
+            layer: writing.draft.as_ref().and_then(Layer::draft),
+            reader: None,
             state: Mutex::new(writing),
         })
+    }
+
+    /// The file of a record that was opened.
+    pub(super) fn of_record(ino: u64, opened: Opened, mut writing: Writing) -> Result<Arc<Self>> {
+        let layer = match &opened.draft {
+            Some(draft) => {
+                writing.stamp = Stamp::from(&FileStat::of_file(&*opened.file)?);
+                writing.copied = true;
+                Layer::draft(draft)
+            }
+            None => opened
+                .sealed
+                .then(|| Layer::sealed(opened.file.clone(), opened.stat.file)),
+        };
+        writing.draft = opened.draft;
+        Ok(Arc::new(Self {
+            ino,
+            file: opened.file,
+            writable: opened.writable,
+            layer,
+            reader: opened.reader,
+            state: Mutex::new(writing),
+        }))
     }
 
     pub(super) fn writing(&self) -> MutexGuard<'_, Writing> {
@@ -98,11 +137,6 @@ impl OpenFile {
             .map(File::from)
             .map_err(|e| Error::io("open for appending", "", e))
     }
-
-    /// What the disk says of it.
-    pub(super) fn stat(&self) -> Result<FileStat> {
-        FileStat::of_file(&*self.file)
-    }
 }
 
 /// One open of a file.
@@ -114,6 +148,8 @@ pub struct Handle {
     pub writer: bool,
     /// The descriptor that appends, when the kernel does not write by itself.
     pub append: Option<File>,
+    /// Every write goes to the end of what is there by then.
+    pub(super) at_end: bool,
     /// The thread that opened it.
     pub opener: u32,
     /// The text of a control file, made when it was opened.

@@ -1,5 +1,6 @@
 //! A tree of inodes over a volume: the operations of a file system. It knows no kernel protocol.
 
+mod aside;
 pub mod attr;
 mod change;
 mod commit;
@@ -8,6 +9,7 @@ mod create;
 mod data;
 mod handle;
 mod inode;
+mod layer;
 mod lookup;
 mod names;
 mod open;
@@ -100,7 +102,7 @@ pub struct Fs {
 impl Fs {
     /// A tree over a volume.
     pub fn new(volume: Arc<dyn Volume>, options: Options) -> Arc<Self> {
-        Arc::new(Self {
+        let tree = Arc::new(Self {
             volume,
             table: Mutex::new(Table::new(options.parked)),
             options,
@@ -109,7 +111,9 @@ impl Fs {
             notices: Mutex::default(),
             counters: Counters::default(),
             watching: watching::Watching::default(),
-        })
+        });
+        tree.hear();
+        tree
     }
 
     /// Where notices for the kernel go.

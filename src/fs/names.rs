@@ -200,15 +200,49 @@ impl Fs {
         } else {
             to.1
         };
-        let renamed = self.rename_record(from, (to.0, onto), no_replace);
-        if renamed.is_ok() && onto != to.1 {
+        let prepared = match (self.spot_of(from.0, from.1), self.spot_of(to.0, onto)) {
+            (Ok(source), Ok(target)) => self
+                .volume
+                .prepare_rename((&source.store, &source.name), (&target.store, &target.name)),
+            _ => Now::ok(()),
+        };
+        match prepared {
+            Now::Ready(ready) => ready
+                .and_then(|()| self.rename_onto(from, to, onto, no_replace))
+                .into(),
+            Now::Wait(_) => {
+                let this = self.clone();
+                let (source, target): ((u64, Box<str>), (u64, Box<str>)) =
+                    ((from.0, from.1.into()), (to.0, to.1.into()));
+                let onto: Box<str> = onto.into();
+                prepared.then(move |()| {
+                    this.rename_onto(
+                        (source.0, &source.1),
+                        (target.0, &target.1),
+                        &onto,
+                        no_replace,
+                    )
+                })
+            }
+        }
+    }
+
+    fn rename_onto(
+        &self,
+        from: (u64, &str),
+        to: (u64, &str),
+        onto: &str,
+        no_replace: bool,
+    ) -> Result<()> {
+        self.rename_record(from, (to.0, onto), no_replace)?;
+        if onto != to.1 {
             // The kernel now takes the link's name for the record.
             self.notify(Notice::Entry {
                 parent: to.0,
                 name: to.1.into(),
             });
         }
-        renamed.into()
+        Ok(())
     }
 
     fn rename_store(self: &Arc<Self>, from: &str, to: &str, no_replace: bool) -> Now<()> {
@@ -266,7 +300,7 @@ impl Fs {
             file.as_ref().is_some_and(|file| {
                 guards
                     .iter()
-                    .any(|(ino, writing)| *ino == file.ino && writing.draft.is_some())
+                    .any(|(ino, writing)| *ino == file.ino && writing.is_new())
             })
         };
         let (draft, overwritten) = (drafts(&moved), drafts(&replaced));
@@ -346,11 +380,11 @@ impl Fs {
     }
 
     fn keep_type(&self, target: &Spot, kept: &ContentType) -> Result<()> {
-        let (file, ..) = self
+        let opened = self
             .volume
             .open(&target.store, &target.name, false, true)
             .wait()?;
-        let decided = ContentType::decide(None, Some(kept), &target.name, &file)
+        let decided = ContentType::decide(None, Some(kept), &target.name, &*opened.file)
             .map_err(|e| Error::io("read", &*target.name, e))?;
         let now = self
             .volume
@@ -370,7 +404,7 @@ impl Fs {
         self.volume
             .may_create(&to.store, &to.name)
             .inspect_err(|e| self.refuse(&to.name, e))?;
-        if no_replace && self.volume.stat(&to.store, &to.name).wait().is_ok() {
+        if no_replace && self.volume.known(&to.store, &to.name).is_ok() {
             return Err(Error::new("rename to", &*to.name, Kind::Exists));
         }
         match self.volume.remove(&from.store, &from.name) {

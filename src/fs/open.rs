@@ -54,13 +54,11 @@ impl Fs {
         caller: Caller,
     ) -> Result<Opened> {
         let writer = writes(flags);
-        let append = if writer && flags & libc::O_APPEND != 0 && !self.options.shared_files {
-            Some(file.appending()?)
-        } else {
-            None
-        };
+        let appends = writer && flags & libc::O_APPEND != 0 && !self.options.shared_files;
+        let at_end = appends && file.layer.is_some();
+        let append = (appends && !at_end).then(|| file.appending()).transpose()?;
         if writer {
-            super::change::drop_privileges(file.file.as_fd(), true, caller)?;
+            super::change::drop_privileges(file.bytes().as_fd(), true, caller)?;
             let mut writing = file.writing();
             if writing.writers == 0 && writing.draft.is_none() {
                 // What happened to the file while nobody could write through it is not this writer's.
@@ -74,6 +72,7 @@ impl Fs {
             file,
             writer,
             append,
+            at_end,
             opener: caller.pid,
             text: None,
             resized,
@@ -150,6 +149,12 @@ impl Fs {
                 None => Now::err(Error::new("open", &*spot.name, Kind::Stale)),
             };
         }
+        if write && held && open.as_ref().is_some_and(|open| open.is_pinned()) {
+            // Who reads keeps the version; the writer gets a copy, and so another inode.
+            let given = self.give_new_inode(ino, parent, &spot);
+            let stale = Error::new("open", &*spot.name, Kind::Stale);
+            return Now::err(given.err().unwrap_or(stale));
+        }
         let this = self.clone();
         match open {
             Some(open) if open.writable || !write => self
@@ -201,21 +206,19 @@ impl Fs {
         let both = write || self.options.shared_files;
         self.volume
             .open(&spot.store, &spot.name, both, !write)
-            .then(move |(file, stat, writable)| {
-                let stamp = Stamp::from(&stat.file);
-                let open = OpenFile::new(
-                    ino,
-                    Arc::new(file),
-                    writable,
-                    Writing {
-                        stamp,
-                        fixed: matches!(stat.origin, Origin::Foreign | Origin::Alias),
-                        ..Writing::default()
-                    },
-                );
+            .then(move |opened| {
+                let stat = opened.stat;
+                let writing = Writing {
+                    stamp: Stamp::from(&stat.file),
+                    fixed: matches!(stat.origin, Origin::Foreign | Origin::Alias),
+                    ..Writing::default()
+                };
+                let copied = opened.draft.is_some();
+                let open = OpenFile::of_record(ino, opened, writing)?;
                 let mut table = lock(&this.table);
                 let stale = || Error::new("open", &*spot.name, Kind::Stale);
                 let inode = table.get_mut(ino).ok_or_else(stale)?;
+                let parent = inode.parent;
                 if !inode.linked || inode.drafting {
                     return Err(stale());
                 }
@@ -231,6 +234,11 @@ impl Fs {
                         drop(table);
                         return this.hand_out_counted(first, flags, caller);
                     }
+                    if copied {
+                        drop(table);
+                        this.give_new_inode(ino, parent, &spot)?;
+                        return Err(stale());
+                    }
                     if this.options.shared_files {
                         let why = "it is open for reading only";
                         return Err(Error::because(
@@ -242,6 +250,10 @@ impl Fs {
                     }
                 }
                 inode.now_is(stat.file.inode);
+                if copied {
+                    inode.drafting = true;
+                    inode.told = 0;
+                }
                 table.opened(ino, &open);
                 drop(table);
                 this.hand_out_counted(open, flags, caller)
@@ -266,14 +278,15 @@ impl Fs {
     ) -> Result<Opened> {
         // A draft that is empty counts as never written.
         if truncate && open.stat()?.size > 0 {
-            rustix::fs::ftruncate(&*open.file, 0).map_err(|e| Error::io("truncate", "", e))?;
+            let file = self.bytes_to_write(&open)?;
+            rustix::fs::ftruncate(&*file, 0).map_err(|e| Error::io("truncate", "", e))?;
         }
         lock(&self.table).opened(open.ino, &open);
         self.hand_out_counted(open, flags, caller)
     }
 
     /// Gives the name a new inode, so that the next lookup finds that one. Open handles keep the old.
-    fn give_new_inode(&self, ino: u64, parent: u64, spot: &Spot) -> Result<()> {
+    pub(super) fn give_new_inode(&self, ino: u64, parent: u64, spot: &Spot) -> Result<()> {
         let mut table = lock(&self.table);
         let Some(inode) = table
             .find(parent, &spot.name)
@@ -283,7 +296,7 @@ impl Fs {
         };
         let old = inode.open.clone().filter(|_| inode.drafting);
         drop(table);
-        let old = old.filter(|_| self.volume.stat(&spot.store, &spot.name).wait().is_err());
+        let old = old.filter(|_| self.volume.known(&spot.store, &spot.name).is_err());
         // While nothing is on disk under the name, only a draft of its own can keep the name alive.
         let next = match &old {
             Some(old) => {
@@ -371,40 +384,5 @@ impl Fs {
         self.handles
             .get(number)
             .ok_or_else(|| Error::new("use a handle", "", Kind::Stale))
-    }
-
-    /// A handle is gone. What is still a draft is committed.
-    pub fn release(&self, number: u64) {
-        let Some(handle) = self.handles.remove(number) else {
-            return;
-        };
-        let file = &handle.file;
-        if handle.text.is_some() {
-            return;
-        }
-        let last = lock(&self.table)
-            .get(file.ino)
-            .is_none_or(|inode| inode.handles <= 1);
-        // A file that is made by opening it for reading only, as locks are, is finished by its last reader.
-        let drafting = || file.writing().draft.is_some();
-        if (handle.writer || (last && drafting()))
-            && let Err(e) = self.commit(file, true)
-        {
-            self.counters.failed_commit(&e);
-            tracing::error!("a record that was being written is lost: {e}");
-            if last {
-                self.lose(file);
-            }
-        }
-        if handle.writer {
-            let mut writing = file.writing();
-            writing.writers = writing.writers.saturating_sub(1);
-        }
-        if last {
-            // A draft that replaced nothing still has its claim.
-            self.abandon(file);
-        }
-        let dropped = lock(&self.table).released(file.ino);
-        drop(dropped);
     }
 }

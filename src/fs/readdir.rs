@@ -33,11 +33,15 @@ type Each<'a> = &'a mut dyn FnMut(DirEntry<'_>) -> bool;
 impl Fs {
     /// Gets ready to list a directory.
     pub fn opendir(self: &Arc<Self>, ino: u64) -> Now<()> {
-        if ino == ROOT || ino == CONTROL {
+        if ino == ROOT {
+            return self.volume.prepare_list(None);
+        }
+        if ino == CONTROL {
             return Now::ok(());
         }
-        match lock(&self.table).store(ino) {
-            Some(store) => self.volume.prepare_list(store),
+        let store = lock(&self.table).store(ino).cloned();
+        match store {
+            Some(store) => self.volume.prepare_list(Some(&store)),
             None => Now::err(Error::new("list", "", Kind::NotADirectory)),
         }
     }
@@ -76,8 +80,7 @@ impl Fs {
     fn list_root(self: &Arc<Self>, offset: u64, plus: bool, each: Each<'_>) -> Result<()> {
         let mut names: Vec<String> = self
             .volume
-            .stores()
-            .wait()?
+            .stores()?
             .iter()
             .filter(|store| self.store_shown(store))
             .map(|store| store.as_str().to_owned())
@@ -211,7 +214,7 @@ impl Fs {
                 continue;
             }
             // Another version may have got the name since, or before a rename: then it was listed with the others.
-            if next != INPUT_LINK && self.volume.stat(store, &name).wait().is_ok() {
+            if next != INPUT_LINK && self.volume.known(store, &name).is_ok() {
                 continue;
             }
             let attr = if plus {

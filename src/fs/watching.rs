@@ -54,6 +54,31 @@ impl Fs {
         }
     }
 
+    /// Takes in what the volume tells of changes by others.
+    pub(super) fn hear(self: &Arc<Self>) {
+        let tree = Arc::downgrade(self);
+        self.volume.listen(Box::new(move |store, name| {
+            if let Some(tree) = tree.upgrade() {
+                tree.take_in_told(store, name);
+            }
+        }));
+    }
+
+    fn take_in_told(self: &Arc<Self>, store: &StoreName, name: Option<&str>) {
+        let parent = lock(&self.table)
+            .find(ROOT, store.as_str())
+            .map(|inode| inode.ino);
+        match (parent, name) {
+            (None, _) => {}
+            (Some(parent), None) => self.doubt_store(parent),
+            (Some(parent), Some(name)) => {
+                if self.take_in_record(store, parent, name, true) {
+                    self.notify(Notice::Contents(parent));
+                }
+            }
+        }
+    }
+
     /// How long the kernel may keep names in this directory and what it was told of them.
     pub(super) fn ttl(&self, parent: u64) -> Duration {
         match self.options.ttl {
@@ -244,7 +269,7 @@ impl Fs {
             }
             inode.map(|inode| (inode.ino, inode.version))
         };
-        let now = self.volume.stat(store, name).wait().ok();
+        let now = self.volume.known(store, name).ok();
         let (now, changed) = (
             now.map(|stat| stat.file.inode),
             now.map(|stat| stat.file.changed_ns),

@@ -91,7 +91,21 @@ impl Fs {
             On::Record { store, name: key } if name == MIME_TYPE => self
                 .content_type(ino, &store, &key)
                 .then(|found| Ok(found.as_str().as_bytes().to_vec())),
-            On::Record { .. } if name.starts_with(OURS) => self.our_attribute(ino, name).into(),
+            On::Record { store, name: key } if name.starts_with(OURS) => {
+                let drafting = lock(&self.table)
+                    .get(ino)
+                    .is_some_and(|inode| inode.drafting);
+                let which = name.strip_prefix(OURS).unwrap_or_default();
+                match self.volume.shown(&store, &key, which) {
+                    Some(shown) if !drafting => shown.into(),
+                    _ => self.our_attribute(ino, name).into(),
+                }
+            }
+            On::Record { .. } if !self.volume.has_descriptors() => Now::err(
+                self.no_plain_attributes(name)
+                    .err()
+                    .unwrap_or_else(|| no_attribute(name)),
+            ),
             On::Record { .. } => self
                 .file_path(ino, |path| match xattr::get_deref(path, name) {
                     Ok(Some(value)) => Ok(value),
@@ -145,7 +159,7 @@ impl Fs {
                         let spot = lock(&self.table)
                             .spot(ino)
                             .ok_or_else(|| no_attribute(name))?;
-                        self.volume.stat(&spot.store, &spot.name).wait()?.file
+                        self.volume.known(&spot.store, &spot.name)?.file
                     }
                 };
                 let times = (i128::from(file.modified_ns), i128::from(file.changed_ns));
@@ -195,6 +209,7 @@ impl Fs {
 
     fn set_plain(&self, ino: u64, name: &str, value: &[u8], flags: i32) -> Result<()> {
         use rustix::fs::XattrFlags;
+        self.no_plain_attributes(name)?;
         let flags = XattrFlags::from_bits_truncate(flags.cast_unsigned());
         self.file_path(ino, |path| {
             rustix::fs::setxattr(path, name, value, flags)
@@ -251,6 +266,9 @@ impl Fs {
         if name == MIME_TYPE {
             return self.set_type(ino, &store, &key, None);
         }
+        if let Err(e) = self.no_plain_attributes(name) {
+            return Now::err(e);
+        }
         self.file_path(ino, |path| {
             rustix::fs::removexattr(path, name)
                 .map_err(|e| Error::io("remove the attribute", name, e))
@@ -266,6 +284,9 @@ impl Fs {
             };
             let mut list = Vec::from(MIME_TYPE.as_bytes());
             list.push(0);
+            if !self.volume.has_descriptors() {
+                return Ok(list);
+            }
             let kept = self.file_path(ino, |path| match xattr::list_deref(path) {
                 Ok(names) => Ok(names.collect::<Vec<_>>()),
                 // A file system without attributes has none.

@@ -179,19 +179,39 @@ impl Filesystem for Adapter {
     }
 
     fn read(&self, _: &Request, _: INodeNo, fh: FileHandle, offset: u64, size: u32, _: OpenFlags, _: Option<LockOwner>, reply: ReplyData) {
-        self.run("read", |fs| READ_BUFFER.with_borrow_mut(|buffer| {
-            buffer.resize(size as usize, 0);
-            match fs.read(fh.0, offset, buffer) {
-                Ok(count) => reply.data(&buffer[..count]),
-                Err(e) => reply.error(told("read", &e)),
+        self.run("read", |fs| match fs.prepare_read(fh.0, offset, size.into()) {
+            Now::Ready(Ok(())) => READ_BUFFER.with_borrow_mut(|buffer| {
+                buffer.resize(size as usize, 0);
+                match fs.read(fh.0, offset, buffer) {
+                    Ok(count) => reply.data(&buffer[..count]),
+                    Err(e) => reply.error(told("read", &e)),
+                }
+            }),
+            coming => {
+                let fs = fs.clone();
+                let read = coming.then(move |()| {
+                    let mut buffer = vec![0; size as usize];
+                    let count = fs.read(fh.0, offset, &mut buffer)?;
+                    buffer.truncate(count);
+                    Ok(buffer)
+                });
+                answer(&self.runtime, "read", read, reply, |bytes, reply: ReplyData| reply.data(&bytes));
             }
-        }));
+        });
     }
 
     fn write(&self, _: &Request, _: INodeNo, fh: FileHandle, offset: u64, data: &[u8], _: WriteFlags, _: OpenFlags, _: Option<LockOwner>, reply: ReplyWrite) {
-        self.run("write", |fs| match fs.write(fh.0, offset, data) {
-            Ok(()) => reply.written(data.len() as u32),
-            Err(e) => reply.error(told("write", &e)),
+        let length = data.len() as u32;
+        self.run("write", |fs| match fs.prepare_write(fh.0, offset, length.into()) {
+            Now::Ready(Ok(())) => match fs.write(fh.0, offset, data) {
+                Ok(()) => reply.written(length),
+                Err(e) => reply.error(told("write", &e)),
+            },
+            coming => {
+                let (fs, data) = (fs.clone(), data.to_vec());
+                let written = coming.then(move |()| fs.write(fh.0, offset, &data));
+                answer(&self.runtime, "write", written, reply, move |(), reply: ReplyWrite| reply.written(length));
+            }
         });
     }
 

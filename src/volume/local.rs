@@ -2,13 +2,12 @@
 
 use super::claims::Claims;
 use super::looks::{self, Looks};
-use super::{Draft, Entry, FileStat, Now, Space, Stat, Volume};
+use super::{Draft, Entry, FileStat, Now, Opened, Space, Stat, Volume};
 use crate::backend::dir::{Area, CommitIf, Folder, Listed, Origin, Place, Store};
 use crate::error::{Error, Kind, Result};
 use crate::record::{ContentType, StoreName};
 use rustix::io::Errno;
 use rustix::process::{Gid, Uid};
-use std::fs::File;
 use std::os::fd::OwnedFd;
 use std::os::unix::ffi::OsStrExt;
 use std::path::PathBuf;
@@ -97,8 +96,8 @@ impl Volume for Local {
             .into()
     }
 
-    fn stores(&self) -> Now<Vec<StoreName>> {
-        self.folder.stores().into()
+    fn stores(&self) -> Result<Vec<StoreName>> {
+        self.folder.stores()
     }
 
     fn store(&self, store: &StoreName) -> Now<FileStat> {
@@ -146,15 +145,16 @@ impl Volume for Local {
     }
 
     fn stat(&self, store: &StoreName, name: &str) -> Now<Stat> {
-        let find = || {
-            let store = self.looks.store(store)?;
-            let (place, file) = store.find(name)?;
-            Ok(stat_of(&place, file))
-        };
-        find().into()
+        self.known(store, name).into()
     }
 
-    fn prepare_list(&self, _store: &StoreName) -> Now<()> {
+    fn known(&self, store: &StoreName, name: &str) -> Result<Stat> {
+        let store = self.looks.store(store)?;
+        let (place, file) = store.find(name)?;
+        Ok(stat_of(&place, file))
+    }
+
+    fn prepare_list(&self, _store: Option<&StoreName>) -> Now<()> {
         Now::ok(())
     }
 
@@ -188,13 +188,7 @@ impl Volume for Local {
         })
     }
 
-    fn open(
-        &self,
-        store: &StoreName,
-        name: &str,
-        write: bool,
-        fall_back: bool,
-    ) -> Now<(File, Stat, bool)> {
+    fn open(&self, store: &StoreName, name: &str, write: bool, fall_back: bool) -> Now<Opened> {
         let open = || {
             let store = self.looks.store(store)?;
             let (place, _) = store.find(name)?;
@@ -216,7 +210,14 @@ impl Volume for Local {
                 other => (other?, write),
             };
             let file_stat = FileStat::of_file(&file)?;
-            Ok((file, stat_of(&place, file_stat), write))
+            Ok(Opened {
+                file: Arc::new(file),
+                stat: stat_of(&place, file_stat),
+                writable: write,
+                draft: None,
+                sealed: false,
+                reader: None,
+            })
         };
         open().into()
     }
@@ -316,7 +317,7 @@ impl Volume for Local {
                 Err(e) => return Err(Error::io("chown", store.as_str(), e)),
             }
         }
-        Ok(draft)
+        Ok(Draft::in_folder(draft))
     }
 
     fn commit(
@@ -327,7 +328,8 @@ impl Volume for Local {
         content_type: Option<&ContentType>,
     ) -> Result<Stat> {
         let store = self.folder.store(store)?;
-        let (place, file) = store.commit(draft, name, content_type, &CommitIf::Any, false)?;
+        let (place, file) =
+            store.commit(draft.folder()?, name, content_type, &CommitIf::Any, false)?;
         Ok(stat_of(&place, file))
     }
 
@@ -366,7 +368,7 @@ impl Volume for Local {
         }
     }
 
-    fn sync_names(&self, store: &StoreName) -> Now<()> {
+    fn sync_record(&self, store: &StoreName, _name: &str) -> Now<()> {
         match self.looks.store(store) {
             Ok(store) => Now::blocking(move || store.sync_names()),
             // It was removed under an open file.

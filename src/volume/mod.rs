@@ -1,20 +1,25 @@
 //! What the tree stands on: records as files to stat, list, open, write and rename. It knows no inode of the tree.
 
+pub mod cached;
 mod claims;
+mod draft;
 pub mod local;
 mod looks;
 mod mending;
 mod now;
 
-pub use crate::backend::dir::{Draft, FileStat, Origin};
+pub use crate::backend::dir::{FileStat, Origin};
+pub use cached::{Cached, Reader, Room};
+pub use draft::Draft;
 pub use local::Local;
 pub use now::Now;
 
-use crate::error::Result;
+use crate::error::{Error, Kind, Result};
 use crate::record::{ContentType, StoreName};
 use std::fs::File;
 use std::os::fd::OwnedFd;
 use std::path::PathBuf;
+use std::sync::Arc;
 
 /// What is known of a name.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -55,6 +60,54 @@ pub struct Space {
     pub max_name: u32,
 }
 
+/// A record that was opened.
+#[derive(Debug)]
+pub struct Opened {
+    /// Its bytes. With a reader they come in as they are read.
+    pub file: Arc<File>,
+    /// What is known of the version.
+    pub stat: Stat,
+    /// It can be written through this file.
+    pub writable: bool,
+    /// The file is a copy for this writer, which becomes the record when it was changed.
+    pub draft: Option<Draft>,
+    /// The file is one version for ever: `stat` describes it, and nobody writes into it.
+    pub sealed: bool,
+    /// Fetches the bytes that are not in the file yet.
+    pub reader: Option<Arc<Reader>>,
+}
+
+/// Attributes to change that are not the record's bytes. `None` stays.
+#[derive(Clone, Copy, Default, PartialEq, Eq, Debug)]
+pub struct Touch {
+    /// Permission bits.
+    pub mode: Option<u32>,
+    /// Owner.
+    pub uid: Option<u32>,
+    /// Group.
+    pub gid: Option<u32>,
+    /// Last access, in nanoseconds since 1970.
+    pub accessed_ns: Option<i64>,
+    /// Last change of the bytes, likewise.
+    pub modified_ns: Option<i64>,
+}
+
+impl Touch {
+    /// Changes what is to be changed.
+    pub fn apply(&self, stat: &mut FileStat) {
+        if let Some(mode) = self.mode {
+            stat.mode = stat.mode & libc::S_IFMT | mode & 0o7777;
+        }
+        stat.uid = self.uid.unwrap_or(stat.uid);
+        stat.gid = self.gid.unwrap_or(stat.gid);
+        stat.accessed_ns = self.accessed_ns.unwrap_or(stat.accessed_ns);
+        stat.modified_ns = self.modified_ns.unwrap_or(stat.modified_ns);
+    }
+}
+
+/// Somebody else changed something: in a store, and which name of it; without one anything may have changed.
+pub type Heard = Box<dyn Fn(&StoreName, Option<&str>) + Send + Sync>;
+
 /// What the filesystem needs. What may need a network answers [`Now`]; drafts and commits are on local disk in every
 /// volume, so they answer in place.
 pub trait Volume: Send + Sync + 'static {
@@ -64,8 +117,8 @@ pub trait Volume: Send + Sync + 'static {
     fn root(&self) -> Now<FileStat>;
     /// Sizes for statfs, of a store's layout when one is given.
     fn space(&self, store: Option<&StoreName>) -> Now<Space>;
-    /// All stores.
-    fn stores(&self) -> Now<Vec<StoreName>>;
+    /// All stores, as far as `prepare_list` made them known.
+    fn stores(&self) -> Result<Vec<StoreName>>;
     /// A store's directory; `Kind::StoreNotFound`.
     fn store(&self, store: &StoreName) -> Now<FileStat>;
     /// Makes a store; `Kind::Exists`.
@@ -81,8 +134,10 @@ pub trait Volume: Send + Sync + 'static {
     fn rename_store(&self, from: &StoreName, to: &StoreName, no_replace: bool) -> Now<()>;
     /// What is known of a name; `Kind::NotFound`.
     fn stat(&self, store: &StoreName, name: &str) -> Now<Stat>;
-    /// Makes sure that `list` can answer from here.
-    fn prepare_list(&self, store: &StoreName) -> Now<()>;
+    /// The same from what is known here, without asking anybody.
+    fn known(&self, store: &StoreName, name: &str) -> Result<Stat>;
+    /// Makes sure that `list`, or without a store `stores`, can answer from here.
+    fn prepare_list(&self, store: Option<&StoreName>) -> Now<()>;
     /// Calls `each` for every name after `after` (0: from the start) until it returns false. `with_stat` asks for the
     /// stat of each.
     fn list(
@@ -94,17 +149,25 @@ pub trait Volume: Send + Sync + 'static {
     ) -> Result<()>;
     /// Opens the current version of a record. With `write` it is open for both; where that is not possible and `fall_back`
     /// is set, for reading only, and the answer's flag is false.
-    fn open(
-        &self,
-        store: &StoreName,
-        name: &str,
-        write: bool,
-        fall_back: bool,
-    ) -> Now<(File, Stat, bool)>;
+    fn open(&self, store: &StoreName, name: &str, write: bool, fall_back: bool) -> Now<Opened>;
     /// A descriptor of the store's directory.
     fn store_handle(&self, store: &StoreName) -> Result<OwnedFd>;
     /// A descriptor of the record that can be used for its attributes only.
     fn handle(&self, store: &StoreName, name: &str) -> Result<(OwnedFd, Stat)>;
+    /// Whether descriptors of `store_handle` and `handle` are the way to change attributes; `touch` is it otherwise, and
+    /// records have no other attributes of users than their type.
+    fn has_descriptors(&self) -> bool {
+        true
+    }
+    /// Changes what is kept of a record beside its bytes.
+    fn touch(&self, store: &StoreName, name: &str, _touch: Touch) -> Now<()> {
+        let subject = format!("{store}/{name}");
+        Now::err(Error::new("change", subject, Kind::Unsupported))
+    }
+    /// An attribute that shows what the volume knows of a record; `None` when the tree knows it best.
+    fn shown(&self, _store: &StoreName, _name: &str, _which: &str) -> Option<Result<Vec<u8>>> {
+        None
+    }
     /// The target of a scratch link.
     fn read_link(&self, store: &StoreName, name: &str) -> Now<Vec<u8>>;
     /// Makes a scratch link.
@@ -137,8 +200,20 @@ pub trait Volume: Send + Sync + 'static {
         name: &str,
         content_type: Option<&ContentType>,
     ) -> Result<Stat>;
+    /// A draft with the same bytes as a file that was committed and is still being written.
+    fn reopen(&self, store: &StoreName, _sealed: &File, _stat: &FileStat) -> Result<Draft> {
+        Err(Error::new("write", store.as_str(), Kind::Unsupported))
+    }
+    /// Waits until a commit is as safe as a close promises.
+    fn closed(&self, _store: &StoreName, _name: &str) -> Now<()> {
+        Now::ok(())
+    }
     /// A record was written in place: its type and its sidecar follow.
     fn written_in_place(&self, store: &StoreName, name: &str) -> Result<()>;
+    /// Makes sure that `rename` can be done from here.
+    fn prepare_rename(&self, _from: (&StoreName, &str), _to: (&StoreName, &str)) -> Now<()> {
+        Now::ok(())
+    }
     /// Removes a record.
     fn remove(&self, store: &StoreName, name: &str) -> Result<()>;
     /// Renames a record, its type carried.
@@ -150,8 +225,10 @@ pub trait Volume: Send + Sync + 'static {
     ) -> Result<()>;
     /// Waits until everything that was written in this store, or everywhere, is on disk.
     fn sync(&self, store: Option<&StoreName>) -> Now<()>;
-    /// Waits until the names of a store are on disk, after a record of it was forced there.
-    fn sync_names(&self, store: &StoreName) -> Now<()>;
+    /// Waits until a record whose bytes were forced to disk is safe under its name.
+    fn sync_record(&self, store: &StoreName, name: &str) -> Now<()>;
+    /// Tells of changes by others from now on, from any thread.
+    fn listen(&self, _heard: Heard) {}
     /// The directory of the stores, when all changes in it can be watched.
     fn watchable(&self) -> Option<PathBuf>;
     /// Takes in what changed in a store's directory: in these files, or anywhere. The names that may have changed.
@@ -160,4 +237,12 @@ pub trait Volume: Send + Sync + 'static {
     fn mend(&self, store: Option<&StoreName>);
     /// What `status` says of it, as JSON.
     fn status(&self) -> serde_json::Value;
+    /// What waits to be sent, a line of JSON each.
+    fn queue(&self) -> String {
+        String::new()
+    }
+    /// How many edits wait to be sent.
+    fn pending(&self) -> usize {
+        0
+    }
 }

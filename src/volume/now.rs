@@ -102,14 +102,29 @@ impl<T: Send + 'static> Now<T> {
         }
     }
 
+    /// The answer as a future.
+    pub fn into_wait(self) -> impl Future<Output = Result<T>> + Send {
+        async move {
+            match self {
+                Self::Ready(result) => result,
+                Self::Wait(wait) => wait.await,
+            }
+        }
+    }
+
     /// The answer, waited for on this thread: for tests and for threads that may wait.
     pub fn wait(self) -> Result<T> {
         match self {
             Self::Ready(result) => result,
-            Self::Wait(wait) => tokio::runtime::Builder::new_current_thread()
-                .build()
-                .map_err(|e| Error::io("wait", "", e))?
-                .block_on(wait),
+            Self::Wait(wait) => match tokio::runtime::Handle::try_current() {
+                // A thread of a runtime hands its other tasks over meanwhile.
+                Ok(runtime) => tokio::task::block_in_place(|| runtime.block_on(wait)),
+                Err(_) => tokio::runtime::Builder::new_current_thread()
+                    .enable_time()
+                    .build()
+                    .map_err(|e| Error::io("wait", "", e))?
+                    .block_on(wait),
+            },
         }
     }
 }

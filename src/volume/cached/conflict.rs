@@ -1,0 +1,33 @@
+//! What our side of a conflict is called. The name is a legal key whatever the record's is.
+
+use crate::error::Result;
+use crate::record::Key;
+use crate::record::key::{MAX_KEY, is_key_byte};
+
+/// So much of the machine's name is in it.
+const HOST: usize = 32;
+
+/// `STEM.conflict-YYYYMMDDTHHMMSSZ-HOST.EXT`, cut to the longest key. `saved` is when our side was saved; `number` tells two
+/// of one second apart.
+pub(super) fn name(key: &Key, saved_ns: i64, host: &str, number: u32, most: usize) -> Result<Key> {
+    let seconds = u64::try_from(saved_ns / 1_000_000_000).unwrap_or_default();
+    let at = std::time::UNIX_EPOCH + std::time::Duration::from_secs(seconds);
+    let stamp = humantime::format_rfc3339_seconds(at).to_string();
+    let stamp: String = stamp.chars().filter(|c| *c != '-' && *c != ':').collect();
+    let legal = |c: char| c.is_ascii() && is_key_byte(c as u8) && c != '.';
+    let host: String = host.chars().filter(|c| legal(*c)).take(HOST).collect();
+    let (stem, extension) = match key.as_str().rsplit_once('.') {
+        Some((stem, extension)) if !stem.is_empty() && extension.len() <= 16 => {
+            (stem, format!(".{extension}"))
+        }
+        _ => (key.as_str(), String::new()),
+    };
+    let more = match number {
+        0 => String::new(),
+        number => format!("-{number}"),
+    };
+    let end = format!(".conflict-{stamp}-{host}{more}{extension}");
+    let room = most.min(MAX_KEY).saturating_sub(end.len()).max(1);
+    let stem = &stem[..stem.len().min(room)];
+    Key::new(&format!("{stem}{end}"))
+}

@@ -1,0 +1,325 @@
+//! Saving edits: what was written, removed, renamed or given another type is in the spool before anybody is told so.
+
+use super::note::{Note, Shown};
+use super::record::{Record, nanoseconds};
+use super::settle::{apply_in, seqs};
+use super::spool::Spooled;
+use super::state::{Change, Edit, Event, Remote};
+use super::{Inner, scratch};
+use crate::error::{Error, Kind, Result};
+use crate::record::file_name::{NameKind, classify};
+use crate::record::{ContentType, Key, RecordId, Size, StoreName};
+use crate::volume::{FileStat, Origin, Stat};
+use std::fs::Permissions;
+use std::os::unix::fs::PermissionsExt;
+use std::path::Path;
+use std::sync::{Arc, PoisonError};
+use std::time::{Duration, Instant, SystemTime};
+
+/// Legal names that programs use for a moment: written, renamed, gone.
+fn is_young(name: &str) -> bool {
+    let swap = || {
+        let end = name.rsplit_once(".sw").map_or("", |(_, end)| end);
+        name.starts_with('.') && end.len() == 1
+    };
+    // What rsync appends to the name it will rename to.
+    let temporary = || {
+        let end = name.rsplit_once('.').map_or("", |(_, end)| end);
+        name.starts_with('.') && end.len() == 6 && name.matches('.').count() >= 2
+    };
+    name == "4913"
+        || name.starts_with(".goutputstream-")
+        || name.ends_with(".part")
+        || name.ends_with(".crdownload")
+        || swap()
+        || temporary()
+}
+
+pub(super) fn now_ns() -> i64 {
+    nanoseconds(SystemTime::now())
+}
+
+/// What is kept of a file's attributes.
+pub(super) fn shown_of(stat: &FileStat) -> Shown {
+    Shown {
+        mode: stat.mode & 0o7777,
+        uid: stat.uid,
+        gid: stat.gid,
+        accessed_ns: stat.accessed_ns,
+        modified_ns: stat.modified_ns,
+        changed_ns: stat.changed_ns,
+    }
+}
+
+/// What is already under a name.
+pub(super) struct Target {
+    pub(super) id: RecordId,
+    /// What a write is made on.
+    pub(super) base: Remote,
+    pub(super) existing: Option<ContentType>,
+    /// There is a record, and its type is not known.
+    pub(super) unknown_type: bool,
+}
+
+impl Inner {
+    /// The record that a directory and a name stand for.
+    pub(super) fn id(&self, dir: &StoreName, name: &str) -> Result<RecordId> {
+        let key = Key::new(name)?;
+        let index = self.index();
+        let store = index.dirs.get(dir).cloned();
+        let store =
+            store.ok_or_else(|| Error::new("find the store", dir.as_str(), Kind::StoreNotFound))?;
+        Ok(RecordId { store, key })
+    }
+
+    pub(super) fn may_create(&self, dir: &StoreName, name: &str) -> Result<()> {
+        self.writable("create", name)?;
+        if matches!(classify(name), NameKind::Scratch) {
+            return Ok(());
+        }
+        let id = self.id(dir, name)?;
+        if name.len() > self.properties.max_key {
+            let why = format!(
+                "this source keeps keys of at most {} characters",
+                self.properties.max_key
+            );
+            return Err(Error::because("create", name, Kind::NameTooLong, why));
+        }
+        if self
+            .index()
+            .stores
+            .get(&id.store)
+            .is_some_and(|store| store.denied)
+        {
+            let why = "the token may not write to this store";
+            return Err(Error::because("create", name, Kind::Denied, why));
+        }
+        Ok(())
+    }
+
+    pub(super) fn target(&self, dir: &StoreName, name: &str) -> Result<Target> {
+        let id = self.id(dir, name)?;
+        let claimed = self.claimed(dir, name);
+        let index = self.index();
+        let record = index.record(&id);
+        let exists = record.is_some_and(Record::exists);
+        let existing = record
+            .filter(|_| exists)
+            .and_then(|record| record.content_type.clone());
+        let base = match record {
+            Some(record) => record.base(),
+            None if claimed => Remote::Absent,
+            None => Remote::Unknown,
+        };
+        Ok(Target {
+            unknown_type: exists && existing.is_none(),
+            existing,
+            base,
+            id,
+        })
+    }
+
+    fn claimed(&self, dir: &StoreName, name: &str) -> bool {
+        let claims = self.claims.lock().unwrap_or_else(PoisonError::into_inner);
+        claims.contains(&(dir.clone(), name.into()))
+    }
+
+    pub(super) fn delay(&self, dir: &StoreName, name: &str) -> Duration {
+        if self.options.write_through {
+            Duration::ZERO
+        } else if is_young(name) || self.claimed(dir, name) {
+            self.options.young
+        } else {
+            self.options.debounce
+        }
+    }
+
+    /// Makes a draft the newest version of a record.
+    pub(super) fn commit(
+        self: &Arc<Self>,
+        draft: &mut Spooled,
+        dir: &StoreName,
+        name: &str,
+        explicit: Option<&ContentType>,
+    ) -> Result<Stat> {
+        self.writable("write", name)?;
+        if matches!(classify(name), NameKind::Scratch) {
+            return scratch::commit(self, draft, dir, name);
+        }
+        let target = self.target(dir, name)?;
+        let failed = |e| Error::io("commit", format!("{dir}/{name}"), e);
+        let stat = FileStat::of_file(&*draft.file)?;
+        let content_type = match (explicit, target.unknown_type) {
+            (None, true) => None,
+            _ => {
+                let existing = target.existing.as_ref();
+                Some(ContentType::decide(explicit, existing, name, &*draft.file).map_err(failed)?)
+            }
+        };
+        let note = Note {
+            size: Some(stat.size),
+            content_type,
+            shown: shown_of(&stat),
+            ..blank(target.id.clone(), target.base)
+        };
+        draft.room.set(stat.size);
+        let due = Instant::now() + self.delay(dir, name);
+        let saving = self.saving.lock().unwrap_or_else(PoisonError::into_inner);
+        let seq = self.spool.save_draft(draft, &note)?;
+        // Nothing shows these bits any more; the folder's do.
+        draft
+            .file
+            .set_permissions(Permissions::from_mode(0o600))
+            .map_err(failed)?;
+        let (_, stat) = self.saved(seq, note, Some(draft.room.clone()), due, None)?;
+        drop(saving);
+        self.reschedule();
+        Ok(stat)
+    }
+
+    /// Takes a saved edit into the index. The number it has there.
+    fn saved(
+        self: &Arc<Self>,
+        mut seq: u64,
+        mut note: Note,
+        room: Option<Arc<super::evict::Room>>,
+        due: Instant,
+        version: Option<u64>,
+    ) -> Result<(u64, Stat)> {
+        let id = note.id.clone();
+        let mut index = loop {
+            let index = self.index();
+            // The edit before it may have been accepted since its base was looked up.
+            let base = match index.record(&id).filter(|record| record.is_clean()) {
+                Some(record) if record.base() != note.base && !note.conflict => record.base(),
+                _ => break index,
+            };
+            drop(index);
+            note.base = base;
+            seq = self.spool.save_again(seq, &note)?;
+        };
+        let (tick, fresh) = (index.number(), index.number());
+        let known = index.record(&id).is_some();
+        index.unsettled.insert(seq);
+        let Some(record) = index.enter(&id, Remote::Absent) else {
+            return Err(Error::new("write", id.to_string(), Kind::StoreNotFound));
+        };
+        if !known && note.base == Remote::Unknown && note.conflict {
+            record.there = Remote::Unknown;
+        }
+        let unused = record.kept.take();
+        record.tick = tick;
+        record.version = version.unwrap_or(fresh);
+        record.reader = std::sync::Weak::new();
+        record.tries = 0;
+        record.failure = None;
+        if note.change == Change::Put {
+            record.size = note.size.map_or(Size::Unknown, Size::Exact);
+            record.content_type.clone_from(&note.content_type);
+            record.shown = note.shown;
+        }
+        let (edit, base) = (
+            Edit {
+                seq,
+                change: note.change,
+            },
+            note.base.clone(),
+        );
+        record.rooms.extend(room.map(|room| (seq, room)));
+        record.notes.insert(seq, Arc::new(note));
+        let stat = record.stat();
+        let forget = apply_in(&mut index, &id, Event::Saved(edit, base)).map(|step| seqs(&step));
+        if index.in_flight.contains(&id) {
+            if let Some(record) = index.record_mut(&id) {
+                record.due = due;
+            }
+        } else {
+            index.enqueue(&id, due);
+        }
+        drop(index);
+        self.forget(forget.unwrap_or_default());
+        if let Some(kept) = unused {
+            self.drop_cached(kept);
+        }
+        let stat = Stat {
+            file: stat,
+            origin: Origin::Record,
+        };
+        Ok((seq, stat))
+    }
+
+    /// Saves an edit whose bytes are those of a file that nobody writes.
+    pub(super) fn save_bytes(
+        self: &Arc<Self>,
+        from: &Path,
+        note: Note,
+        due: Instant,
+        version: Option<u64>,
+    ) -> Result<u64> {
+        let room = self.budget.room();
+        room.set(note.size.unwrap_or_default());
+        let saving = self.saving.lock().unwrap_or_else(PoisonError::into_inner);
+        let seq = self.spool.save_copy(from, &note)?;
+        let (seq, _) = self.saved(seq, note, Some(room), due, version)?;
+        drop(saving);
+        self.reschedule();
+        Ok(seq)
+    }
+
+    /// Saves that a record goes. One that never left this machine is given up without a word to the backend.
+    pub(super) fn save_removal(
+        self: &Arc<Self>,
+        id: &RecordId,
+        due: Instant,
+        after: Option<u64>,
+    ) -> Result<()> {
+        let saving = self.saving.lock().unwrap_or_else(PoisonError::into_inner);
+        let (base, only_here) = {
+            let index = self.index();
+            let missing = || Error::new("remove", id.to_string(), Kind::NotFound);
+            let record = index
+                .record(id)
+                .filter(|record| record.exists())
+                .ok_or_else(missing)?;
+            (record.base(), record.is_only_here())
+        };
+        if only_here {
+            let mut index = self.index();
+            let gone = index.remove(id);
+            let seqs: Vec<u64> =
+                gone.map_or_else(Vec::new, |gone| gone.notes.into_keys().collect());
+            for seq in &seqs {
+                index.unsettled.remove(seq);
+            }
+            drop(index);
+            self.forget(seqs);
+            self.progress.send_modify(|(ended, _)| *ended += 1);
+            return Ok(());
+        }
+        let note = Note {
+            change: Change::Delete,
+            after,
+            ..blank(id.clone(), base)
+        };
+        let seq = self.spool.save(&note)?;
+        self.saved(seq, note, None, due, None)?;
+        drop(saving);
+        self.reschedule();
+        Ok(())
+    }
+}
+
+/// A note that says nothing yet.
+pub(super) fn blank(id: RecordId, base: Remote) -> Note {
+    Note {
+        id,
+        change: Change::Put,
+        size: None,
+        content_type: None,
+        base,
+        saved_ns: now_ns(),
+        shown: Shown::default(),
+        after: None,
+        conflict: false,
+    }
+}

@@ -1,0 +1,132 @@
+//! Changes by others, where the backend tells of them. Without a feed, answers grow old instead.
+
+use super::Inner;
+use crate::backend::{ChangeEvent, ChangeKind, FeedPosition};
+use crate::error::Kind;
+use crate::record::RecordId;
+use crate::record::key::StoreId;
+use std::sync::Arc;
+use std::time::Duration;
+
+/// The pause before a feed that ended is opened again; it doubles.
+const PAUSE: Duration = Duration::from_millis(200);
+const LONGEST: Duration = Duration::from_secs(10);
+/// How long the first opening may hold up who asked.
+const PATIENCE: Duration = Duration::from_millis(500);
+
+impl Inner {
+    /// Follows a store from now on, if that is possible and not done yet.
+    pub(super) async fn follow(self: &Arc<Self>, id: &StoreId) {
+        if !self.properties.change_feed || self.is_offline() {
+            return;
+        }
+        {
+            let mut index = self.index();
+            let Some(store) = index.stores.get_mut(id) else {
+                return;
+            };
+            if std::mem::replace(&mut store.following, true) {
+                return;
+            }
+        }
+        let (opened, wait) = tokio::sync::oneshot::channel();
+        let (inner, id) = (self.clone(), id.clone());
+        let task = self
+            .runtime
+            .spawn(async move { inner.run_feed(&id, opened).await });
+        self.tasks().push(task);
+        // What is looked at after the feed is open cannot be missed.
+        let _ = tokio::time::timeout(PATIENCE, wait).await;
+    }
+
+    async fn run_feed(self: Arc<Self>, id: &StoreId, opened: tokio::sync::oneshot::Sender<()>) {
+        let mut opened = Some(opened);
+        let mut position: Option<FeedPosition> = None;
+        let mut pause = PAUSE;
+        loop {
+            match self.backend.changes(id, position).await {
+                Ok(mut feed) => {
+                    pause = PAUSE;
+                    if position.is_none() {
+                        // What happened before is not told.
+                        self.doubt(id);
+                    }
+                    self.set_followed(id, true);
+                    drop(opened.take());
+                    while let Some(event) = feed.recv().await {
+                        position = Some(event.position);
+                        self.heard(id, &event);
+                    }
+                    self.set_followed(id, false);
+                }
+                Err(e) if matches!(e.kind(), Kind::Unsupported | Kind::StoreNotFound) => {
+                    // Left as followed by nobody; it is not asked for again.
+                    return;
+                }
+                Err(e) => tracing::debug!("{id} is not followed: {e}"),
+            }
+            drop(opened.take());
+            if !self.index().stores.contains_key(id) {
+                return;
+            }
+            tokio::time::sleep(pause).await;
+            pause = (pause * 2).min(LONGEST);
+        }
+    }
+
+    fn set_followed(&self, id: &StoreId, followed: bool) {
+        if let Some(store) = self.index().stores.get_mut(id) {
+            store.followed = followed;
+        }
+    }
+
+    fn doubt(&self, id: &StoreId) {
+        if let Some(store) = self.index().stores.get_mut(id) {
+            store.doubt(None);
+        }
+    }
+
+    fn heard(self: &Arc<Self>, id: &StoreId, event: &ChangeEvent) {
+        let (dir, name) = {
+            let mut index = self.index();
+            let Some(store) = index.stores.get_mut(id) else {
+                return;
+            };
+            let dir = store.dir.clone();
+            let Some(key) = event
+                .key
+                .as_ref()
+                .filter(|_| event.kind != ChangeKind::Reset)
+            else {
+                store.doubt(None);
+                drop(index);
+                return self.tell(&dir, None);
+            };
+            if let Some(known) = store.records.get_mut(key) {
+                known.heard.clone_from(&event.etag);
+                let same = event.etag.is_some() && known.etag() == event.etag.as_ref();
+                if !known.is_clean() || same {
+                    // Mostly a change of our own that comes back to us. The end of the upload compares.
+                    return;
+                }
+            } else if event.kind == ChangeKind::Delete {
+                return;
+            }
+            store.doubt(Some(key));
+            if store.large {
+                let record = RecordId {
+                    store: id.clone(),
+                    key: key.clone(),
+                };
+                let inner = self.clone();
+                // A listing of all would be many requests.
+                self.runtime
+                    .spawn(async move { inner.head_record(&record).await });
+            } else {
+                store.listed = None;
+            }
+            (dir, key.clone())
+        };
+        self.tell(&dir, Some(name.as_str()));
+    }
+}

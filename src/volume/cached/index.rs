@@ -1,0 +1,338 @@
+//! What is known of every record: the one table of the cached volume. Its lock is held for work in memory only.
+
+use super::record::Record;
+use super::state::{Edit, Event, Remote, State};
+use crate::record::key::StoreId;
+use crate::record::{Key, Meta, RecordId, Size, StoreName};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::sync::Weak;
+use std::time::{Duration, Instant};
+
+/// So many names that do not exist are remembered for a store.
+const MOST_ABSENT: usize = 4096;
+
+/// One store.
+#[derive(Debug)]
+pub(super) struct Store {
+    pub(super) id: StoreId,
+    /// Its directory.
+    pub(super) dir: StoreName,
+    pub(super) named: bool,
+    pub(super) created_ns: i64,
+    pub(super) modified_ns: i64,
+    pub(super) records: BTreeMap<Key, Record>,
+    order: BTreeMap<u64, Key>,
+    /// When a complete listing was last taken.
+    pub(super) listed: Option<Instant>,
+    /// All its keys are known here, if perhaps not the newest.
+    pub(super) complete: bool,
+    /// It has more keys than one page of a listing.
+    pub(super) large: bool,
+    /// Changes are pushed, and none was missed since the listing.
+    pub(super) followed: bool,
+    pub(super) following: bool,
+    absent: HashMap<Key, Instant>,
+    removed: HashMap<Key, u64>,
+    pub(super) checked: Option<Instant>,
+    /// Why nothing can be written here, when that is known.
+    pub(super) denied: bool,
+}
+
+/// Everything.
+#[derive(Debug, Default)]
+pub(super) struct Index {
+    pub(super) stores: HashMap<StoreId, Store>,
+    pub(super) dirs: BTreeMap<StoreName, StoreId>,
+    /// When all stores were last listed.
+    pub(super) listed: Option<Instant>,
+    /// What is due when.
+    pub(super) queue: BTreeSet<(Instant, RecordId)>,
+    /// Edits that are saved and not settled.
+    pub(super) unsettled: BTreeSet<u64>,
+    /// What is being sent.
+    pub(super) in_flight: BTreeSet<RecordId>,
+    count: u64,
+    pub(super) conflicts: u64,
+}
+
+impl Index {
+    /// A number that nothing else here has.
+    pub(super) fn number(&mut self) -> u64 {
+        self.count += 1;
+        self.count
+    }
+
+    /// Numbers above this are free.
+    pub(super) fn numbers_from(&mut self, number: u64) {
+        self.count = self.count.max(number);
+    }
+
+    /// The count of changes so far.
+    pub(super) fn tick(&self) -> u64 {
+        self.count
+    }
+
+    pub(super) fn store_of(&self, dir: &StoreName) -> Option<&Store> {
+        self.stores.get(self.dirs.get(dir)?)
+    }
+
+    pub(super) fn record(&self, id: &RecordId) -> Option<&Record> {
+        self.stores.get(&id.store)?.records.get(&id.key)
+    }
+
+    pub(super) fn record_mut(&mut self, id: &RecordId) -> Option<&mut Record> {
+        self.stores.get_mut(&id.store)?.records.get_mut(&id.key)
+    }
+
+    /// A store under this directory name; one that had it before has it no more.
+    pub(super) fn enter_store(&mut self, id: &StoreId, dir: &StoreName, named: bool) -> &mut Store {
+        let old = self.stores.get(id).map(|store| store.dir.clone());
+        if let Some(old) = old.filter(|old| old != dir) {
+            self.dirs.remove(&old);
+        }
+        if let Some(other) = self.dirs.insert(dir.clone(), id.clone())
+            && other != *id
+            && !self.has_pending(&other)
+        {
+            self.stores.remove(&other);
+        }
+        let store = self.stores.entry(id.clone()).or_insert_with(|| Store {
+            id: id.clone(),
+            dir: dir.clone(),
+            named,
+            created_ns: 0,
+            modified_ns: 0,
+            records: BTreeMap::new(),
+            order: BTreeMap::new(),
+            listed: None,
+            complete: false,
+            large: false,
+            followed: false,
+            following: false,
+            absent: HashMap::new(),
+            removed: HashMap::new(),
+            checked: None,
+            denied: false,
+        });
+        store.dir = dir.clone();
+        store.named = named;
+        store
+    }
+
+    pub(super) fn has_pending(&self, id: &StoreId) -> bool {
+        !self.pending(Some(id)).is_empty()
+    }
+
+    /// The store is no more. What waits to be sent to it stays, and is told when that fails.
+    pub(super) fn remove_store(&mut self, id: &StoreId) {
+        if let Some(store) = self.stores.get(id) {
+            self.dirs.remove(&store.dir);
+            if !self.has_pending(id) {
+                self.stores.remove(id);
+            }
+        }
+    }
+
+    /// The record of this key, made when it is not known.
+    pub(super) fn enter(&mut self, id: &RecordId, remote: Remote) -> Option<&mut Record> {
+        let (position, version) = (self.number(), self.number());
+        let store = self.stores.get_mut(&id.store)?;
+        store.absent.remove(&id.key);
+        if !store.records.contains_key(&id.key) {
+            store.order.insert(position, id.key.clone());
+            let record = Record::new(position, version, remote);
+            store.records.insert(id.key.clone(), record);
+        }
+        store.records.get_mut(&id.key)
+    }
+
+    /// Nothing is known of the record any more, or that it is not there.
+    pub(super) fn remove(&mut self, id: &RecordId) -> Option<Record> {
+        let tick = self.number();
+        let store = self.stores.get_mut(&id.store)?;
+        let gone = store.records.remove(&id.key)?;
+        store.order.remove(&gone.position);
+        store.removed.insert(id.key.clone(), tick);
+        if store.removed.len() > MOST_ABSENT {
+            store
+                .removed
+                .retain(|_, at| *at + MOST_ABSENT as u64 > tick);
+        }
+        self.queue.remove(&(gone.due, id.clone()));
+        Some(gone)
+    }
+
+    /// Puts it into the queue, for this moment.
+    pub(super) fn enqueue(&mut self, id: &RecordId, due: Instant) {
+        let Some(record) = self.record_mut(id) else {
+            return;
+        };
+        let old = std::mem::replace(&mut record.due, due);
+        self.queue.remove(&(old, id.clone()));
+        self.queue.insert((due, id.clone()));
+    }
+
+    /// Takes what the backend says of a record. `since` is the count of changes when it was asked. True when something else
+    /// is shown now.
+    pub(super) fn seen(&mut self, id: &RecordId, meta: &Meta, since: u64) -> bool {
+        let version = self.number();
+        let Some(store) = self.stores.get_mut(&id.store) else {
+            return false;
+        };
+        if store.removed.get(&id.key).is_some_and(|at| *at > since) {
+            return false;
+        }
+        let is_new = !store.records.contains_key(&id.key);
+        let now = Instant::now();
+        let remote = meta.etag.clone().map_or(Remote::Unknown, Remote::At);
+        let Some(record) = self.enter(id, remote.clone()) else {
+            return false;
+        };
+        if record.tick > since || !record.is_clean() {
+            return false;
+        }
+        record.checked = Some(now);
+        if is_new {
+            record.take_in(meta);
+            return true;
+        }
+        let before = record.state.clone();
+        let same = match (&before, &remote) {
+            (
+                State::Clean {
+                    remote: Remote::At(old),
+                },
+                Remote::At(new),
+            ) => old == new,
+            // Nothing but the length tells versions apart.
+            _ => record.size == meta.size,
+        };
+        if same {
+            if remote != Remote::Unknown {
+                record.there = remote.clone();
+                record.state = State::Clean { remote };
+            }
+            if meta.content_type.is_some() {
+                record.content_type.clone_from(&meta.content_type);
+            }
+            if meta.size != Size::Unknown {
+                record.size = meta.size;
+            }
+            return false;
+        }
+        record.there = remote.clone();
+        if let Ok(step) = before.next(Event::Seen(remote)) {
+            record.state = step.state;
+        }
+        record.version = version;
+        record.kept = None;
+        record.reader = Weak::new();
+        record.take_in(meta);
+        true
+    }
+
+    /// The backend has no such record. True when something was shown under the name.
+    pub(super) fn seen_absent(&mut self, id: &RecordId, since: u64) -> bool {
+        let known = self
+            .record(id)
+            .map(|record| (record.tick, record.is_clean()));
+        match known {
+            Some((tick, true)) if tick <= since => {
+                self.remove(id);
+                self.note_absent(id);
+                true
+            }
+            Some(_) => false,
+            None => {
+                self.note_absent(id);
+                false
+            }
+        }
+    }
+
+    fn note_absent(&mut self, id: &RecordId) {
+        if let Some(store) = self.stores.get_mut(&id.store) {
+            if store.absent.len() >= MOST_ABSENT {
+                store.absent.clear();
+            }
+            store.absent.insert(id.key.clone(), Instant::now());
+        }
+    }
+
+    /// Everything that waits to be sent, of a store or of all.
+    pub(super) fn pending(&self, store: Option<&StoreId>) -> Vec<(RecordId, Edit)> {
+        let queued = self.queue.iter().map(|(_, id)| id);
+        let waiting = queued.chain(self.in_flight.iter().filter(|id| {
+            let due = self.record(id).map(|record| record.due);
+            due.is_none_or(|due| !self.queue.contains(&(due, (*id).clone())))
+        }));
+        let of_store = waiting.filter(|id| store.is_none_or(|store| *store == id.store));
+        let newest = |id: &RecordId| self.record(id)?.state.newest();
+        of_store
+            .filter_map(|id| Some((id.clone(), newest(id)?)))
+            .collect()
+    }
+}
+
+impl Store {
+    /// Whether it is known that there is no such record, from no longer ago than `ttl`.
+    pub(super) fn is_absent(&self, key: &Key, ttl: Duration) -> bool {
+        if self.records.get(key).is_some_and(|record| !record.exists()) {
+            return true;
+        }
+        let recent = |at: &Instant| at.elapsed() < ttl;
+        !self.records.contains_key(key)
+            && (self.is_fresh(ttl)
+                || self
+                    .absent
+                    .get(key)
+                    .is_some_and(|at| self.followed || recent(at)))
+    }
+
+    /// Whether its listing is complete and no older than `ttl`.
+    pub(super) fn is_fresh(&self, ttl: Duration) -> bool {
+        let recent = self
+            .listed
+            .is_some_and(|at| self.followed || at.elapsed() < ttl);
+        self.complete && recent
+    }
+
+    /// Something may have changed under this key, or under any.
+    pub(super) fn doubt(&mut self, key: Option<&Key>) {
+        match key {
+            Some(key) => {
+                self.absent.remove(key);
+                if let Some(record) = self.records.get_mut(key) {
+                    record.checked = None;
+                }
+            }
+            None => {
+                self.absent.clear();
+                self.listed = None;
+                for record in self.records.values_mut() {
+                    record.checked = None;
+                }
+            }
+        }
+    }
+
+    /// Records in the order of listings, after a position.
+    pub(super) fn after(&self, position: u64) -> impl Iterator<Item = (&Key, &Record)> {
+        let from = (
+            std::ops::Bound::Excluded(position),
+            std::ops::Bound::Unbounded,
+        );
+        self.order.range(from).filter_map(|(_, key)| {
+            let record = self.records.get(key)?;
+            record.exists().then_some((key, record))
+        })
+    }
+
+    /// Whether a record is shown as it is at the backend, from no longer ago than `ttl`.
+    pub(super) fn is_current(&self, record: &Record, ttl: Duration) -> bool {
+        !record.is_clean()
+            || record
+                .checked
+                .is_some_and(|at| self.followed || at.elapsed() < ttl)
+    }
+}

@@ -1,0 +1,244 @@
+//! What the backend says of records: single answers and whole listings, taken into the index. A listing never undoes what
+//! happened here since it was asked for.
+
+use super::Inner;
+use super::state::State;
+use crate::backend::ListQuery;
+use crate::error::{Error, Kind, Result};
+use crate::record::key::StoreId;
+use crate::record::{Key, RecordId, StoreName};
+use std::collections::HashSet;
+use std::sync::{Arc, PoisonError};
+use std::time::{Duration, Instant};
+
+/// How many keys a page has.
+const PAGE: usize = 1000;
+
+impl Inner {
+    /// Takes a complete listing of a store, unless there is one no older than `ttl`. With `first_page` a store that has more
+    /// than one page is left at that.
+    pub(super) async fn list_store(
+        self: &Arc<Self>,
+        id: &StoreId,
+        ttl: Duration,
+        first_page: bool,
+    ) -> Result<()> {
+        let one = {
+            let mut listings = self.listings.lock().unwrap_or_else(PoisonError::into_inner);
+            listings.entry(id.clone()).or_default().clone()
+        };
+        // Who comes while a listing is taken waits for that one.
+        let _one = one.lock().await;
+        self.follow(id).await;
+        let since = {
+            let index = self.index();
+            let Some(store) = index.stores.get(id) else {
+                return Err(Error::new("list", id.to_string(), Kind::StoreNotFound));
+            };
+            if store.is_fresh(ttl) {
+                return Ok(());
+            }
+            index.tick()
+        };
+        let asked = Instant::now();
+        let mut seen = HashSet::new();
+        let mut changed = Vec::new();
+        let mut after = None;
+        loop {
+            let query = ListQuery {
+                after: after.clone(),
+                prefix: String::new(),
+                limit: PAGE,
+            };
+            let page = self.backend.list(id, query);
+            let page = if after.is_none() {
+                self.look("list", id.as_str(), page).await
+            } else {
+                self.within(self.options.patience, "list", id.as_str(), page)
+                    .await
+            };
+            let page = page.inspect_err(|e| self.note_store_failure(id, e.kind()))?;
+            {
+                let mut index = self.index();
+                for (key, meta) in &page.records {
+                    let record = RecordId {
+                        store: id.clone(),
+                        key: key.clone(),
+                    };
+                    if index.seen(&record, meta, since) {
+                        changed.push(record);
+                    }
+                }
+                if let Some(store) = index.stores.get_mut(id) {
+                    store.large = store.large || page.next.is_some();
+                }
+            }
+            seen.extend(page.records.into_iter().map(|(key, _)| key));
+            match page.next {
+                None => break,
+                Some(_) if first_page => return Ok(self.changed(id, changed)),
+                Some(next) => after = Some(next),
+            }
+        }
+        self.listed(id, &seen, since, asked, &mut changed);
+        self.changed(id, changed);
+        Ok(())
+    }
+
+    /// A complete listing was taken: what is not in it is gone.
+    fn listed(
+        &self,
+        id: &StoreId,
+        seen: &HashSet<Key>,
+        since: u64,
+        asked: Instant,
+        changed: &mut Vec<RecordId>,
+    ) {
+        let mut index = self.index();
+        let Some(store) = index.stores.get_mut(id) else {
+            return;
+        };
+        store.listed = Some(asked);
+        store.complete = true;
+        store.checked = Some(asked);
+        store.large = seen.len() > PAGE;
+        let gone: Vec<_> = store
+            .records
+            .iter()
+            .filter(|(key, record)| {
+                !seen.contains(*key) && matches!(record.state, State::Clean { .. })
+            })
+            .map(|(key, _)| RecordId {
+                store: id.clone(),
+                key: key.clone(),
+            })
+            .collect();
+        self.keeper.store(store);
+        for record in gone {
+            if index.seen_absent(&record, since) {
+                changed.push(record);
+            }
+        }
+    }
+
+    /// Something else is shown now under these keys.
+    fn changed(&self, id: &StoreId, changed: Vec<RecordId>) {
+        let dir = {
+            let index = self.index();
+            for record in &changed {
+                self.keeper.record(&index, record);
+            }
+            index.stores.get(id).map(|store| store.dir.clone())
+        };
+        let Some(dir) = dir else { return };
+        // The kernel was told of few of very many.
+        if changed.len() > PAGE {
+            return self.tell(&dir, None);
+        }
+        for record in changed {
+            self.tell(&dir, Some(record.key.as_str()));
+        }
+    }
+
+    pub(super) fn note_store_failure(&self, id: &StoreId, kind: Kind) {
+        let mut index = self.index();
+        match kind {
+            Kind::Denied => {
+                if let Some(store) = index.stores.get_mut(id) {
+                    store.denied = true;
+                }
+            }
+            Kind::StoreNotFound => {
+                index.remove_store(id);
+                self.keeper.no_store(id);
+            }
+            _ => {}
+        }
+    }
+
+    /// Asks for one record, and takes the answer in.
+    pub(super) async fn head_record(self: &Arc<Self>, id: &RecordId) -> Result<()> {
+        let since = self.index().tick();
+        let subject = id.to_string();
+        let head = self.look("look up", &subject, self.backend.head(id)).await;
+        let changed = {
+            let mut index = self.index();
+            match &head {
+                Ok(meta) => index.seen(id, meta, since),
+                Err(e) if e.kind() == Kind::NotFound => index.seen_absent(id, since),
+                Err(_) => false,
+            }
+        };
+        if changed {
+            self.changed(&id.store, vec![id.clone()]);
+        }
+        match head {
+            Err(e) if e.kind() != Kind::NotFound => {
+                if e.kind() == Kind::StoreNotFound {
+                    self.note_store_failure(&id.store, e.kind());
+                }
+                Err(e)
+            }
+            _ => Ok(()),
+        }
+    }
+
+    /// Makes what is known of a record current: by a listing of the whole store where that is one request, else by asking
+    /// for it alone.
+    pub(super) async fn refresh_record(self: &Arc<Self>, id: &RecordId) -> Result<()> {
+        self.follow(&id.store).await;
+        let large = self
+            .index()
+            .stores
+            .get(&id.store)
+            .is_some_and(|store| store.large);
+        let asked = if large {
+            self.head_record(id).await
+        } else {
+            let ttl = self.options.ttl;
+            match self.list_store(&id.store, ttl, true).await {
+                Ok(()) if self.is_settled(id) => Ok(()),
+                Ok(()) => self.head_record(id).await,
+                Err(e) => Err(e),
+            }
+        };
+        match asked {
+            // What is here is shown until the backend can be asked again.
+            Err(e) if e.kind() == Kind::Offline && self.is_known(id) => Ok(()),
+            other => other,
+        }
+    }
+
+    /// Whether a listing of a moment ago told of this record, or that there is none.
+    fn is_settled(&self, id: &RecordId) -> bool {
+        let index = self.index();
+        let Some(store) = index.stores.get(&id.store) else {
+            return false;
+        };
+        let recent = self.options.ttl.max(Duration::from_millis(100));
+        match store.records.get(&id.key) {
+            Some(record) => store.is_current(record, recent),
+            None => store.is_fresh(recent),
+        }
+    }
+
+    /// Whether anything is known of it, however old.
+    pub(super) fn is_known(&self, id: &RecordId) -> bool {
+        let index = self.index();
+        let store = index.stores.get(&id.store);
+        store.is_some_and(|store| store.complete || store.records.contains_key(&id.key))
+    }
+
+    /// Makes a listing of a store ready. While the backend cannot be reached, the last one has to do.
+    pub(super) async fn prepare(self: &Arc<Self>, dir: &StoreName) -> Result<()> {
+        let id = self.resolve(dir).await?;
+        match self.list_store(&id, self.options.ttl, false).await {
+            Err(e) if e.kind() == Kind::Offline => {
+                let index = self.index();
+                let complete = index.stores.get(&id).is_some_and(|store| store.complete);
+                if complete { Ok(()) } else { Err(e) }
+            }
+            other => other,
+        }
+    }
+}

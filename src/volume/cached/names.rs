@@ -1,0 +1,199 @@
+//! What happens to names: removed, renamed, given another type or other attributes. Bytes only ever change in `edit`.
+
+use super::edit::{blank, now_ns, shown_of};
+use super::note::{Note, Shown};
+use super::record::Kept;
+use super::state::Remote;
+use super::{Inner, scratch};
+use crate::error::{Error, Kind, Result};
+use crate::record::file_name::{NameKind, classify};
+use crate::record::{ContentType, RecordId, StoreName};
+use crate::volume::{FileStat, Touch};
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::Instant;
+
+/// The largest record that is moved to another store by a rename.
+const MOST_MOVED: u64 = 64 << 20;
+
+impl Inner {
+    pub(super) fn remove(self: &Arc<Self>, dir: &StoreName, name: &str) -> Result<()> {
+        self.writable("remove", name)?;
+        if matches!(classify(name), NameKind::Scratch) {
+            return scratch::remove(self, dir, name);
+        }
+        let id = self.id(dir, name)?;
+        self.save_removal(&id, Instant::now() + self.options.debounce, None)
+    }
+
+    /// Where the bytes of a record are, all of them, and what is known of it.
+    pub(super) fn whole(&self, id: &RecordId) -> Result<(PathBuf, Whole)> {
+        let mut index = self.index();
+        let used = index.number();
+        let missing = || Error::new("find", id.to_string(), Kind::NotFound);
+        let record = index
+            .record_mut(id)
+            .filter(|record| record.exists())
+            .ok_or_else(missing)?;
+        record.used = used;
+        let path = match (record.state.newest(), record.kept) {
+            (Some(edit), _) => self.spool.data(edit.seq),
+            (None, Some(Kept { number, .. })) => self.cached_file(number),
+            (None, None) => {
+                let why = "its bytes are not here";
+                return Err(Error::because("read", id.to_string(), Kind::Offline, why));
+            }
+        };
+        let whole = Whole {
+            version: record.version,
+            stat: record.stat(),
+            content_type: record.content_type.clone(),
+            base: record.base(),
+            only_here: record.is_only_here(),
+        };
+        Ok((path, whole))
+    }
+
+    pub(super) fn rename(
+        self: &Arc<Self>,
+        from: (&StoreName, &str),
+        to: (&StoreName, &str),
+        no_replace: bool,
+    ) -> Result<()> {
+        self.writable("rename", from.1)?;
+        let is_scratch = |name| matches!(classify(name), NameKind::Scratch);
+        if no_replace && self.known(to.0, to.1).is_ok() {
+            return Err(Error::new("rename to", to.1, Kind::Exists));
+        }
+        match (is_scratch(from.1), is_scratch(to.1)) {
+            (true, true) => return scratch::rename(self, from, to),
+            (true, false) => return scratch::to_record(self, from, to),
+            (false, true) => {
+                let (path, whole) = self.whole(&self.id(from.0, from.1)?)?;
+                scratch::from_record(self, &path, &whole.stat, to)?;
+                let due = Instant::now() + self.options.parting;
+                return self.save_removal(&self.id(from.0, from.1)?, due, None);
+            }
+            (false, false) => {}
+        }
+        self.may_create(to.0, to.1)?;
+        let source = self.id(from.0, from.1)?;
+        let target = self.target(to.0, to.1)?;
+        if source == target.id {
+            return Ok(());
+        }
+        let (path, whole) = self.whole(&source)?;
+        if from.0 != to.0 && whole.stat.size > MOST_MOVED {
+            return Err(Error::new("rename", from.1, Kind::CrossDevice));
+        }
+        let note = Note {
+            size: Some(whole.stat.size),
+            content_type: whole.content_type,
+            shown: shown_of(&whole.stat),
+            ..blank(target.id, target.base)
+        };
+        let due = Instant::now() + self.delay(to.0, to.1);
+        let seq = self.save_bytes(&path, note, due, Some(whole.version))?;
+        let after = (!whole.only_here).then_some(seq);
+        self.save_removal(&source, Instant::now() + self.options.debounce, after)
+    }
+
+    /// Saves the bytes of a file that is no record as the newest version of one.
+    pub(super) fn save_file(
+        self: &Arc<Self>,
+        path: &Path,
+        stat: &FileStat,
+        to: (&StoreName, &str),
+    ) -> Result<()> {
+        self.may_create(to.0, to.1)?;
+        let target = self.target(to.0, to.1)?;
+        let failed = |e| Error::io("rename", path.display().to_string(), e);
+        let content_type = if target.unknown_type {
+            None
+        } else {
+            let file = std::fs::File::open(path).map_err(failed)?;
+            let existing = target.existing.as_ref();
+            Some(ContentType::decide(None, existing, to.1, &file).map_err(failed)?)
+        };
+        let note = Note {
+            size: Some(stat.size),
+            content_type,
+            shown: shown_of(stat),
+            ..blank(target.id, target.base)
+        };
+        let due = Instant::now() + self.delay(to.0, to.1);
+        self.save_bytes(path, note, due, None).map(|_| ())
+    }
+
+    /// Gives a record whose bytes are here another type.
+    pub(super) fn set_type(
+        self: &Arc<Self>,
+        id: &RecordId,
+        to: Option<&ContentType>,
+    ) -> Result<()> {
+        let (path, whole) = self.whole(id)?;
+        let failed = |e| Error::io("set the content type of", id.to_string(), e);
+        let to = match to {
+            Some(to) => to.clone(),
+            None => {
+                let file = std::fs::File::open(&path).map_err(failed)?;
+                ContentType::guess(id.key.as_str(), &file).map_err(failed)?
+            }
+        };
+        if whole.content_type.as_ref() == Some(&to) {
+            return Ok(());
+        }
+        let note = Note {
+            size: Some(whole.stat.size),
+            content_type: Some(to),
+            shown: Shown {
+                changed_ns: now_ns(),
+                ..shown_of(&whole.stat)
+            },
+            ..blank(id.clone(), whole.base)
+        };
+        let due = Instant::now() + self.options.debounce;
+        self.save_bytes(&path, note, due, Some(whole.version))
+            .map(|_| ())
+    }
+
+    pub(super) fn touch(&self, dir: &StoreName, name: &str, touch: &Touch) -> Result<()> {
+        self.writable("change", name)?;
+        if matches!(classify(name), NameKind::Scratch) {
+            return scratch::touch(self, dir, name, touch);
+        }
+        let id = self.id(dir, name)?;
+        let mut index = self.index();
+        let missing = || Error::new("change", id.to_string(), Kind::NotFound);
+        let record = index
+            .record_mut(&id)
+            .filter(|record| record.exists())
+            .ok_or_else(missing)?;
+        let mut stat = record.stat();
+        let other = touch.uid.is_some_and(|uid| uid != stat.uid)
+            || touch.gid.is_some_and(|gid| gid != stat.gid);
+        if other {
+            let why = "records of this source have no owner of their own";
+            return Err(Error::because(
+                "chown",
+                id.to_string(),
+                Kind::NotPermitted,
+                why,
+            ));
+        }
+        touch.apply(&mut stat);
+        stat.changed_ns = now_ns();
+        record.shown = shown_of(&stat);
+        self.keeper.record(&index, &id);
+        Ok(())
+    }
+}
+
+/// A record whose bytes are all here.
+pub(super) struct Whole {
+    version: u64,
+    pub(super) stat: FileStat,
+    content_type: Option<ContentType>,
+    base: Remote,
+    only_here: bool,
+}

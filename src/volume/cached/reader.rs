@@ -1,0 +1,359 @@
+//! Reading a record before all of it is here: bytes come in as they are asked for, a little ahead of who reads on. One
+//! reader is one version; it never mixes two.
+
+use super::Inner;
+use crate::error::{Error, Kind, Result};
+use crate::record::{ETag, RecordId, Size};
+use crate::volume::Now;
+use std::fs::File;
+use std::io::Read;
+use std::ops::Range;
+use std::os::unix::fs::FileExt;
+use std::path::PathBuf;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+use tokio::sync::Notify;
+
+/// The least that is asked for at once, in bytes.
+const LEAST: u64 = 1 << 20;
+/// The most that is fetched ahead of who reads on.
+const MOST: u64 = 32 << 20;
+/// How much is taken out of an answer at a time.
+const PIECE: usize = 256 << 10;
+/// How often a fetch is tried again.
+const TRIES: u32 = 4;
+/// How long nothing may come before a read gives up.
+pub(super) const PATIENCE: Duration = Duration::from_secs(30);
+
+/// One version on its way here.
+pub struct Reader {
+    inner: Arc<Inner>,
+    id: RecordId,
+    etag: Option<ETag>,
+    size: u64,
+    ranged: bool,
+    /// What is here of it; the rest are holes.
+    pub(super) file: Arc<File>,
+    pub(super) number: u64,
+    path: PathBuf,
+    filling: Mutex<Filling>,
+    news: Notify,
+}
+
+#[derive(Default)]
+struct Filling {
+    have: Ranges,
+    coming: Vec<Range<u64>>,
+    /// Where a reader who reads on would read next.
+    next: u64,
+    window: u64,
+    failed: Option<(Kind, String)>,
+    /// Every byte is here and belongs to the cache.
+    kept: bool,
+    bytes: u64,
+}
+
+/// Ranges in order, none touching another.
+#[derive(Default, Debug)]
+struct Ranges(Vec<Range<u64>>);
+
+impl Ranges {
+    fn add(&mut self, new: Range<u64>) {
+        if new.is_empty() {
+            return;
+        }
+        let (mut start, mut end) = (new.start, new.end);
+        self.0.retain(|old| {
+            let apart = old.end < start || old.start > end;
+            if !apart {
+                start = start.min(old.start);
+                end = end.max(old.end);
+            }
+            apart
+        });
+        let at = self.0.partition_point(|old| old.start < start);
+        self.0.insert(at, start..end);
+    }
+
+    /// The first part of a range that is missing.
+    fn missing(&self, range: &Range<u64>) -> Option<Range<u64>> {
+        let mut start = range.start;
+        for have in &self.0 {
+            if have.end <= start {
+                continue;
+            }
+            if have.start > start {
+                return (start < range.end).then(|| start..range.end.min(have.start));
+            }
+            start = have.end;
+        }
+        (start < range.end).then(|| start..range.end)
+    }
+}
+
+impl std::fmt::Debug for Reader {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "Reader({}, {} bytes)", self.id, self.size)
+    }
+}
+
+impl Reader {
+    pub(super) fn new(
+        inner: &Arc<Inner>,
+        id: &RecordId,
+        (etag, size): (Option<ETag>, u64),
+        (file, number, path): (File, u64, PathBuf),
+    ) -> Arc<Self> {
+        Arc::new(Self {
+            inner: inner.clone(),
+            id: id.clone(),
+            etag,
+            size,
+            ranged: inner.properties.ranged_get,
+            file: Arc::new(file),
+            number,
+            path,
+            filling: Mutex::default(),
+            news: Notify::new(),
+        })
+    }
+
+    pub(super) fn id(&self) -> &RecordId {
+        &self.id
+    }
+
+    pub(super) fn size(&self) -> u64 {
+        self.size
+    }
+
+    fn filling(&self) -> MutexGuard<'_, Filling> {
+        self.filling.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Waits until the bytes of a range are in the file.
+    pub fn ensure(self: &Arc<Self>, range: Range<u64>) -> Now<()> {
+        let range = range.start.min(self.size)..range.end.min(self.size);
+        let (covered, fetch) = self.look(&range);
+        if let Some(fetch) = fetch {
+            self.start(fetch);
+        }
+        if covered {
+            return Now::ok(());
+        }
+        let reader = self.clone();
+        Now::Wait(Box::pin(async move { reader.bring(range).await }))
+    }
+
+    /// Whether a range is here, and what is to be fetched now.
+    fn look(&self, range: &Range<u64>) -> (bool, Option<Range<u64>>) {
+        let mut filling = self.filling();
+        let missing = filling.have.missing(range);
+        let reads_on = range.start == filling.next || range.start.abs_diff(filling.next) < LEAST;
+        filling.next = range.end;
+        let window = match (reads_on, filling.window) {
+            (true, window) if window > 0 => window,
+            _ => LEAST,
+        };
+        let ahead = range.start..range.end.saturating_add(window).min(self.size);
+        // While half of what was to be ahead is still there, nothing new is asked for.
+        let wanted = match &missing {
+            Some(_) => Some(ahead),
+            None if reads_on && filling.coming.is_empty() => {
+                let half = range.start..range.end.saturating_add(window / 2).min(self.size);
+                filling.have.missing(&half).map(|_| ahead)
+            }
+            None => None,
+        };
+        let covered = missing.is_none();
+        let fetch = wanted.and_then(|wanted| self.plan(&mut filling, &wanted));
+        if fetch.is_some() {
+            filling.window = if reads_on {
+                (window * 2).min(MOST)
+            } else {
+                LEAST
+            };
+        }
+        (covered, fetch)
+    }
+
+    /// What to fetch so that a range gets here; nothing when it is coming already.
+    fn plan(&self, filling: &mut Filling, wanted: &Range<u64>) -> Option<Range<u64>> {
+        if filling.failed.is_some() {
+            return None;
+        }
+        let mut missing = filling.have.missing(wanted)?;
+        if !self.ranged {
+            missing = 0..self.size;
+        }
+        for coming in &filling.coming {
+            if coming.start <= missing.start {
+                if coming.end > missing.start {
+                    return None;
+                }
+            } else {
+                missing.end = missing.end.min(coming.start);
+            }
+        }
+        filling.coming.push(missing.clone());
+        Some(missing)
+    }
+
+    fn start(self: &Arc<Self>, range: Range<u64>) {
+        let reader = self.clone();
+        self.inner.runtime.spawn(async move {
+            let fetched = reader.fetch(range.clone()).await;
+            {
+                let mut filling = reader.filling();
+                filling.coming.retain(|coming| *coming != range);
+                if let Err(e) = fetched {
+                    filling.failed = Some((e.kind(), e.to_string()));
+                }
+            }
+            reader.keep();
+            reader.news.notify_waiters();
+        });
+    }
+
+    /// Once every byte is here they go on as the cached ones of the record.
+    fn keep(self: &Arc<Self>) {
+        let mut filling = self.filling();
+        let whole = filling.have.missing(&(0..self.size)).is_none();
+        if whole && !filling.kept {
+            filling.kept = self.inner.keep_reader(self);
+        }
+    }
+
+    /// Waits until all of it is here and is what is cached of the record.
+    pub(super) async fn finish(self: &Arc<Self>) -> Result<()> {
+        self.ensure(0..self.size).into_wait().await?;
+        self.inner.hold(&self.id);
+        self.keep();
+        Ok(())
+    }
+
+    async fn bring(self: Arc<Self>, range: Range<u64>) -> Result<()> {
+        loop {
+            let news = self.news.notified();
+            let fetch = {
+                let mut filling = self.filling();
+                if filling.have.missing(&range).is_none() {
+                    return Ok(());
+                }
+                if let Some((kind, why)) = &filling.failed {
+                    let error = Error::because("read", self.id.to_string(), *kind, why.clone());
+                    // The next read may have more luck, unless the version is gone.
+                    if *kind != Kind::Stale && filling.coming.is_empty() {
+                        filling.failed = None;
+                    }
+                    return Err(error);
+                }
+                self.plan(&mut filling, &range)
+            };
+            if let Some(fetch) = fetch {
+                self.start(fetch);
+            }
+            if tokio::time::timeout(PATIENCE, news).await.is_err() {
+                let why = "nothing came for 30 seconds";
+                return Err(Error::because("read", self.id.to_string(), Kind::Io, why));
+            }
+        }
+    }
+
+    /// Fetches a range, in more than one request when an answer breaks off.
+    async fn fetch(self: &Arc<Self>, range: Range<u64>) -> Result<()> {
+        let mut at = range.start;
+        let mut tries = 0;
+        loop {
+            let before = at;
+            let done = self.fetch_once(at..range.end).await;
+            at = self
+                .filling()
+                .have
+                .missing(&range)
+                .map_or(range.end, |missing| missing.start);
+            if at >= range.end {
+                return Ok(());
+            }
+            tries = if at > before { 0 } else { tries + 1 };
+            match done {
+                Err(e) if tries >= TRIES || !super::remote::may_pass(e.kind()) => return Err(e),
+                Ok(()) if tries >= TRIES => {
+                    let why = "the answers have fewer bytes than the record";
+                    return Err(Error::because("read", self.id.to_string(), Kind::Io, why));
+                }
+                _ => tokio::time::sleep(Duration::from_millis(50) * 2u32.pow(tries)).await,
+            }
+        }
+    }
+
+    async fn fetch_once(self: &Arc<Self>, range: Range<u64>) -> Result<()> {
+        let asked = (self.ranged && range != (0..self.size)).then(|| range.clone());
+        let start = if asked.is_some() { range.start } else { 0 };
+        let get = self.inner.backend.get(&self.id, asked);
+        let fetched = self
+            .inner
+            .within(PATIENCE, "read", &self.id.to_string(), get)
+            .await;
+        let fetched = fetched.map_err(|e| match e.kind() {
+            Kind::NotFound => self.gone(),
+            _ => e,
+        })?;
+        let other_size = matches!(fetched.meta.size, Size::Exact(size) if size != self.size);
+        if other_size || (self.etag.is_some() && fetched.meta.etag != self.etag) {
+            return Err(self.gone());
+        }
+        let reader = self.clone();
+        let copied =
+            tokio::task::spawn_blocking(move || reader.copy(fetched.bytes, start, range.end));
+        match copied.await {
+            Ok(done) => done,
+            Err(e) => Err(Error::because(
+                "read",
+                self.id.to_string(),
+                Kind::Io,
+                e.to_string(),
+            )),
+        }
+    }
+
+    fn gone(&self) -> Error {
+        Error::new("read", self.id.to_string(), Kind::Stale)
+    }
+
+    fn copy(&self, mut bytes: Box<dyn Read + Send>, mut at: u64, end: u64) -> Result<()> {
+        let mut piece = vec![0; PIECE];
+        while at < end {
+            let most = usize::try_from(end - at).unwrap_or(PIECE).min(PIECE);
+            let count = bytes
+                .read(&mut piece[..most])
+                .map_err(|e| Error::io("read", self.id.to_string(), e))?;
+            if count == 0 {
+                break;
+            }
+            self.file
+                .write_all_at(&piece[..count], at)
+                .map_err(|e| Error::io("write the cache", self.path.display().to_string(), e))?;
+            let mut filling = self.filling();
+            filling.have.add(at..at + count as u64);
+            filling.bytes += count as u64;
+            drop(filling);
+            self.inner.cache_grew(count as u64);
+            at += count as u64;
+            self.news.notify_waiters();
+        }
+        Ok(())
+    }
+}
+
+impl Drop for Reader {
+    fn drop(&mut self) {
+        let filling = self
+            .filling
+            .get_mut()
+            .unwrap_or_else(PoisonError::into_inner);
+        if !filling.kept {
+            let _ = std::fs::remove_file(&self.path);
+            self.inner.cache_shrank(filling.bytes);
+        }
+    }
+}

@@ -1,0 +1,217 @@
+//! One record as the index has it: where it stands, what it shows, what waits to be sent of it.
+
+use super::evict::Room;
+use super::note::{Note, Shown};
+use super::reader::Reader;
+use super::state::{Change, Remote, State};
+use crate::error::Kind;
+use crate::record::{ContentType, ETag, Key, Meta, Size};
+use crate::volume::FileStat;
+use std::collections::{BTreeMap, HashMap};
+use std::sync::{Arc, Weak};
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
+
+/// How long a version that was handed to a reader is what a later write is made on.
+const READ_COUNTS: Duration = Duration::from_secs(600);
+/// Nanoseconds since 1970.
+pub(super) fn nanoseconds(time: SystemTime) -> i64 {
+    let since = time.duration_since(UNIX_EPOCH).unwrap_or_default();
+    i64::try_from(since.as_nanos()).unwrap_or(i64::MAX)
+}
+
+/// Bytes of one version that are here in full.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(super) struct Kept {
+    /// The file's number in the cache folder.
+    pub(super) number: u64,
+    pub(super) size: u64,
+}
+
+/// The version that the next write is made on.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub(super) struct Base {
+    pub(super) etag: ETag,
+    /// Read, and counts until then; one that was written here counts for ever.
+    pub(super) until: Option<SystemTime>,
+}
+
+/// An upload that did not work.
+#[derive(Clone, Debug)]
+pub(super) struct Failure {
+    /// Which try it was, of all.
+    pub(super) attempt: u64,
+    pub(super) kind: Kind,
+    pub(super) text: String,
+}
+
+/// One record.
+#[derive(Debug)]
+pub(super) struct Record {
+    pub(super) state: State,
+    /// The number of the version that is shown.
+    pub(super) version: u64,
+    /// Its place in listings.
+    pub(super) position: u64,
+    pub(super) size: Size,
+    pub(super) content_type: Option<ContentType>,
+    pub(super) shown: Shown,
+    /// When the backend last said so.
+    pub(super) checked: Option<Instant>,
+    /// The count of changes when it last changed here.
+    pub(super) tick: u64,
+    /// The last version that the feed told of.
+    pub(super) heard: Option<ETag>,
+    /// What the backend has as far as is known, whatever is saved here.
+    pub(super) there: Remote,
+    pub(super) kept: Option<Kept>,
+    pub(super) reader: Weak<Reader>,
+    pub(super) used: u64,
+    /// Until when its bytes are needed here.
+    pub(super) held: Option<Instant>,
+    pub(super) base: Option<Base>,
+    /// Notes of the edits that wait, by number.
+    pub(super) notes: BTreeMap<u64, Arc<Note>>,
+    /// What the edits that wait take of the room for unsent bytes.
+    pub(super) rooms: HashMap<u64, Arc<Room>>,
+    /// When the newest is due.
+    pub(super) due: Instant,
+    pub(super) tries: u32,
+    pub(super) failure: Option<Failure>,
+    /// The highest edit that was accepted or settled in another way.
+    pub(super) done: u64,
+    /// Our side of the last conflict: which edit, and what it is called now.
+    pub(super) aside: Option<(u64, Key)>,
+}
+
+impl Record {
+    pub(super) fn new(position: u64, version: u64, remote: Remote) -> Self {
+        Self {
+            heard: None,
+            there: remote.clone(),
+            state: State::Clean { remote },
+            version,
+            position,
+            size: Size::Unknown,
+            content_type: None,
+            shown: Shown {
+                mode: 0o644,
+                ..Shown::default()
+            },
+            checked: None,
+            tick: 0,
+            kept: None,
+            reader: Weak::new(),
+            used: 0,
+            held: None,
+            base: None,
+            notes: BTreeMap::new(),
+            rooms: HashMap::new(),
+            due: Instant::now(),
+            tries: 0,
+            failure: None,
+            done: 0,
+            aside: None,
+        }
+    }
+
+    /// Whether the name leads to something.
+    pub(super) fn exists(&self) -> bool {
+        match self.state.newest() {
+            Some(edit) => edit.change == Change::Put,
+            None => {
+                self.state
+                    != State::Clean {
+                        remote: Remote::Absent,
+                    }
+            }
+        }
+    }
+
+    pub(super) fn is_clean(&self) -> bool {
+        matches!(self.state, State::Clean { .. })
+    }
+
+    /// The version that is shown, where it is the backend's.
+    pub(super) fn etag(&self) -> Option<&ETag> {
+        match &self.state {
+            State::Clean {
+                remote: Remote::At(tag),
+            } => Some(tag),
+            _ => None,
+        }
+    }
+
+    /// What it shows.
+    pub(super) fn stat(&self) -> FileStat {
+        let size = match self.size {
+            Size::Exact(size) => size,
+            Size::Unknown => 0,
+        };
+        FileStat {
+            inode: self.version,
+            size,
+            blocks: size.div_ceil(512),
+            mode: libc::S_IFREG | self.shown.mode & 0o7777,
+            uid: self.shown.uid,
+            gid: self.shown.gid,
+            links: 1,
+            accessed_ns: self.shown.accessed_ns,
+            modified_ns: self.shown.modified_ns,
+            changed_ns: self.shown.changed_ns,
+        }
+    }
+
+    /// What a write now is made on.
+    pub(super) fn base(&self) -> Remote {
+        match &self.base {
+            Some(base) if base.until.is_none_or(|until| until > SystemTime::now()) => {
+                Remote::At(base.etag.clone())
+            }
+            _ => Remote::Unknown,
+        }
+    }
+
+    /// These bytes are being handed to a reader.
+    pub(super) fn was_read(&mut self) {
+        let Some(etag) = self.etag().cloned() else {
+            return;
+        };
+        if self
+            .base
+            .as_ref()
+            .is_some_and(|base| base.etag == etag && base.until.is_none())
+        {
+            return;
+        }
+        let until = Some(SystemTime::now() + READ_COUNTS);
+        self.base = Some(Base { etag, until });
+    }
+
+    /// The note of the newest edit.
+    pub(super) fn newest_note(&self) -> Option<&Arc<Note>> {
+        self.notes.get(&self.state.newest()?.seq)
+    }
+}
+
+impl Record {
+    /// What is shown of a version that the backend has.
+    pub(super) fn take_in(&mut self, meta: &Meta) {
+        self.size = meta.size;
+        self.content_type.clone_from(&meta.content_type);
+        let at = nanoseconds(meta.modified.unwrap_or_else(SystemTime::now));
+        self.shown.accessed_ns = at;
+        self.shown.modified_ns = at;
+        self.shown.changed_ns = at;
+        self.shown.mode = 0o644;
+        self.shown.uid = rustix::process::geteuid().as_raw();
+        self.shown.gid = rustix::process::getegid().as_raw();
+    }
+
+    /// Whether the backend is known not to have it, and nothing was sent.
+    pub(super) fn is_only_here(&self) -> bool {
+        let State::Dirty { tried, .. } = &self.state else {
+            return false;
+        };
+        self.there == Remote::Absent && tried.is_empty()
+    }
+}

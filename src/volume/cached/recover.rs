@@ -1,0 +1,108 @@
+//! What an earlier mount left in the spool, as it was: the newest edit of each record is to be sent, older ones of it may
+//! have been. It sends nothing itself.
+
+use super::Options;
+use super::evict::Budget;
+use super::index::Index;
+use super::note::Note;
+use super::spool::Spool;
+use super::state::{Change, Edit, Remote, State};
+use crate::error::Result;
+use crate::record::{RecordId, Size};
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::time::Instant;
+
+/// Puts what is in the spool into the index.
+pub(super) fn recover(
+    spool: &Spool,
+    index: &mut Index,
+    budget: &Arc<Budget>,
+    options: &Options,
+) -> Result<()> {
+    let mut edits: BTreeMap<RecordId, Vec<(u64, Note)>> = BTreeMap::new();
+    for (seq, note) in spool.list()? {
+        edits.entry(note.id.clone()).or_default().push((seq, note));
+    }
+    if !edits.is_empty() {
+        tracing::info!(
+            "{} records wait to be sent from an earlier mount",
+            edits.len()
+        );
+    }
+    for (id, mut all) in edits {
+        if !index.stores.contains_key(&id.store) {
+            // The name of the directory is learned when the stores are listed.
+            let dir = match &options.default_store {
+                Some(default) if *default == id.store => "default",
+                _ => id.store.as_str(),
+            };
+            index.enter_store(&id.store, &crate::record::StoreName::new(dir)?, false);
+        }
+        // Only a put may be what the backend has; of deletions the newest counts.
+        let Some((seq, newest)) = all.pop() else {
+            continue;
+        };
+        let older: Vec<_> = all
+            .into_iter()
+            .filter(|(seq, note)| {
+                let counts = note.change == Change::Put;
+                if !counts {
+                    spool.forget(*seq);
+                }
+                counts
+            })
+            .collect();
+        let base = older
+            .first()
+            .map_or(&newest, |(_, first)| first)
+            .base
+            .clone();
+        take(index, budget, &id, (seq, newest), older, base);
+    }
+    Ok(())
+}
+
+fn take(
+    index: &mut Index,
+    budget: &Arc<Budget>,
+    id: &RecordId,
+    (seq, newest): (u64, Note),
+    older: Vec<(u64, Note)>,
+    base: Remote,
+) {
+    let version = index.number();
+    let seqs: Vec<u64> = older.iter().map(|(seq, _)| *seq).chain([seq]).collect();
+    index.unsettled.extend(&seqs);
+    let Some(record) = index.enter(id, Remote::Unknown) else {
+        return;
+    };
+    let edit = Edit {
+        seq,
+        change: newest.change,
+    };
+    let mut tried: Vec<_> = older
+        .iter()
+        .map(|(seq, note)| Edit {
+            seq: *seq,
+            change: note.change,
+        })
+        .collect();
+    // It may have been sent just before the end.
+    tried.push(edit);
+    record.there = Remote::Unknown;
+    record.version = version;
+    record.size = newest.size.map_or(Size::Unknown, Size::Exact);
+    record.content_type.clone_from(&newest.content_type);
+    record.shown = newest.shown;
+    // What is cached is the version before it.
+    record.kept = None;
+    record.state = State::Dirty { base, edit, tried };
+    for (seq, note) in older.into_iter().chain([(seq, newest)]) {
+        let room = budget.room();
+        room.set(note.size.unwrap_or_default());
+        record.rooms.insert(seq, room);
+        record.notes.insert(seq, Arc::new(note));
+    }
+    index.enqueue(id, Instant::now());
+}

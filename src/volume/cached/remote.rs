@@ -1,0 +1,128 @@
+//! Asking the backend: how long, and what its answers and failures mean. It changes nothing there.
+
+use super::{Inner, Offline};
+use crate::error::{Error, Kind, Result};
+use std::future::Future;
+use std::sync::PoisonError;
+use std::time::{Duration, Instant, SystemTime};
+
+/// While the backend cannot be reached, one look-up is let through to see whether it can again in this part of the pause
+/// between uploads.
+const PROBES: u32 = 6;
+
+/// Whether the same request may work a moment later.
+pub(super) fn may_pass(kind: Kind) -> bool {
+    matches!(
+        kind,
+        Kind::Io | Kind::TimedOut | Kind::Corrupt | Kind::Exhausted | Kind::Offline
+    )
+}
+
+impl Inner {
+    /// An answer within this time. Whether the backend can be reached is noted.
+    pub(super) async fn within<T>(
+        &self,
+        time: Duration,
+        op: &'static str,
+        subject: &str,
+        asked: impl Future<Output = Result<T>>,
+    ) -> Result<T> {
+        match tokio::time::timeout(time, asked).await {
+            Ok(answer) => {
+                self.note_answer(answer.as_ref().err().map(Error::kind));
+                answer
+            }
+            Err(_) => {
+                let why = format!("no answer within {} seconds", time.as_secs());
+                self.note_answer(Some(Kind::Offline));
+                Err(Error::because(op, subject, Kind::TimedOut, why))
+            }
+        }
+    }
+
+    /// The answer to a look-up: soon or not at all.
+    pub(super) async fn look<T>(
+        &self,
+        op: &'static str,
+        subject: &str,
+        asked: impl Future<Output = Result<T>>,
+    ) -> Result<T> {
+        if self.is_silent() {
+            return Err(self.unreachable(op, subject));
+        }
+        let answer = self
+            .within(self.options.look_patience, op, subject, asked)
+            .await;
+        answer.map_err(|e| match e.kind() {
+            Kind::TimedOut if self.is_offline() => e.with_kind(Kind::Offline),
+            _ => e,
+        })
+    }
+
+    pub(super) fn unreachable(&self, op: &'static str, subject: &str) -> Error {
+        let why = "the backend cannot be reached; what is here can be read, and what is written is sent later";
+        Error::because(op, subject, Kind::Offline, why)
+    }
+
+    fn offline(&self) -> std::sync::MutexGuard<'_, Option<Offline>> {
+        self.offline.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Since when the backend cannot be reached.
+    pub(super) fn offline_since(&self) -> Option<SystemTime> {
+        self.offline().map(|offline| offline.since)
+    }
+
+    pub(super) fn is_offline(&self) -> bool {
+        self.offline().is_some()
+    }
+
+    /// Until when no upload is tried.
+    pub(super) fn paused_until(&self) -> Option<Instant> {
+        self.offline().map(|offline| offline.paused)
+    }
+
+    /// The next upload is tried at once.
+    pub(super) fn end_pause(&self) {
+        if let Some(offline) = self.offline().as_mut() {
+            offline.paused = Instant::now();
+        }
+    }
+
+    /// Whether it cannot be reached and that was tried a moment ago. If not, the caller is who tries.
+    fn is_silent(&self) -> bool {
+        let mut offline = self.offline();
+        match offline.as_mut() {
+            None => false,
+            Some(offline) if offline.tried.elapsed() < self.options.offline_pause / PROBES => true,
+            Some(offline) => {
+                offline.tried = Instant::now();
+                false
+            }
+        }
+    }
+
+    /// Whether the backend answered; a failure that it sent is an answer.
+    pub(super) fn note_answer(&self, failure: Option<Kind>) {
+        let mut offline = self.offline();
+        if failure == Some(Kind::Offline) {
+            let now = Offline {
+                since: SystemTime::now(),
+                tried: Instant::now(),
+                paused: Instant::now() + self.options.offline_pause,
+            };
+            if offline.is_none() {
+                tracing::warn!(
+                    "the backend cannot be reached; writes are kept and sent when it can"
+                );
+            }
+            let known = offline.get_or_insert(now);
+            known.tried = now.tried;
+            known.paused = now.paused;
+        } else if offline.take().is_some() {
+            drop(offline);
+            tracing::info!("the backend can be reached again");
+            self.all_due();
+        }
+    }
+}

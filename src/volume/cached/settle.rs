@@ -1,0 +1,246 @@
+//! What follows the end of an upload: in the index, in the spool and in the cache. It sends nothing.
+
+use super::Inner;
+use super::index::Index;
+use super::note::Note;
+use super::record::{Base, Kept};
+use super::send::{Answer, Parcel};
+use super::state::{Change, Edit, Event, Remote, State, Step};
+use crate::error::Result;
+use crate::record::RecordId;
+use std::sync::Arc;
+use std::time::Instant;
+
+impl Inner {
+    /// Moves a record's state. Numbers of edits whose files are not needed any more.
+    pub(super) fn apply(&self, id: &RecordId, event: Event) -> Vec<u64> {
+        let mut index = self.index();
+        apply_in(&mut index, id, event).map_or_else(Vec::new, |step| seqs(&step))
+    }
+
+    /// Removes files of edits.
+    pub(super) fn forget(&self, seqs: Vec<u64>) {
+        for seq in seqs {
+            self.spool.forget(seq);
+        }
+    }
+
+    /// Does what follows an answer.
+    pub(super) fn settle(self: &Arc<Self>, id: &RecordId, parcel: &Parcel, answer: Answer) {
+        let kept = self.keep_sent(parcel, &answer);
+        let (step, forget, unused, dir) = {
+            let mut index = self.index();
+            index.in_flight.remove(id);
+            let Some(step) = apply_in(&mut index, id, answer.event.clone()) else {
+                return;
+            };
+            let unused = self.follow_step(&mut index, id, parcel, &answer, &step, kept);
+            let forget = seqs(&step);
+            let dir = index.stores.get(&id.store).map(|store| store.dir.clone());
+            self.keeper.record(&index, id);
+            (step, forget, unused, dir)
+        };
+        if let Some(edit) = step.rename_aside {
+            self.set_aside(id, edit);
+        }
+        self.forget(forget);
+        for kept in unused {
+            self.drop_cached(kept);
+        }
+        if let Some(dir) = dir.filter(|_| step.invalidate) {
+            self.tell(&dir, Some(id.key.as_str()));
+        }
+        if kept.is_some() {
+            self.cache_grew(0);
+        }
+    }
+
+    /// The bytes that were sent go on as cached ones.
+    fn keep_sent(&self, parcel: &Parcel, answer: &Answer) -> Option<Kept> {
+        if parcel.edit.change != Change::Put || !matches!(answer.event, Event::Accepted(_)) {
+            return None;
+        }
+        let number = self.index().number();
+        let kept = Kept {
+            number,
+            size: parcel.note.size?,
+        };
+        std::fs::hard_link(self.spool.data(parcel.edit.seq), self.cached_file(number)).ok()?;
+        self.cache_bytes
+            .fetch_add(kept.size, std::sync::atomic::Ordering::Relaxed);
+        Some(kept)
+    }
+
+    /// What the index shows after a step. Cached files that are not needed.
+    fn follow_step(
+        &self,
+        index: &mut Index,
+        id: &RecordId,
+        parcel: &Parcel,
+        answer: &Answer,
+        step: &Step,
+        kept: Option<Kept>,
+    ) -> Vec<Kept> {
+        let (tick, version) = (index.number(), index.number());
+        let mut unused = Vec::new();
+        let Some(record) = index.record_mut(id) else {
+            return kept.into_iter().collect();
+        };
+        record.tick = tick;
+        record.tries = 0;
+        record.failure = None;
+        let settled = !matches!(answer.event, Event::Ours(_));
+        if settled {
+            record.done = record.done.max(parcel.edit.seq);
+        }
+        let remote = match &answer.event {
+            Event::Accepted(remote) | Event::Refused(remote) | Event::Ours(remote) => {
+                remote.clone()
+            }
+            Event::Saved(..) | Event::Started | Event::Failed { .. } | Event::Seen(_) => {
+                Remote::Unknown
+            }
+        };
+        record.there = remote.clone();
+        if let (Event::Accepted(_) | Event::Ours(_), Remote::At(etag)) = (&answer.event, &remote) {
+            record.base = Some(Base {
+                etag: etag.clone(),
+                until: None,
+            });
+        }
+        if step.state
+            == (State::Clean {
+                remote: Remote::Absent,
+            })
+        {
+            unused.extend(kept);
+            let gone = index.remove(id);
+            unused.extend(gone.and_then(|record| record.kept));
+            return unused;
+        }
+        match (&answer.event, record.is_clean()) {
+            (Event::Accepted(_), true) => {
+                unused.extend(std::mem::replace(&mut record.kept, kept));
+                // The feed may have told of somebody else's version since.
+                let ours = record.heard.is_none() || record.heard.as_ref() == record.etag();
+                record.checked = ours.then(Instant::now);
+                if let Some(meta) = &answer.meta {
+                    record.content_type.clone_from(&meta.content_type);
+                }
+            }
+            (_, true) => {
+                unused.extend(kept.into_iter().chain(record.kept.take()));
+                record.base = None;
+                record.version = version;
+                record.checked = None;
+                if let Some(meta) = &answer.meta {
+                    record.take_in(meta);
+                }
+            }
+            (_, false) => {
+                unused.extend(kept);
+                let due = match answer.event {
+                    Event::Accepted(_) => record.due,
+                    _ => Instant::now(),
+                };
+                index.enqueue(id, due);
+            }
+        }
+        unused
+    }
+
+    /// Our side of a conflict becomes a record of its own.
+    fn set_aside(self: &Arc<Self>, id: &RecordId, edit: Edit) {
+        let note = self
+            .index()
+            .record_mut(id)
+            .and_then(|record| record.notes.remove(&edit.seq));
+        let Some(note) = note else { return };
+        let saved = self.save_aside(id, edit, &note);
+        let mut index = self.index();
+        match saved {
+            Ok(other) => {
+                index.conflicts += 1;
+                if let Some(record) = index.record_mut(id) {
+                    record.rooms.remove(&edit.seq);
+                    record.done = record.done.max(edit.seq);
+                    record.aside = Some((edit.seq, other.key.clone()));
+                }
+                index.unsettled.remove(&edit.seq);
+                drop(index);
+                self.spool.forget(edit.seq);
+                tracing::warn!(
+                    "{id} was changed by somebody else: theirs keeps the name, ours is {}",
+                    other.key
+                );
+            }
+            Err(e) => {
+                // It stays in the spool and is found there by the next mount.
+                tracing::error!(
+                    "{id} was changed by somebody else, and our side cannot be renamed: {e}"
+                );
+            }
+        }
+    }
+
+    fn save_aside(self: &Arc<Self>, id: &RecordId, edit: Edit, note: &Note) -> Result<RecordId> {
+        let mut number = 0;
+        let other = loop {
+            let most = self.properties.max_key;
+            let key =
+                super::conflict::name(&id.key, note.saved_ns, &self.options.host, number, most)?;
+            let other = RecordId {
+                store: id.store.clone(),
+                key,
+            };
+            if self.index().record(&other).is_none() {
+                break other;
+            }
+            number += 1;
+        };
+        let note = Note {
+            id: other.clone(),
+            base: Remote::Unknown,
+            after: None,
+            conflict: true,
+            content_type: note.content_type.clone(),
+            ..note.clone()
+        };
+        self.save_bytes(&self.spool.data(edit.seq), note, Instant::now(), None)?;
+        Ok(other)
+    }
+}
+
+/// Moves a record's state in the index.
+pub(super) fn apply_in(index: &mut Index, id: &RecordId, event: Event) -> Option<Step> {
+    let record = index.record_mut(id)?;
+    let unknown = State::Clean {
+        remote: Remote::Unknown,
+    };
+    match std::mem::replace(&mut record.state, unknown).next(event) {
+        Ok(step) => {
+            record.state = step.state.clone();
+            for edit in &step.forget {
+                record.notes.remove(&edit.seq);
+                record.rooms.remove(&edit.seq);
+            }
+            for edit in &step.forget {
+                index.unsettled.remove(&edit.seq);
+            }
+            Some(step)
+        }
+        Err(illegal) => {
+            tracing::error!(
+                "{id}: {:?} cannot happen to {:?}",
+                illegal.event,
+                illegal.state
+            );
+            record.state = illegal.state;
+            None
+        }
+    }
+}
+
+pub(super) fn seqs(step: &Step) -> Vec<u64> {
+    step.forget.iter().map(|edit| edit.seq).collect()
+}

@@ -1,0 +1,263 @@
+//! Stores as directories: which there are, what each is called, and making, renaming and removing them.
+
+use super::Inner;
+use super::index::Index;
+use super::record::nanoseconds;
+use crate::backend::{NewStore, StoreChange, StoreInfo, StoreRef};
+use crate::error::{Error, Kind, Result};
+use crate::record::StoreName;
+use crate::record::key::StoreId;
+use crate::volume::FileStat;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+/// Stores come and go rarely: what is known of one is asked for again after this many lifetimes of other answers.
+const STORE_TTLS: u32 = 10;
+
+impl Inner {
+    /// The directory of a store: its name; else `default` for the default store; else its id.
+    fn dir_of(&self, info: &StoreInfo) -> Result<StoreName> {
+        match &info.name {
+            Some(name) => Ok(name.clone()),
+            None if self.options.default_store.as_ref() == Some(&info.id) => {
+                StoreName::new("default")
+            }
+            None => Ok(info.id.clone()),
+        }
+    }
+
+    fn enter(&self, index: &mut Index, info: &StoreInfo) -> Result<StoreName> {
+        let dir = self.dir_of(info)?;
+        let store = index.enter_store(&info.id, &dir, info.name.is_some());
+        store.checked = Some(Instant::now());
+        store.created_ns = info.created.map_or(0, nanoseconds);
+        store.modified_ns = info.modified.map_or(store.created_ns, nanoseconds);
+        self.keeper.store(store);
+        Ok(dir)
+    }
+
+    fn store_ttl(&self) -> Duration {
+        self.options.ttl * STORE_TTLS
+    }
+
+    /// The store of a directory, from what is known here, if that is not too old.
+    pub(super) fn known_store(&self, dir: &StoreName, any_age: bool) -> Option<StoreId> {
+        let index = self.index();
+        let store = index.store_of(dir)?;
+        let recent = |at: Instant| at.elapsed() < self.store_ttl();
+        (any_age || store.checked.is_some_and(recent)).then(|| store.id.clone())
+    }
+
+    /// The store of a directory.
+    pub(super) async fn resolve(self: &Arc<Self>, dir: &StoreName) -> Result<StoreId> {
+        if let Some(id) = self.known_store(dir, false) {
+            return Ok(id);
+        }
+        match self.ask_store(dir).await {
+            Ok(id) => Ok(id),
+            Err(e) if e.kind() == Kind::Offline => self.known_store(dir, true).ok_or(e),
+            Err(e) => {
+                if e.kind() == Kind::StoreNotFound
+                    && let Some(id) = self.known_store(dir, true)
+                {
+                    self.note_store_failure(&id, Kind::StoreNotFound);
+                }
+                Err(e)
+            }
+        }
+    }
+
+    async fn ask_store(self: &Arc<Self>, dir: &StoreName) -> Result<StoreId> {
+        let default = self
+            .options
+            .default_store
+            .as_ref()
+            .filter(|_| dir.as_str() == "default");
+        let known = self.known_store(dir, true);
+        let by_id = |id: &StoreId| StoreRef::Id(id.clone());
+        let first = match (&known, default) {
+            (Some(id), _) => by_id(id),
+            (None, Some(id)) => by_id(id),
+            (None, None) => StoreRef::name(dir.clone()),
+        };
+        let asked = self
+            .look("open the store", dir.as_str(), self.backend.store(&first))
+            .await;
+        let asked = match asked {
+            // An unnamed store is reached by its id; a name may belong to another store by now.
+            Err(e) if e.kind() == Kind::StoreNotFound => {
+                let second = match first {
+                    StoreRef::Id(_) => StoreRef::name(dir.clone()),
+                    StoreRef::Name { .. } => by_id(dir),
+                };
+                self.look("open the store", dir.as_str(), self.backend.store(&second))
+                    .await
+            }
+            other => other,
+        };
+        let info = asked?;
+        let shown = self.enter(&mut self.index(), &info)?;
+        if shown != *dir {
+            // Every store has one directory, and this is another way to say it.
+            return Err(Error::new(
+                "open the store",
+                dir.as_str(),
+                Kind::StoreNotFound,
+            ));
+        }
+        Ok(info.id)
+    }
+
+    pub(super) fn store_stat(&self, dir: &StoreName) -> Result<FileStat> {
+        let index = self.index();
+        let missing = || Error::new("open the store", dir.as_str(), Kind::StoreNotFound);
+        let store = index.store_of(dir).ok_or_else(missing)?;
+        let at = store.modified_ns.max(store.created_ns);
+        Ok(FileStat {
+            // Stores are told apart by what they are called at the backend.
+            inode: number_of(&store.id),
+            modified_ns: at,
+            changed_ns: at,
+            accessed_ns: at,
+            ..directory()
+        })
+    }
+
+    /// Lists all stores, unless that was done a moment ago.
+    pub(super) async fn list_stores(self: &Arc<Self>) -> Result<()> {
+        if self
+            .index()
+            .listed
+            .is_some_and(|at| at.elapsed() < self.options.ttl)
+        {
+            return Ok(());
+        }
+        let mut seen = Vec::new();
+        let mut after = None;
+        loop {
+            let page = self
+                .look("list the stores", "", self.backend.stores(after.as_ref()))
+                .await;
+            let page = match page {
+                Ok(page) => page,
+                Err(e) if e.kind() == Kind::Offline && !self.index().dirs.is_empty() => {
+                    return Ok(());
+                }
+                Err(e) => return Err(e),
+            };
+            let mut index = self.index();
+            for info in &page.stores {
+                self.enter(&mut index, info)?;
+                seen.push(info.id.clone());
+            }
+            match page.next {
+                Some(next) => after = Some(next),
+                None => break,
+            }
+        }
+        let mut index = self.index();
+        let gone: Vec<_> = index
+            .stores
+            .values()
+            // Unnamed ones need not be listed.
+            .filter(|store| store.named && !seen.contains(&store.id))
+            .map(|store| store.id.clone())
+            .collect();
+        for id in gone {
+            index.remove_store(&id);
+            self.keeper.no_store(&id);
+        }
+        index.listed = Some(Instant::now());
+        Ok(())
+    }
+
+    pub(super) async fn create_store(self: &Arc<Self>, dir: &StoreName) -> Result<FileStat> {
+        let make = self.backend.create_store(NewStore::named(dir.clone()));
+        let (info, made) = self
+            .within(self.options.patience, "mkdir", dir.as_str(), make)
+            .await?;
+        self.enter(&mut self.index(), &info)?;
+        if !made {
+            return Err(Error::new("mkdir", dir.as_str(), Kind::Exists));
+        }
+        self.store_stat(dir)
+    }
+
+    pub(super) async fn remove_store(self: &Arc<Self>, dir: &StoreName) -> Result<()> {
+        if !self.options.allow_store_delete {
+            let why = "mount with -o allow-store-delete to remove stores of this source";
+            return Err(Error::because(
+                "rmdir",
+                dir.as_str(),
+                Kind::NotPermitted,
+                why,
+            ));
+        }
+        let id = self.resolve(dir).await?;
+        // Removals that wait count as done, so they are done first.
+        self.wait_all(Some(&id)).await?;
+        self.list_store(&id, Duration::ZERO, false).await?;
+        let empty = self
+            .index()
+            .stores
+            .get(&id)
+            .is_none_or(|store| store.after(0).next().is_none());
+        if !empty || !super::scratch::list(self, dir)?.is_empty() {
+            return Err(Error::new("rmdir", dir.as_str(), Kind::NotEmpty));
+        }
+        let delete = self.backend.delete_store(&id);
+        self.within(self.options.patience, "rmdir", dir.as_str(), delete)
+            .await?;
+        self.index().remove_store(&id);
+        self.keeper.no_store(&id);
+        Ok(())
+    }
+
+    pub(super) async fn rename_store(
+        self: &Arc<Self>,
+        from: &StoreName,
+        to: &StoreName,
+    ) -> Result<()> {
+        let id = self.resolve(from).await?;
+        let named = self
+            .index()
+            .stores
+            .get(&id)
+            .is_some_and(|store| store.named);
+        if !named {
+            let why = "only a store that has a name can get another";
+            return Err(Error::because(
+                "rename",
+                from.as_str(),
+                Kind::NotPermitted,
+                why,
+            ));
+        }
+        let change = self
+            .backend
+            .update_store(&id, StoreChange::rename(to.clone()));
+        let info = self
+            .within(self.options.patience, "rename", from.as_str(), change)
+            .await?;
+        self.enter(&mut self.index(), &info)?;
+        Ok(())
+    }
+}
+
+/// What every directory shows.
+pub(super) fn directory() -> FileStat {
+    FileStat {
+        mode: libc::S_IFDIR | 0o755,
+        uid: rustix::process::geteuid().as_raw(),
+        gid: rustix::process::getegid().as_raw(),
+        links: 2,
+        ..FileStat::default()
+    }
+}
+
+fn number_of(id: &StoreId) -> u64 {
+    use std::hash::{DefaultHasher, Hash, Hasher};
+    let mut hasher = DefaultHasher::new();
+    id.as_str().hash(&mut hasher);
+    hasher.finish()
+}

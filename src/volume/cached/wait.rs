@@ -1,0 +1,153 @@
+//! Waiting for what was saved to be sent: fsync, sync, unmount, and closes that write through.
+
+use super::Inner;
+use super::upload::may_be_accepted;
+use crate::error::{Error, Kind, Result};
+use crate::record::RecordId;
+use crate::record::key::StoreId;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+use tokio::sync::watch;
+
+/// Waits for uploads to end, and gives up when none works for too long.
+struct Watch {
+    progress: watch::Receiver<(u64, u64)>,
+    accepted: u64,
+    patience: Duration,
+    until: Instant,
+}
+
+impl Watch {
+    /// Returns after the next end of an upload; false when it was waited for long enough.
+    async fn moved(&mut self) -> bool {
+        let until = tokio::time::Instant::from_std(self.until);
+        match tokio::time::timeout_at(until, self.progress.changed()).await {
+            Ok(Ok(())) => {}
+            Ok(Err(_)) | Err(_) => return false,
+        }
+        let accepted = self.progress.borrow_and_update().1;
+        if accepted != self.accepted {
+            self.accepted = accepted;
+            self.until = Instant::now() + self.patience;
+        }
+        true
+    }
+}
+
+/// How a waiting for one edit stands.
+enum Standing {
+    Sent,
+    /// It became a record of its own.
+    Aside(RecordId, u64),
+    Waits,
+    Failed(Error),
+}
+
+impl Inner {
+    /// What says that something still waits.
+    pub(super) fn not_sent(&self, op: &'static str) -> Error {
+        let index = self.index();
+        let pending = index.pending(None);
+        let failure = pending.iter().find_map(|(id, _)| {
+            let failure = index.record(id)?.failure.as_ref()?;
+            Some(format!(" ({})", failure.text))
+        });
+        let why = format!(
+            "{} not sent yet{}; they stay saved and are tried again",
+            pending.len(),
+            failure.unwrap_or_default()
+        );
+        Error::because(op, "", Kind::TimedOut, why)
+    }
+
+    /// Waits until everything of a store, or everything, is sent. Ends when nothing moves for too long.
+    pub(super) async fn wait_all(self: &Arc<Self>, store: Option<&StoreId>) -> Result<()> {
+        let mut watch = self.watch();
+        self.kick(store, false);
+        while !self.index().pending(store).is_empty() {
+            if !watch.moved().await {
+                return Err(self.not_sent("sync"));
+            }
+            // What was saved meanwhile need not wait either.
+            self.kick(store, true);
+        }
+        Ok(())
+    }
+
+    fn watch(&self) -> Watch {
+        let mut progress = self.progress.subscribe();
+        let accepted = progress.borrow_and_update().1;
+        Watch {
+            progress,
+            accepted,
+            patience: self.options.patience,
+            until: Instant::now() + self.options.patience,
+        }
+    }
+
+    /// Waits until an edit of a record is sent. A failure that will not pass by itself is the answer at once.
+    pub(super) async fn wait_record(self: &Arc<Self>, id: &RecordId, seq: u64) -> Result<()> {
+        let (mut id, mut seq) = (id.clone(), seq);
+        let mut watch = self.watch();
+        let mut asides = 0;
+        let started = self.next_attempt();
+        self.kick_record(&id);
+        loop {
+            match self.standing(&id, seq, started) {
+                Standing::Sent if asides > 0 && self.options.write_through => {
+                    let why = "somebody else changed the record; ours is kept beside it";
+                    return Err(Error::because("write", id.to_string(), Kind::Changed, why));
+                }
+                Standing::Sent => return Ok(()),
+                Standing::Failed(error) => return Err(error),
+                Standing::Aside(other, edit) if asides < 4 => {
+                    (id, seq) = (other, edit);
+                    asides += 1;
+                    self.kick_record(&id);
+                    continue;
+                }
+                Standing::Aside(..) | Standing::Waits => {}
+            }
+            if !watch.moved().await {
+                let index = self.index();
+                let failure = index.record(&id).and_then(|record| record.failure.clone());
+                let why = failure.map_or_else(
+                    || "no answer yet; it stays saved and is sent later".to_owned(),
+                    |failure| format!("{}; it stays saved and is tried again", failure.text),
+                );
+                return Err(Error::because("fsync", id.to_string(), Kind::TimedOut, why));
+            }
+        }
+    }
+
+    fn standing(&self, id: &RecordId, seq: u64, since: u64) -> Standing {
+        let index = self.index();
+        let Some(record) = index.record(id) else {
+            return Standing::Sent;
+        };
+        if let Some((edit, key)) = &record.aside
+            && *edit >= seq
+        {
+            let store = id.store.clone();
+            let other = RecordId {
+                store,
+                key: key.clone(),
+            };
+            // Its edits have newer numbers.
+            return Standing::Aside(other, seq);
+        }
+        if record.done >= seq || record.is_clean() {
+            return Standing::Sent;
+        }
+        match &record.failure {
+            Some(failure) if failure.attempt > since && !may_be_accepted(failure.kind) => {
+                let why = format!(
+                    "{}; it stays saved, remove the file to give it up",
+                    failure.text
+                );
+                Standing::Failed(Error::because("write", id.to_string(), failure.kind, why))
+            }
+            _ => Standing::Waits,
+        }
+    }
+}
