@@ -95,6 +95,10 @@ impl std::fmt::Debug for Fetched {
 pub trait Backend: Send + Sync + 'static {
     /// What it can do.
     fn properties(&self) -> Properties;
+    /// Finds out, with the help of a store that is there, what only answers can show; `properties` tells it afterwards.
+    async fn learn(&self, _store: &StoreId) -> Result<()> {
+        Ok(())
+    }
     /// The stores after this id.
     async fn stores(&self, after: Option<&StoreId>) -> Result<StorePage>;
     /// One store; `Kind::StoreNotFound` when there is none.

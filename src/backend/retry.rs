@@ -194,6 +194,10 @@ impl<B: Backend> Backend for Retry<B> {
         self.inner.properties()
     }
 
+    async fn learn(&self, store: &StoreId) -> Result<()> {
+        self.inner.learn(store).await
+    }
+
     async fn stores(&self, after: Option<&StoreId>) -> Result<StorePage> {
         self.asked(|| self.inner.stores(after)).await
     }

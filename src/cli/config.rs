@@ -149,6 +149,17 @@ impl Surroundings {
         }
     }
 
+    /// Where cached bytes are kept: `$XDG_CACHE_HOME/storefs`, for root `/var/cache/storefs`.
+    pub(super) fn cache_dir(&self) -> PathBuf {
+        if self.uid == 0 {
+            return PathBuf::from("/var/cache/storefs");
+        }
+        match self.folder_of("XDG_CACHE_HOME", ".cache") {
+            Some(folder) => folder.join("storefs"),
+            None => self.fallback_dir(self.uid),
+        }
+    }
+
     /// Where tokens are kept: `$XDG_CONFIG_HOME/storefs`, for root `/etc/storefs`.
     pub(super) fn config_dir(&self) -> PathBuf {
         if self.uid == 0 {

@@ -8,8 +8,16 @@ use crate::error::{Error, Kind, Result};
 use crate::mount::Mounted;
 use serde_json::{Value, json};
 use std::path::PathBuf;
-use std::sync::{Mutex, PoisonError};
-use std::time::SystemTime;
+use std::sync::{Condvar, Mutex, MutexGuard, PoisonError};
+use std::thread;
+use std::time::{Duration, SystemTime};
+
+/// How often it is told how sending goes.
+const TOLD: Duration = Duration::from_millis(200);
+
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
 
 /// A mount and what belongs to it on this machine.
 pub(super) struct Live {
@@ -18,23 +26,36 @@ pub(super) struct Live {
     log: Option<PathBuf>,
     since: SystemTime,
     server: Mutex<Option<Server>>,
+    /// How long sending what waits may take at the end.
+    drain: Mutex<Duration>,
+    /// How many edits were left when sending ended.
+    left: Mutex<Option<usize>>,
+    ended: Condvar,
 }
 
 impl Live {
     /// The mount at this place. `log` is the file it logs to, when it is one.
-    pub(super) fn new(mounted: Mounted, place: Place, log: Option<PathBuf>) -> Self {
+    pub(super) fn new(
+        mounted: Mounted,
+        place: Place,
+        log: Option<PathBuf>,
+        drain: Duration,
+    ) -> Self {
         Self {
             mounted,
             place,
             log,
             since: SystemTime::now(),
             server: Mutex::new(None),
+            drain: Mutex::new(drain),
+            left: Mutex::new(None),
+            ended: Condvar::new(),
         }
     }
 
     /// Keeps the control socket as long as the mountpoint is ours.
     pub(super) fn keep(&self, server: Server) {
-        *self.server.lock().unwrap_or_else(PoisonError::into_inner) = Some(server);
+        *lock(&self.server) = Some(server);
     }
 
     /// The file it logs to, when it is one.
@@ -47,21 +68,72 @@ impl Live {
         self.mounted.wait()
     }
 
+    /// Sends what waits, for a while, once nothing can be written any more. Says what is left; that stays saved.
+    pub(super) fn drain(&self) -> Result<()> {
+        let limit = *lock(&self.drain);
+        let drained = match self.mounted.pending() {
+            0 => Ok(()),
+            count => {
+                tracing::info!("{count} to be sent before the end, within {limit:?}");
+                self.mounted.drain(limit)
+            }
+        };
+        let left = self.mounted.pending();
+        *lock(&self.left) = Some(left);
+        self.ended.notify_all();
+        match drained {
+            Err(why) if left > 0 => Err(why),
+            _ => Ok(()),
+        }
+    }
+
+    /// Waits until sending has ended, and tells how it goes.
+    fn wait_for_drain(&self, progress: &mut dyn FnMut(&str)) -> usize {
+        let mut left = lock(&self.left);
+        loop {
+            if let Some(left) = *left {
+                return left;
+            }
+            let (guard, _) = self
+                .ended
+                .wait_timeout(left, TOLD)
+                .unwrap_or_else(PoisonError::into_inner);
+            left = guard;
+            match self.mounted.pending() {
+                0 => {}
+                count => progress(&format!("{count} to be sent")),
+            }
+        }
+    }
+
+    /// Gives the mountpoint back.
+    pub(super) fn give_back(&self) {
+        self.place.leave();
+    }
+
     /// Gives the mountpoint and the socket back.
     pub(super) fn leave(&self) {
-        drop(
-            self.server
-                .lock()
-                .unwrap_or_else(PoisonError::into_inner)
-                .take(),
-        );
+        drop(lock(&self.server).take());
         self.place.leave();
     }
 }
 
 impl Served for Live {
-    fn sync(&self, store: Option<&str>, _progress: &mut dyn FnMut(&str)) -> Result<()> {
-        self.mounted.settle(store)
+    fn sync(&self, store: Option<&str>, progress: &mut dyn FnMut(&str)) -> Result<()> {
+        if self.mounted.pending() == 0 {
+            return self.mounted.settle(store);
+        }
+        thread::scope(|scope| {
+            let settling = scope.spawn(|| self.mounted.settle(store));
+            while !settling.is_finished() {
+                progress(&format!("{} to be sent", self.mounted.pending()));
+                thread::sleep(TOLD);
+            }
+            settling.join().unwrap_or_else(|_| {
+                let why = "the operation panicked (see the log)";
+                Err(Error::because("sync", "", Kind::Io, why))
+            })
+        })
     }
 
     fn status(&self) -> Value {
@@ -81,7 +153,15 @@ impl Served for Live {
         status
     }
 
-    fn unmount(&self, lazy: bool) -> Result<()> {
+    fn unmount(
+        &self,
+        lazy: bool,
+        drain: Option<Duration>,
+        progress: &mut dyn FnMut(&str),
+    ) -> Result<usize> {
+        if let Some(drain) = drain {
+            *lock(&self.drain) = drain;
+        }
         // Asked before, because afterwards it is not in the list.
         let entry = mounts::top_at(self.place.path())?.filter(mounts::Entry::is_ours);
         match self.mounted.unmount(lazy) {
@@ -89,8 +169,9 @@ impl Served for Live {
                 if lazy {
                     tracing::info!("detached; it ends when the last file is closed");
                     self.leave();
+                    return Ok(self.mounted.pending());
                 }
-                Ok(())
+                Ok(self.wait_for_drain(progress))
             }
             Err(why) if why.kind() == Kind::Busy => {
                 let holders = entry

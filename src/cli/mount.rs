@@ -3,12 +3,14 @@
 
 use super::args::{Mount8Args, MountArgs};
 use super::config::Surroundings;
-use super::exit::{Failure, print};
+use super::exit::print;
 use super::live::Live;
 use super::options::{self, Options};
 use super::place::{self, Place};
+use super::remote::Remote;
 use super::{Outcome, background, log, reach, signals, source};
 use crate::backend::dir::{Folder, FolderOptions};
+use crate::backend::open::Source;
 use crate::control::{Served, Server};
 use crate::error::{Error, Kind, Result};
 use crate::mount::{MountOptions, Mounted};
@@ -18,14 +20,20 @@ use std::os::unix::ffi::OsStrExt;
 use std::os::unix::net::{SocketAddr, UnixDatagram};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use tempfile::TempDir;
 
 /// Everything that is decided before anything is touched.
 struct Plan {
-    source: PathBuf,
+    source: From,
     mountpoint: PathBuf,
     options: Options,
-    folder: FolderOptions,
     mount: MountOptions,
+}
+
+/// What is mounted.
+enum From {
+    Folder(PathBuf, FolderOptions),
+    Remote(Remote),
 }
 
 /// `storefs mount`.
@@ -69,17 +77,33 @@ impl Plan {
         options: Options,
         here: &Surroundings,
     ) -> Result<Self> {
-        let source = source::folder(source, here)?;
+        let named = source.map(Source::parse).transpose()?;
+        let remote = match named {
+            None | Some(Source::Folder(_)) => None,
+            Some(other) => Some(Remote::new(other, options.clone(), here)?),
+        };
+        let folder = match remote {
+            Some(_) => None,
+            None => {
+                options.fit(true)?;
+                Some(source::folder(source, here)?)
+            }
+        };
         reach::let_go_of_held_up("mount at", mountpoint, here)?;
         let mountpoint = place::resolve(&here.absolute(mountpoint))?;
         let (input, input_keys) = here.input_keys(&options)?;
         if options.allow_other && here.uid != 0 {
             may_allow_other()?;
         }
-        let folder = FolderOptions {
+        let of_folder = FolderOptions {
             layout: options.layout,
             read_only: options.read_only,
             input_keys,
+        };
+        let source = match (folder, remote) {
+            (Some(folder), _) => From::Folder(folder, of_folder),
+            (None, Some(remote)) => From::Remote(remote),
+            (None, None) => From::Folder(source::folder(source, here)?, of_folder),
         };
         let mount = MountOptions {
             read_only: options.read_only,
@@ -92,13 +116,12 @@ impl Plan {
             stores: options.stores.iter().map(ToString::to_string).collect(),
             input_key: Some(input).filter(|key| key != "INPUT"),
             passthrough: options.passthrough,
-            source_label: source.display().to_string(),
+            source_label: source.shown(),
         };
         Ok(Self {
             source,
             mountpoint,
             options,
-            folder,
             mount,
         })
     }
@@ -106,9 +129,18 @@ impl Plan {
     fn told(&self) -> String {
         format!(
             "mounted {} at {}",
-            self.source.display(),
+            self.source.shown(),
             self.mountpoint.display()
         )
+    }
+}
+
+impl From {
+    fn shown(&self) -> String {
+        match self {
+            Self::Folder(path, _) => path.display().to_string(),
+            Self::Remote(remote) => remote.shown().to_owned(),
+        }
     }
 }
 
@@ -141,8 +173,12 @@ fn stay(plan: &Plan, here: &Surroundings, announce: &Announce) -> Outcome {
         tracing::warn!("the mount option {option} has no effect on this file system");
     }
     place::check_device(here.uid)?;
-    let place = Place::prepare(&plan.mountpoint, &plan.source, plan.options.nonempty)?;
-    let mounted = match start(plan, here) {
+    let folder = match &plan.source {
+        From::Folder(path, _) => Some(path.as_path()),
+        From::Remote(_) => None,
+    };
+    let place = Place::prepare(&plan.mountpoint, folder, plan.options.nonempty)?;
+    let (mounted, _temp) = match start(plan, here) {
         Ok(mounted) => mounted,
         Err(why) => {
             place.leave();
@@ -153,7 +189,7 @@ fn stay(plan: &Plan, here: &Surroundings, announce: &Announce) -> Outcome {
         Announce::Terminal => None,
         Announce::Pipe(path) => Some(path.clone()),
     };
-    let live = Arc::new(Live::new(mounted, place, log));
+    let live = Arc::new(Live::new(mounted, place, log, plan.options.drain));
     signals::watch(signals, Arc::clone(&live), plan.options.drain)?;
     let served: Arc<dyn Served> = live.clone();
     match Server::start(&here.socket(&plan.mountpoint), served) {
@@ -170,14 +206,28 @@ fn stay(plan: &Plan, here: &Surroundings, announce: &Announce) -> Outcome {
     notify(here, "READY=1");
     let ended = live.wait();
     notify(here, "STOPPING=1");
+    // Before sending, which may take long: somebody may want to mount there again.
+    live.give_back();
+    let drained = live.drain();
     live.leave();
+    if let Err(why) = &drained {
+        tracing::warn!("{why}");
+    }
     tracing::info!("unmounted {}", plan.mountpoint.display());
-    ended.map_err(Failure::from)
+    Ok(ended.and(drained)?)
 }
 
-fn start(plan: &Plan, here: &Surroundings) -> Result<Mounted> {
-    let folder = Folder::open(&plan.source, plan.folder.clone())?;
-    Mounted::start(folder, &plan.mountpoint, plan.mount.clone()).map_err(|why| {
+fn start(plan: &Plan, here: &Surroundings) -> Result<(Mounted, Option<TempDir>)> {
+    let started = match &plan.source {
+        From::Folder(path, options) => {
+            let folder = Folder::open(path, options.clone())?;
+            Mounted::start(folder, &plan.mountpoint, plan.mount.clone()).map(|it| (it, None))
+        }
+        From::Remote(remote) => remote
+            .start(&plan.mountpoint, plan.mount.clone(), here)
+            .map(|started| (started.mounted, started.temp)),
+    };
+    started.map_err(|why| {
         let in_container = why.kind() == Kind::NotPermitted && here.uid == 0;
         if !in_container {
             return why;

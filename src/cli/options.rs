@@ -1,9 +1,10 @@
 //! Reads the `-o` options of a mount. It never looks at the environment or the disk.
 
-use super::args::duration;
+use super::args::{duration, size};
 use crate::backend::dir::Layout;
 use crate::error::{Error, Kind, Result};
 use crate::record::{Key, StoreName};
+use std::path::PathBuf;
 use std::time::Duration;
 
 /// What `-o` said.
@@ -37,6 +38,33 @@ pub(super) struct Options {
     pub passthrough: bool,
     /// Accepted options that have no effect although they ask for something.
     pub without_effect: Vec<String>,
+    /// What concerns sources that are not local folders.
+    pub remote: RemoteOptions,
+}
+
+/// The options of sources that are not local folders.
+#[derive(Clone, PartialEq, Eq, Debug, Default)]
+pub(super) struct RemoteOptions {
+    /// `write=through`: a close waits until the source has the record.
+    pub write_through: bool,
+    /// `fsync=local`: an fsync does not wait for the source.
+    pub fsync_local: bool,
+    /// `debounce=`.
+    pub debounce: Option<Duration>,
+    /// `cache=`.
+    pub cache: Option<PathBuf>,
+    /// `cache-size=`, in bytes.
+    pub cache_size: Option<u64>,
+    /// `allow-store-delete`.
+    pub allow_store_delete: bool,
+    /// `compress`.
+    pub compress: bool,
+    /// `token-file=`.
+    pub token_file: Option<PathBuf>,
+    /// `insecure`.
+    pub insecure: bool,
+    /// One of them that was given, for the error when the source is a folder.
+    pub given: Option<String>,
 }
 
 impl Default for Options {
@@ -56,26 +84,14 @@ impl Default for Options {
             drain: Duration::from_secs(30),
             passthrough: true,
             without_effect: Vec::new(),
+            remote: RemoteOptions::default(),
         }
     }
 }
 
 const KNOWN: &str = "ro, rw, allow_other, uid=, gid=, umask=, nonempty, default=, store=, input-key=, ttl=, layout=, \
-                     drain=, and those of mount(8) that have no meaning here";
-
-/// Options of sources that are not local folders.
-const REMOTE: [&str; 10] = [
-    "write",
-    "fsync",
-    "debounce",
-    "cache",
-    "cache-size",
-    "allow-store-delete",
-    "exact-sizes",
-    "compress",
-    "token-file",
-    "insecure",
-];
+                     drain=, for remote sources write=, fsync=, debounce=, cache=, cache-size=, allow-store-delete, \
+                     compress, token-file=, insecure, and those of mount(8) that have no meaning here";
 
 /// What fstab and mount(8) pass on, and what is so anyway.
 const IGNORED: [&str; 34] = [
@@ -170,9 +186,8 @@ impl Options {
                 self.drain = duration(value).map_err(|why| invalid(option, why))?;
             }
             ("layout", Some(value)) => self.layout = layout(option, value)?,
-            _ if REMOTE.contains(&name) => {
-                let why = "it applies to remote sources, and this source is a local folder (leave it out)";
-                return Err(invalid(option, why));
+            _ if self.remote.take(option, name, value)? => {
+                self.remote.given.get_or_insert(option.to_owned());
             }
             _ if WITHOUT_EFFECT.contains(&name) => self.without_effect.push(option.to_owned()),
             _ if IGNORED.contains(&name) || ignored_family(name) => {}
@@ -188,7 +203,50 @@ impl Options {
     }
 }
 
-const VALUED: [&str; 9] = [
+impl RemoteOptions {
+    fn take(&mut self, option: &str, name: &str, value: Option<&str>) -> Result<bool> {
+        match (name, value) {
+            ("write", Some("through")) => self.write_through = true,
+            ("write", Some("back")) => self.write_through = false,
+            ("write", Some(_)) => return Err(invalid(option, "it is back or through")),
+            ("fsync", Some("local")) => self.fsync_local = true,
+            ("fsync", Some("remote")) => self.fsync_local = false,
+            ("fsync", Some(_)) => return Err(invalid(option, "it is local or remote")),
+            ("debounce", Some(value)) => {
+                self.debounce = Some(duration(value).map_err(|why| invalid(option, why))?);
+            }
+            ("cache", Some(value)) => self.cache = Some(value.into()),
+            ("cache-size", Some(value)) => {
+                self.cache_size = Some(size(value).map_err(|why| invalid(option, why))?);
+            }
+            ("token-file", Some(value)) => self.token_file = Some(value.into()),
+            ("allow-store-delete", None) => self.allow_store_delete = true,
+            ("compress", None) => self.compress = true,
+            ("insecure", None) => self.insecure = true,
+            _ => return Ok(false),
+        }
+        Ok(true)
+    }
+}
+
+impl Options {
+    /// `Kind::Invalid` names an option that means nothing for a local folder, or nothing for what is none.
+    pub(super) fn fit(&self, is_folder: bool) -> Result<()> {
+        match (&self.remote.given, self.layout) {
+            (Some(option), _) if is_folder => Err(invalid(
+                option,
+                "it applies to remote sources, and this source is a local folder (leave it out)",
+            )),
+            (_, Some(layout)) if !is_folder => Err(invalid(
+                &format!("layout={}", layout.as_str()),
+                "it applies to local folders, and this source is none (leave it out)",
+            )),
+            _ => Ok(()),
+        }
+    }
+}
+
+const VALUED: [&str; 15] = [
     "uid",
     "gid",
     "umask",
@@ -198,8 +256,22 @@ const VALUED: [&str; 9] = [
     "ttl",
     "drain",
     "layout",
+    "write",
+    "fsync",
+    "debounce",
+    "cache",
+    "cache-size",
+    "token-file",
 ];
-const FLAGS: [&str; 4] = ["ro", "rw", "allow_other", "nonempty"];
+const FLAGS: [&str; 7] = [
+    "ro",
+    "rw",
+    "allow_other",
+    "nonempty",
+    "allow-store-delete",
+    "compress",
+    "insecure",
+];
 
 fn ignored_family(name: &str) -> bool {
     [
@@ -314,8 +386,29 @@ mod tests {
     #[test]
     fn options_of_remote_sources_are_told_apart() {
         for text in ["write=through", "cache=/x", "token-file=/t", "insecure"] {
-            assert!(why(text).contains("remote sources"), "{text}");
+            let options = parse(&[text], false).unwrap();
+            assert!(options.fit(false).is_ok(), "{text}");
+            let error = options.fit(true).unwrap_err().to_string();
+            assert!(
+                error.contains("remote sources") && error.contains(text),
+                "{error}"
+            );
         }
+        let local = parse(&["layout=plain"], false).unwrap();
+        assert!(local.fit(true).is_ok() && local.fit(false).is_err());
+    }
+
+    #[test]
+    fn every_option_of_a_remote_source_is_read() {
+        let text = "write=through,fsync=local,debounce=2s,cache=/c,cache-size=1GiB,allow-store-delete,compress,\
+                    token-file=/t,insecure";
+        let remote = parse(&[text], false).unwrap().remote;
+        assert!(remote.write_through && remote.fsync_local && remote.allow_store_delete);
+        assert!(remote.compress && remote.insecure);
+        assert_eq!(remote.debounce, Some(Duration::from_secs(2)));
+        assert_eq!(remote.cache_size, Some(1 << 30));
+        assert!(why("write=later").contains("through"));
+        assert!(why("cache-size=many").contains("cache-size"));
     }
 
     #[test]

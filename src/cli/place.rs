@@ -19,8 +19,14 @@ pub(super) struct Place {
 impl Place {
     /// Checks that the folder can be mounted at this place, cleans a dead mount of ours away, and makes the directory
     /// when it is missing. `source` and `mountpoint` are resolved paths.
-    pub(super) fn prepare(mountpoint: &Path, source: &Path, nonempty: bool) -> Result<Self> {
-        keep_apart(mountpoint, source)?;
+    pub(super) fn prepare(
+        mountpoint: &Path,
+        source: Option<&Path>,
+        nonempty: bool,
+    ) -> Result<Self> {
+        if let Some(source) = source {
+            keep_apart(mountpoint, source)?;
+        }
         clear(mountpoint)?;
         let made = make(mountpoint)?;
         let place = Self {
@@ -90,7 +96,7 @@ fn refused(path: &Path, kind: Kind, why: impl Into<String>) -> Error {
     Error::because(OP, path.display().to_string(), kind, why)
 }
 
-fn keep_apart(mountpoint: &Path, source: &Path) -> Result<()> {
+pub(super) fn keep_apart(mountpoint: &Path, source: &Path) -> Result<()> {
     let shown = source.display();
     if mountpoint.starts_with(source) {
         let why = format!("it is inside its own source {shown} (mount it somewhere else)");

@@ -54,8 +54,8 @@ fn terminate(signals: &mut Signals, live: &Live, drain: Duration) {
     let mut told = String::new();
     let mut insistent = false;
     loop {
-        match live.unmount(insistent || Instant::now() >= until) {
-            Ok(()) => break,
+        match live.unmount(insistent || Instant::now() >= until, None, &mut |_| {}) {
+            Ok(_) => break,
             Err(why) if why.kind() == Kind::Busy => {
                 let why = why.to_string();
                 if why != told {

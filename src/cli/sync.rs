@@ -3,10 +3,10 @@
 use super::Outcome;
 use super::args::SyncArgs;
 use super::config::Surroundings;
+use super::exit::Progress;
 use super::reach;
 use crate::control::Request;
 use crate::error::Error;
-use std::io::{self, IsTerminal, Write};
 
 const OP: &str = "sync";
 
@@ -16,12 +16,10 @@ pub(super) fn sync(args: &SyncArgs, here: &Surroundings) -> Outcome {
     let request = Request::Sync {
         store: args.store.clone(),
     };
-    let show = io::stderr().is_terminal();
-    let done = reach::connect(OP, &entry, here)?.ask(&request, args.timeout, &mut |note| {
-        if show {
-            let _ = writeln!(io::stderr(), "{note}");
-        }
-    });
+    let mut progress = Progress::on_terminal();
+    let done = reach::connect(OP, &entry, here)?
+        .ask(&request, args.timeout, &mut |note| progress.show(note));
+    drop(progress);
     done.map_err(|why| {
         let subject = match &args.store {
             Some(store) => entry.mountpoint.join(store),

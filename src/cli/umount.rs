@@ -3,6 +3,7 @@
 
 use super::args::UmountArgs;
 use super::config::Surroundings;
+use super::exit::{Failure, Progress};
 use super::mounts::{self, Entry};
 use super::{Outcome, busy, reach};
 use crate::control::Request;
@@ -22,7 +23,7 @@ pub(super) fn umount(args: &UmountArgs, here: &Surroundings) -> Outcome {
     let entry = reach::find(OP, &args.mountpoint, here)?;
     let until = Instant::now() + args.timeout.unwrap_or_default();
     loop {
-        match attempt(&entry, args.lazy, here) {
+        match attempt(&entry, args.lazy, args.timeout, here) {
             Err(why) if why.kind() == Kind::Busy && Instant::now() < until => thread::sleep(AGAIN),
             Err(why) if why.kind() == Kind::Busy => {
                 return Err(Error::because(
@@ -36,19 +37,46 @@ pub(super) fn umount(args: &UmountArgs, here: &Surroundings) -> Outcome {
                 )
                 .into());
             }
-            outcome => return Ok(outcome?),
+            Ok(left) if left > 0 && !args.lazy => return Err(not_sent(&entry, left)),
+            outcome => return Ok(outcome.map(drop)?),
         }
     }
 }
 
-fn attempt(entry: &Entry, lazy: bool, here: &Surroundings) -> Result<()> {
+/// What is unmounted all the same; the next mount sends it.
+fn not_sent(entry: &Entry, left: usize) -> Failure {
+    let why = format!(
+        "unmounted, but {left} not sent yet; they stay saved, and the next mount of this source sends them"
+    );
+    let mountpoint = entry.mountpoint.display().to_string();
+    Error::because(OP, mountpoint, Kind::TimedOut, why).into()
+}
+
+/// How many edits are left to be sent.
+fn attempt(
+    entry: &Entry,
+    lazy: bool,
+    drain: Option<Duration>,
+    here: &Surroundings,
+) -> Result<usize> {
     match reach::connect(OP, entry, here) {
         Ok(mut client) => {
-            match client.ask(&Request::Umount { lazy }, None, &mut |_| {}) {
+            let request = Request::Umount {
+                lazy,
+                drain: drain.and_then(|drain| u64::try_from(drain.as_millis()).ok()),
+            };
+            let mut progress = Progress::on_terminal();
+            let asked = client.ask(&request, None, &mut |note| progress.show(note));
+            drop(progress);
+            let left = match asked {
                 // The daemon may have ended before it could answer.
                 Err(why) if why.kind() != Kind::Io || is_there(entry)? => return Err(why),
-                _ => {}
-            }
+                Err(_) => 0,
+                Ok(left) => left
+                    .as_u64()
+                    .and_then(|left| left.try_into().ok())
+                    .unwrap_or(0),
+            };
             if !lazy && !client.wait_for_end(ENDING) {
                 let still = format!(
                     "unmounted {}; its daemon is still ending",
@@ -56,15 +84,15 @@ fn attempt(entry: &Entry, lazy: bool, here: &Surroundings) -> Result<()> {
                 );
                 let _ = writeln!(io::stderr(), "storefs: {still}");
             }
-            Ok(())
+            Ok(left)
         }
         Err(why) if why.kind() == Kind::NotFound => {
             if reach::is_held_up(entry, here) {
-                return mounts::abort(entry);
+                return mounts::abort(entry).map(|()| 0);
             }
             // No daemon, so nobody can read what is still open: a dead mount is detached.
             let lazy = lazy || mounts::is_dead(&entry.mountpoint);
-            mounts::unmount(&entry.mountpoint, lazy)
+            mounts::unmount(&entry.mountpoint, lazy).map(|()| 0)
         }
         Err(why) => Err(why),
     }

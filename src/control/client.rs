@@ -141,9 +141,14 @@ mod tests {
         fn status(&self) -> Value {
             serde_json::json!({"source": "/s"})
         }
-        fn unmount(&self, lazy: bool) -> Result<()> {
+        fn unmount(
+            &self,
+            lazy: bool,
+            _drain: Option<Duration>,
+            _progress: &mut dyn FnMut(&str),
+        ) -> Result<usize> {
             match lazy {
-                true => Ok(()),
+                true => Ok(3),
                 false => Err(Error::new("unmount", "/m", Kind::Busy)),
             }
         }
@@ -165,9 +170,9 @@ mod tests {
     fn every_verb_is_answered() {
         let (_temp, path, _server) = served();
         assert_eq!(ask(&path, &Request::Status).unwrap()["source"], "/s");
-        let busy = ask(&path, &Request::Umount { lazy: false }).unwrap_err();
-        assert_eq!(busy.kind(), Kind::Busy);
-        ask(&path, &Request::Umount { lazy: true }).unwrap();
+        let umount = |lazy| Request::Umount { lazy, drain: None };
+        assert_eq!(ask(&path, &umount(false)).unwrap_err().kind(), Kind::Busy);
+        assert_eq!(ask(&path, &umount(true)).unwrap(), 3);
         let store = Some("gone".to_owned());
         let missing = ask(&path, &Request::Sync { store }).unwrap_err();
         assert_eq!(missing.kind(), Kind::StoreNotFound);

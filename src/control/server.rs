@@ -26,8 +26,14 @@ pub trait Served: Send + Sync + 'static {
     fn sync(&self, store: Option<&str>, progress: &mut dyn FnMut(&str)) -> Result<()>;
     /// How the mount is.
     fn status(&self) -> Value;
-    /// Unmounts; `Kind::Busy` when it is in use and `lazy` is not set. After success the process ends by itself.
-    fn unmount(&self, lazy: bool) -> Result<()>;
+    /// Unmounts; `Kind::Busy` when it is in use and `lazy` is not set. Without `lazy` it waits until everything is sent,
+    /// at most for `drain`. After success the process ends by itself; the answer is how many edits are left.
+    fn unmount(
+        &self,
+        lazy: bool,
+        drain: Option<Duration>,
+        progress: &mut dyn FnMut(&str),
+    ) -> Result<usize>;
 }
 
 /// A socket that is served until this is dropped or the process ends.
@@ -159,7 +165,7 @@ fn answer(stream: UnixStream, served: &dyn Served) {
     let mut ends = false;
     let line = match serde_json::from_str(&text) {
         Ok(request) => {
-            ends = request == Request::Umount { lazy: false };
+            ends = matches!(request, Request::Umount { lazy: false, .. });
             perform(request, served, &mut |note| {
                 let _ = send(&mut out, &Line::Progress(note.to_owned()));
             })
@@ -190,7 +196,9 @@ fn perform(request: Request, served: &dyn Served, progress: &mut dyn FnMut(&str)
             .sync(store.as_deref(), progress)
             .map(|()| Value::Null),
         Request::Status => Ok(served.status()),
-        Request::Umount { lazy } => served.unmount(lazy).map(|()| Value::Null),
+        Request::Umount { lazy, drain } => served
+            .unmount(lazy, drain.map(Duration::from_millis), progress)
+            .map(Value::from),
     };
     match done {
         Ok(value) => Line::Done(value),

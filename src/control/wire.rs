@@ -24,6 +24,9 @@ pub enum Request {
         /// Detach now, let go when the last user has gone.
         #[serde(default)]
         lazy: bool,
+        /// How many milliseconds it may take to send what waits; without it the mount decides.
+        #[serde(default)]
+        drain: Option<u64>,
     },
 }
 

@@ -7,7 +7,7 @@ use crate::backend::dir::Folder;
 use crate::error::{Error, Kind, Result};
 use crate::fs::{Fs, Options, Show};
 use crate::record::StoreName;
-use crate::volume::Local;
+use crate::volume::{Local, Volume};
 use fuser::{BackgroundSession, Config, MountOption, Session, SessionACL};
 use rustix::mount::UnmountFlags;
 use std::path::{Path, PathBuf};
@@ -52,31 +52,36 @@ pub struct MountOptions {
 /// A mount that answers.
 pub struct Mounted {
     fs: Arc<Fs>,
+    volume: Arc<dyn Volume>,
     mountpoint: PathBuf,
     passthrough: Arc<Passthrough>,
     session: Mutex<Option<BackgroundSession>>,
     /// Hangs up when the event loops have ended.
     alive: Mutex<Option<Receiver<()>>>,
-    _runtime: Runtime,
+    runtime: Runtime,
 }
 
 impl Mounted {
     /// Mounts a folder. Returns when the kernel's first request was answered.
     pub fn start(folder: Arc<Folder>, mountpoint: &Path, options: MountOptions) -> Result<Self> {
+        make_default_store(&folder, &default_store(&options)?, options.read_only)?;
+        let volume = Arc::new(Local::new(folder, options.read_only));
+        Self::over(runtime()?, volume, mountpoint, options)
+    }
+
+    /// Mounts any volume. What has to wait does so on `runtime`.
+    pub fn over(
+        runtime: Runtime,
+        volume: Arc<dyn Volume>,
+        mountpoint: &Path,
+        options: MountOptions,
+    ) -> Result<Self> {
         let shown = mountpoint.display().to_string();
         let failed = |e: std::io::Error| Error::io("mount on", shown.clone(), e);
-        let runtime = tokio::runtime::Builder::new_multi_thread()
-            .worker_threads(2)
-            .thread_name("storefs-wait")
-            .enable_time()
-            .build()
-            .map_err(failed)?;
         let passthrough = Arc::new(Passthrough::new(
-            options.passthrough && rustix::process::geteuid().is_root(),
+            options.passthrough && volume.has_descriptors() && rustix::process::geteuid().is_root(),
         ));
-        let volume = Arc::new(Local::new(folder.clone(), options.read_only));
-        let tree = Fs::new(volume, tree_options(&options, passthrough.is_on())?);
-        make_default_store(&folder, tree.options(), options.read_only)?;
+        let tree = Fs::new(volume.clone(), tree_options(&options, passthrough.is_on())?);
         let (sender, notices) = std::sync::mpsc::channel();
         let (_alive, alive) = std::sync::mpsc::channel();
         let adapter = Adapter {
@@ -93,18 +98,46 @@ impl Mounted {
         raise_read_ahead(mountpoint);
         Ok(Self {
             fs: tree,
+            volume,
             mountpoint: mountpoint.to_owned(),
             passthrough,
             session: Mutex::new(Some(session)),
             alive: Mutex::new(Some(alive)),
-            _runtime: runtime,
+            runtime,
         })
+    }
+
+    /// How many edits wait to be sent.
+    pub fn pending(&self) -> usize {
+        self.volume.pending()
     }
 
     /// Waits until every change that others made in the folder so far is in the tree.
     pub fn settle(&self, store: Option<&str>) -> Result<()> {
         let store = store.map(StoreName::new).transpose()?;
-        self.fs.settle(store.as_ref())
+        self.fs.settle(store.as_ref())?;
+        if self.volume.has_descriptors() {
+            return Ok(());
+        }
+        self.volume.sync(store.as_ref()).wait()
+    }
+
+    /// Sends what waits. `Kind::TimedOut` when that is not done within `limit`; the rest stays saved.
+    pub fn drain(&self, limit: Duration) -> Result<()> {
+        let sent = self.volume.sync(None).into_wait();
+        let done = async { tokio::time::timeout(limit, sent).await };
+        self.runtime.block_on(done).unwrap_or_else(|_| {
+            let why = format!(
+                "{} not sent within {limit:?}; they stay saved, and the next mount sends them",
+                self.volume.pending()
+            );
+            Err(Error::because(
+                "send",
+                "what was written",
+                Kind::TimedOut,
+                why,
+            ))
+        })
     }
 
     /// What the mount is and does.
@@ -154,19 +187,32 @@ impl Mounted {
     }
 }
 
+/// The threads on which a mount's operations wait.
+pub fn runtime() -> Result<Runtime> {
+    tokio::runtime::Builder::new_multi_thread()
+        .worker_threads(2)
+        .thread_name("storefs-wait")
+        .enable_all()
+        .build()
+        .map_err(|e| Error::io("start the threads of", "the mount", e))
+}
+
 /// A run always has its default store; the SDKs open an empty directory as one.
-fn make_default_store(folder: &Folder, tree: &Options, read_only: bool) -> Result<()> {
-    match folder.store(&tree.default_store) {
+fn make_default_store(folder: &Folder, store: &StoreName, read_only: bool) -> Result<()> {
+    match folder.store(store) {
         Err(e) if e.kind() == Kind::StoreNotFound && !read_only => {
-            folder.create_store(&tree.default_store, 0o755).map(|_| ())
+            folder.create_store(store, 0o755).map(|_| ())
         }
         Err(e) if e.kind() != Kind::StoreNotFound => Err(e),
         _ => Ok(()),
     }
 }
 
+fn default_store(options: &MountOptions) -> Result<StoreName> {
+    StoreName::new(options.default_store.as_deref().unwrap_or("default"))
+}
+
 fn tree_options(options: &MountOptions, shared_files: bool) -> Result<Options> {
-    let default_store = options.default_store.as_deref().unwrap_or("default");
     let stores = options
         .stores
         .iter()
@@ -178,7 +224,7 @@ fn tree_options(options: &MountOptions, shared_files: bool) -> Result<Options> {
             gid: options.gid,
             umask: options.umask,
         },
-        default_store: StoreName::new(default_store)?,
+        default_store: default_store(options)?,
         stores,
         input_key: options
             .input_key

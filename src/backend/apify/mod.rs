@@ -144,6 +144,10 @@ impl Backend for Apify {
         }
     }
 
+    async fn learn(&self, store: &StoreId) -> Result<()> {
+        self.detect(store).await.map(drop)
+    }
+
     async fn stores(&self, after: Option<&StoreId>) -> Result<StorePage> {
         self.list_stores(after).await
     }

@@ -78,10 +78,10 @@ impl Inner {
             return Ok(());
         }
         let id = self.id(dir, name)?;
-        if name.len() > self.properties.max_key {
+        if name.len() > self.properties().max_key {
             let why = format!(
                 "this source keeps keys of at most {} characters",
-                self.properties.max_key
+                self.properties().max_key
             );
             return Err(Error::because("create", name, Kind::NameTooLong, why));
         }

@@ -6,6 +6,7 @@ use crate::error::Kind;
 use crate::record::RecordId;
 use crate::record::key::StoreId;
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 /// The pause before a feed that ended is opened again; it doubles.
@@ -17,7 +18,11 @@ const PATIENCE: Duration = Duration::from_millis(500);
 impl Inner {
     /// Follows a store from now on, if that is possible and not done yet.
     pub(super) async fn follow(self: &Arc<Self>, id: &StoreId) {
-        if !self.properties.change_feed || self.is_offline() {
+        if self.is_offline() {
+            return;
+        }
+        self.learn(id).await;
+        if !self.properties().change_feed {
             return;
         }
         {
@@ -37,6 +42,19 @@ impl Inner {
         self.tasks().push(task);
         // What is looked at after the feed is open cannot be missed.
         let _ = tokio::time::timeout(PATIENCE, wait).await;
+    }
+
+    /// Finds out what the backend can do, once.
+    async fn learn(&self, id: &StoreId) {
+        if self.learned.load(Ordering::Relaxed) {
+            return;
+        }
+        let learning = self.backend.learn(id);
+        match tokio::time::timeout(self.options.look_patience, learning).await {
+            Ok(Ok(())) => self.learned.store(true, Ordering::Relaxed),
+            Ok(Err(e)) => tracing::debug!("what the backend can do is not known yet: {e}"),
+            Err(_) => tracing::debug!("what the backend can do is not known yet: no answer"),
+        }
     }
 
     async fn run_feed(self: Arc<Self>, id: &StoreId, opened: tokio::sync::oneshot::Sender<()>) {

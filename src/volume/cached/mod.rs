@@ -42,7 +42,7 @@ use spool::Spool;
 use std::collections::{HashMap, HashSet};
 use std::fs::File;
 use std::path::{Path, PathBuf};
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 use std::time::{Duration, Instant};
 use tokio::runtime::Handle;
@@ -117,7 +117,8 @@ pub struct Cached {
 
 pub(in crate::volume) struct Inner {
     backend: Arc<dyn Backend>,
-    properties: Properties,
+    /// What the backend can do was found out.
+    learned: AtomicBool,
     options: Options,
     runtime: Handle,
     index: Mutex<Index>,
@@ -184,7 +185,7 @@ impl Cached {
         let inner = Arc::new(Inner {
             connections: Arc::new(Semaphore::new(properties.connections.max(1))),
             backend,
-            properties,
+            learned: AtomicBool::new(false),
             options,
             runtime,
             index: Mutex::new(index),
@@ -252,6 +253,11 @@ impl Inner {
         if let Some(heard) = self.heard.get() {
             heard(dir, name);
         }
+    }
+
+    /// What the backend can do, as far as it has shown that.
+    fn properties(&self) -> Properties {
+        self.backend.properties()
     }
 
     fn next_attempt(&self) -> u64 {

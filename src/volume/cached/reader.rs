@@ -109,7 +109,7 @@ impl Reader {
             id: id.clone(),
             etag,
             size,
-            ranged: inner.properties.ranged_get,
+            ranged: inner.properties().ranged_get,
             file: Arc::new(file),
             number,
             path,

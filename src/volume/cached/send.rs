@@ -55,7 +55,7 @@ impl Inner {
         parcel: &Parcel,
     ) -> Result<Answer> {
         let mut only_if = parcel.base.precondition();
-        if !self.properties.conditional_put && only_if != Precondition::None {
+        if !self.properties().conditional_put && only_if != Precondition::None {
             // Looked at first, then written: the next best thing.
             if let Some(answer) = self.look_first(id, parcel).await? {
                 return Ok(answer);

@@ -186,7 +186,7 @@ impl Inner {
     fn save_aside(self: &Arc<Self>, id: &RecordId, edit: Edit, note: &Note) -> Result<RecordId> {
         let mut number = 0;
         let other = loop {
-            let most = self.properties.max_key;
+            let most = self.properties().max_key;
             let key =
                 super::conflict::name(&id.key, note.saved_ns, &self.options.host, number, most)?;
             let other = RecordId {

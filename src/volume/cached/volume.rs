@@ -40,7 +40,7 @@ impl Volume for Cached {
             available: BLOCKS,
             files: 1 << 32,
             files_free: 1 << 32,
-            max_name: u32::try_from(self.inner.properties.max_key).unwrap_or(255),
+            max_name: u32::try_from(self.inner.properties().max_key).unwrap_or(255),
         })
     }
 
@@ -344,10 +344,8 @@ impl Volume for Cached {
         Ok(Vec::new())
     }
 
-    fn mend(&self, store: Option<&StoreName>) {
-        if let Err(e) = self.sync(store).wait() {
-            tracing::warn!("{e}");
-        }
+    fn mend(&self, _store: Option<&StoreName>) {
+        // There are no SDKs beside us.
     }
 
     fn status(&self) -> serde_json::Value {

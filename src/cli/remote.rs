@@ -1,0 +1,254 @@
+//! What a mount of a remote source needs before it is made: who we are there, where unsent edits and cached bytes are
+//! kept, which store `default` is. It never sends a record.
+
+use super::config::Surroundings;
+use super::credentials;
+use super::known::Known;
+use super::options::Options;
+use crate::backend::apify::Token;
+use crate::backend::open::{self, Access, Place, Source};
+use crate::backend::{Backend, StoreRef};
+use crate::error::{Error, Kind, Result};
+use crate::mount::{self, MountOptions, Mounted};
+use crate::record::store::is_api_id;
+use crate::record::{StoreName, key::StoreId};
+use crate::volume::cached::{self, Cached};
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::Duration;
+use tempfile::TempDir;
+use tokio::runtime::Runtime;
+
+/// How long the server may take to say who we are; after that it counts as away.
+const PATIENCE: Duration = Duration::from_secs(5);
+
+/// A source that is no folder, with all that was said about it.
+#[derive(Debug)]
+pub(super) struct Remote {
+    source: Source,
+    token: Option<Token>,
+    api_base: Option<String>,
+    options: Options,
+    default_store: Option<String>,
+    shown: String,
+}
+
+/// The folders of one source and user.
+struct Folders {
+    cache: PathBuf,
+    spool: PathBuf,
+    _temp: Option<TempDir>,
+}
+
+/// A mount, and the folder that goes with it.
+pub(super) struct Started {
+    pub(super) mounted: Mounted,
+    /// Where `memory:` keeps its files as long as it is mounted.
+    pub(super) temp: Option<TempDir>,
+}
+
+impl Remote {
+    /// Reads the token; asks nobody.
+    pub(super) fn new(source: Source, options: Options, here: &Surroundings) -> Result<Self> {
+        options.fit(false)?;
+        let shown = match &source {
+            Source::Apify => "apify:".to_owned(),
+            Source::Memory => "memory:".to_owned(),
+            Source::Server(url) => {
+                crate::backend::apify::Base::parse(url, options.remote.insecure)?.to_string()
+            }
+            Source::Folder(path) => path.display().to_string(),
+        };
+        Ok(Self {
+            token: credentials::token(&source, options.remote.token_file.as_deref(), here)?,
+            api_base: credentials::api_base(here),
+            default_store: here.default_store(&options),
+            source,
+            options,
+            shown,
+        })
+    }
+
+    /// What the source is called, without any secret.
+    pub(super) fn shown(&self) -> &str {
+        &self.shown
+    }
+
+    /// Mounts it. What an earlier mount left unsent is sent from now on.
+    pub(super) fn start(
+        &self,
+        mountpoint: &Path,
+        mut options: MountOptions,
+        here: &Surroundings,
+    ) -> Result<Started> {
+        let runtime = mount::runtime()?;
+        let opened = open::open(
+            &self.source,
+            Access {
+                token: self.token.clone(),
+                api_base: self.api_base.clone(),
+                insecure: self.options.remote.insecure,
+                compress: self.options.remote.compress,
+                ..Access::default()
+            },
+        )?;
+        let (folders, away) = self.folders(&opened.place, &runtime, here)?;
+        for folder in [&folders.cache, &folders.spool] {
+            super::place::keep_apart(mountpoint, folder)?;
+        }
+        let default = self.default(&*opened.backend, &runtime, away)?;
+        let remote = &self.options.remote;
+        let usual = cached::Options::default();
+        let of_cache = cached::Options {
+            read_only: self.options.read_only,
+            ttl: self.options.ttl.unwrap_or(usual.ttl),
+            debounce: remote.debounce.unwrap_or(usual.debounce),
+            write_through: remote.write_through,
+            fsync_local: remote.fsync_local,
+            cache_size: remote.cache_size.unwrap_or(usual.cache_size),
+            default_store: default.unnamed,
+            allow_store_delete: remote.allow_store_delete,
+            host: host(),
+            ..usual
+        };
+        options.default_store = Some(default.shown.to_string());
+        options.source_label.clone_from(&self.shown);
+        let volume = Cached::open(
+            opened.backend,
+            &folders.cache,
+            &folders.spool,
+            of_cache,
+            runtime.handle().clone(),
+        )?;
+        let mounted = Mounted::over(runtime, Arc::new(volume), mountpoint, options)?;
+        Ok(Started {
+            mounted,
+            temp: folders._temp,
+        })
+    }
+
+    /// Where this user's edits and bytes of this source are kept. True when the source is away.
+    fn folders(
+        &self,
+        place: &Place,
+        runtime: &Runtime,
+        here: &Surroundings,
+    ) -> Result<(Folders, bool)> {
+        let Place::Server(server) = place else {
+            let temp = tempfile::Builder::new().prefix("storefs-mount-").tempdir();
+            let temp = temp.map_err(|why| Error::io("make a temporary folder", "", why))?;
+            let folders = Folders {
+                cache: temp.path().join("cache"),
+                spool: temp.path().join("spool"),
+                _temp: Some(temp),
+            };
+            return Ok((folders, false));
+        };
+        let server = server.inner();
+        let base = server.base().as_str();
+        let known = Known::at(&here.state_dir());
+        let asked = runtime.block_on(async { tokio::time::timeout(PATIENCE, server.user()).await });
+        let away = |error: Error| match error.kind() {
+            Kind::Offline | Kind::TimedOut | Kind::Io => known
+                .user(base, self.token.as_ref())
+                .map(|user| (user, true))
+                .ok_or(error),
+            _ => Err(error),
+        };
+        let (user, is_away) = match asked {
+            Ok(Ok(user)) => {
+                known.remember(base, self.token.as_ref(), user.as_deref());
+                (user, false)
+            }
+            Ok(Err(error)) => away(error)?,
+            Err(_) => away(Error::because(
+                "ask who we are at",
+                base,
+                Kind::Offline,
+                format!("no answer within {PATIENCE:?}, and nothing is kept of an earlier mount"),
+            ))?,
+        };
+        if is_away {
+            tracing::warn!(
+                "{base} cannot be reached: showing what is kept, and sending edits later"
+            );
+        }
+        let id = Known::id(base, user.as_deref());
+        let (cache, spool) = match &self.options.remote.cache {
+            Some(dir) => {
+                let dir = here.absolute(dir);
+                (dir.join("cache"), dir.join("spool"))
+            }
+            None => (
+                here.cache_dir().join(&id),
+                here.state_dir().join(&id).join("spool"),
+            ),
+        };
+        let folders = Folders {
+            cache,
+            spool,
+            _temp: None,
+        };
+        Ok((folders, is_away))
+    }
+
+    /// The directory of the default store, and its id when it has no name.
+    fn default(&self, backend: &dyn Backend, runtime: &Runtime, away: bool) -> Result<Default> {
+        let named = |shown: &str| {
+            Ok(Default {
+                shown: StoreName::new(shown)?,
+                unnamed: None,
+            })
+        };
+        let Some(said) = &self.default_store else {
+            return named("default");
+        };
+        let unnamed = || {
+            Ok(Default {
+                shown: StoreName::new("default")?,
+                unnamed: Some(StoreName::new(said)?),
+            })
+        };
+        let reference = match is_api_id(said) {
+            true => StoreRef::Id(StoreId::new(said)?),
+            false => StoreRef::name(StoreName::new(said)?),
+        };
+        let asked = async { tokio::time::timeout(PATIENCE, backend.store(&reference)).await };
+        let found = match away {
+            true => None,
+            false => runtime.block_on(asked).ok(),
+        };
+        match found {
+            Some(Ok(store)) => match store.name {
+                Some(name) => named(name.as_str()),
+                None => unnamed(),
+            },
+            Some(Err(error)) if error.kind() == Kind::Denied => Err(error),
+            _ if is_api_id(said) => unnamed(),
+            _ => named(said),
+        }
+    }
+}
+
+struct Default {
+    shown: StoreName,
+    unnamed: Option<StoreName>,
+}
+
+/// What this machine is called.
+fn host() -> String {
+    let name = rustix::system::uname()
+        .nodename()
+        .to_string_lossy()
+        .into_owned();
+    let name: String = name
+        .chars()
+        .filter(|c| c.is_ascii_alphanumeric() || *c == '-')
+        .take(32)
+        .collect();
+    if name.is_empty() {
+        "host".to_owned()
+    } else {
+        name
+    }
+}
