@@ -11,7 +11,7 @@ use remote::{
     runtime,
 };
 use std::io::Read;
-use storefs::backend::apify::Apify;
+use storefs::backend::apify::{Apify, Token};
 use storefs::backend::{Backend, ListQuery, NewStore, StoreRef};
 use storefs::error::Kind;
 use storefs::record::key::StoreId;
@@ -281,4 +281,30 @@ fn the_tag_of_an_encoded_answer_is_that_of_its_version() {
             (&b"bytes"[..], Some(ETag::new("v1")))
         );
     }
+}
+
+#[test]
+fn a_new_token_of_the_same_user_is_taken_and_one_of_another_user_is_not() {
+    let server = Served::memory();
+    let backend = Apify::new(options(server.address, &server.token)).unwrap();
+    let runtime = runtime();
+    let store = made(&runtime, &backend);
+    let take = |token: &str| runtime.block_on(backend.replace_token(Token::new(token).unwrap()));
+    let other = server.tokens.add("bob", false, None).unwrap();
+    server.wait_for(&other);
+    let refused = take(&other).unwrap_err();
+    assert_eq!(refused.kind(), Kind::Denied);
+    assert!(refused.to_string().contains("another user"), "{refused}");
+    assert_eq!(take("nonsense").unwrap_err().kind(), Kind::Denied);
+    let next = server.tokens.add("ann", false, None).unwrap();
+    server.wait_for(&next);
+    take(&next).unwrap();
+    server.tokens.revoke(&server.token).unwrap();
+    let old = server.client();
+    while old.get("/v2/users/me").status == 200 {
+        std::thread::sleep(std::time::Duration::from_millis(20));
+    }
+    runtime
+        .block_on(put(&backend, &record_in(&store, "k"), b"x"))
+        .unwrap();
 }

@@ -62,10 +62,10 @@ fn a_list_of_stores_that_never_ends_ends_in_an_error() {
         .unwrap_err();
     assert!(error.to_string().contains("the same page again"), "{error}");
     let before = peak();
-    let endless = Scripted::new(|request| {
-        let first = offset(&request.path);
-        let page = stores_page(first % 100_000, 1000, u64::MAX);
-        Answer::json(200, page)
+    let pages = [0, 1000, 2000].map(|first| stores_page(first, 1000, u64::MAX));
+    let endless = Scripted::new(move |request| {
+        let number = offset(&request.path) / 1000;
+        Answer::json(200, pages[number % pages.len()].clone())
     });
     let error = runtime()
         .block_on(apify(endless.address).stores(None))

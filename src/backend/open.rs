@@ -130,7 +130,7 @@ impl std::fmt::Debug for Opened {
 
 /// Opens a source. A server is not asked anything yet.
 pub fn open(source: &Source, access: Access) -> Result<Opened> {
-    let (url, rates) = match source {
+    let url = match source {
         Source::Folder(path) => {
             let folder = DirBackend::new(Folder::open(path, access.folder)?);
             return Ok(Opened {
@@ -154,13 +154,15 @@ pub fn open(source: &Source, access: Access) -> Result<Opened> {
                     "there is no token (set APIFY_TOKEN, name a file with --token-file, or log in: apify login)",
                 ));
             }
-            (url, Some(Rates::default()))
+            url
         }
-        // A server of one's own says itself when it has enough.
-        Source::Server(url) => (url.as_str(), None),
+        Source::Server(url) => url.as_str(),
     };
-    let mut options = Options::new(Base::parse(url, access.insecure)?, access.token);
-    options.rates = rates;
+    let base = Base::parse(url, access.insecure)?;
+    // A server of one's own says itself when it has enough.
+    let limited = base.is_platform() || *source == Source::Apify;
+    let mut options = Options::new(base, access.token);
+    options.rates = limited.then(Rates::default);
     options.compress = access.compress;
     let server = Arc::new(Retry::new(Apify::new(options)?, Policy::default()));
     Ok(Opened {

@@ -29,7 +29,7 @@ pub struct Proxy {
 impl Proxy {
     /// In front of the server at this address.
     pub fn new(server: SocketAddr) -> Self {
-        let front = Scripted::new(move |request| {
+        let front = Scripted::bare(move |request| {
             let path = request.path.split('?').next().unwrap();
             if path.ends_with("/changes") {
                 return Answer::json(404, r#"{"error":{"type":"page-not-found","message":"?"}}"#);

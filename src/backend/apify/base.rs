@@ -5,6 +5,7 @@ use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, utf8_percent_encode};
 use reqwest::Url;
 use reqwest::header::HeaderValue;
 use std::fmt;
+use std::sync::Arc;
 
 /// What stands in a part of a path or a parameter as it is.
 const PLAIN: &AsciiSet = &NON_ALPHANUMERIC
@@ -71,6 +72,12 @@ impl Base {
     /// Whether it is this machine.
     pub fn is_loopback(&self) -> bool {
         is_loopback(&self.url)
+    }
+
+    /// Whether it is the platform, whose rates are known.
+    pub fn is_platform(&self) -> bool {
+        let host = self.url.host_str().unwrap_or("");
+        host == "apify.com" || host.ends_with(".apify.com")
     }
 
     /// Whether it is asked over TLS.
@@ -151,7 +158,7 @@ fn is_loopback(url: &Url) -> bool {
 
 /// What a user shows to the server. It is never printed, by no format.
 #[derive(Clone, PartialEq, Eq)]
-pub struct Token(String);
+pub struct Token(Arc<str>);
 
 impl Token {
     /// A token of printable ASCII without blanks; what stands around it is cut off.
@@ -165,7 +172,7 @@ impl Token {
                 "a token is a word of printable ASCII",
             ));
         }
-        Ok(Self(text.to_owned()))
+        Ok(Self(text.into()))
     }
 
     /// The header that shows it.
@@ -187,7 +194,7 @@ impl Token {
 
     /// The text without it, for what a server says back.
     pub(super) fn hidden_in(&self, text: &str) -> String {
-        text.replace(&self.0, "***")
+        text.replace(&*self.0, "***")
     }
 }
 

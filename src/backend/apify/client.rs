@@ -18,6 +18,7 @@ use serde::de::DeserializeOwned;
 use std::fmt;
 use std::io::Read;
 use std::sync::atomic::Ordering;
+use std::sync::{PoisonError, RwLock};
 use std::time::Duration;
 use tokio::time::{sleep, timeout};
 
@@ -51,6 +52,8 @@ pub(super) struct Call<'a> {
     pub class: Class,
     pub headers: HeaderMap,
     pub load: Load,
+    /// Who asks, when it is not who always does.
+    pub token: Option<Token>,
 }
 
 impl<'a> Call<'a> {
@@ -69,6 +72,7 @@ impl<'a> Call<'a> {
             class: Class::Other,
             headers: HeaderMap::new(),
             load: Load::None,
+            token: None,
         }
     }
 
@@ -95,7 +99,7 @@ impl<'a> Call<'a> {
 pub(super) struct Client {
     http: reqwest::Client,
     base: Base,
-    token: Option<Token>,
+    token: RwLock<Option<Token>>,
     pace: Pace,
     patience: Duration,
 }
@@ -155,7 +159,7 @@ impl Client {
             http,
             pace: Pace::new(rates),
             base,
-            token,
+            token: RwLock::new(token),
             patience,
         })
     }
@@ -164,8 +168,13 @@ impl Client {
         &self.base
     }
 
-    pub(super) fn has_token(&self) -> bool {
-        self.token.is_some()
+    pub(super) fn token(&self) -> Option<Token> {
+        let token = self.token.read().unwrap_or_else(PoisonError::into_inner);
+        token.clone()
+    }
+
+    pub(super) fn set_token(&self, token: Token) {
+        *self.token.write().unwrap_or_else(PoisonError::into_inner) = Some(token);
     }
 
     pub(super) fn patience(&self) -> Duration {
@@ -223,8 +232,8 @@ impl Client {
             Ok(Ok(body)) => Told::of(&body),
             Ok(Err(_)) | Err(_) => Told::default(),
         };
-        let token = self.token.as_ref();
-        call.asked.refused(status, &headers, &told, token)
+        let token = call.token.clone().or_else(|| self.token());
+        call.asked.refused(status, &headers, &told, token.as_ref())
     }
 
     /// The JSON of an answer of success, with its status.
@@ -305,12 +314,8 @@ impl Client {
             .http
             .request(call.method.clone(), url)
             .headers(call.headers.clone());
-        if let Some(header) = self
-            .token
-            .as_ref()
-            .filter(|_| at_home)
-            .and_then(Token::header)
-        {
+        let token = call.token.clone().or_else(|| self.token());
+        if let Some(header) = token.filter(|_| at_home).and_then(|token| token.header()) {
             request = request.header(AUTHORIZATION, header);
         }
         if call.asked.writes {

@@ -1,7 +1,7 @@
 //! Stores of a server: listed, found, made, changed, deleted.
 
 use super::Apify;
-use super::base::escaped;
+use super::base::{Token, escaped};
 use super::client::Call;
 use super::wire::{Answer, Store, Stores, User};
 use crate::backend::pace::Class;
@@ -65,32 +65,47 @@ pub(super) fn path(id: &StoreId) -> String {
 impl Apify {
     /// The id of the user whose token is shown; `None` without a token, or where nobody tells.
     pub async fn user(&self) -> Result<Option<String>> {
-        if !self.client.has_token() {
+        if self.client.token().is_none() {
             return Ok(None);
         }
+        let known = self.me.get_or_try_init(|| self.user_of(None)).await;
+        known.cloned()
+    }
+
+    /// Shows another token from now on. It has to be one of the same user, since what is kept of a server is that user's;
+    /// `Kind::Denied` otherwise, and the token stays as it was.
+    pub async fn replace_token(&self, token: Token) -> Result<()> {
+        let found = self.user_of(Some(token.clone())).await?;
+        if self.me.get().is_some_and(|known| *known != found) {
+            return Err(Error::because(
+                "take the new token for",
+                self.base().as_str(),
+                Kind::Denied,
+                "it is that of another user (unmount and mount again to become that user)",
+            ));
+        }
+        self.client.set_token(token);
+        Ok(())
+    }
+
+    async fn user_of(&self, token: Option<Token>) -> Result<Option<String>> {
         let place = self.base().to_string();
-        let ask = async || {
-            let call = Call::new(
-                "ask who we are at",
-                &place,
-                Method::GET,
-                "/v2/users/me".into(),
-            );
-            let response = self.client.answer(&call).await?;
-            match response.status() {
-                // A token with few rights may not ask this and yet use stores.
-                StatusCode::FORBIDDEN
-                | StatusCode::NOT_FOUND
-                | StatusCode::METHOD_NOT_ALLOWED
-                | StatusCode::NOT_IMPLEMENTED => Ok(None),
-                status if status.is_success() => {
-                    let (_, answer) = self.client.json_of::<Answer<User>>(&call, response).await?;
-                    Ok(Some(answer.data.id))
-                }
-                _ => Err(self.client.refusal(&call, response).await),
+        let path = "/v2/users/me".to_owned();
+        let mut call = Call::new("ask who we are at", &place, Method::GET, path);
+        call.token = token;
+        let response = self.client.answer(&call).await?;
+        match response.status() {
+            // A token with few rights may not ask this and yet use stores.
+            StatusCode::FORBIDDEN
+            | StatusCode::NOT_FOUND
+            | StatusCode::METHOD_NOT_ALLOWED
+            | StatusCode::NOT_IMPLEMENTED => Ok(None),
+            status if status.is_success() => {
+                let (_, answer) = self.client.json_of::<Answer<User>>(&call, response).await?;
+                Ok(Some(answer.data.id))
             }
-        };
-        self.me.get_or_try_init(ask).await.cloned()
+            _ => Err(self.client.refusal(&call, response).await),
+        }
     }
 
     /// The named stores of our user. The API lists those of every run only together with the names, so stores without a
