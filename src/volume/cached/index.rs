@@ -267,7 +267,16 @@ impl Index {
             due.is_none_or(|due| !self.queue.contains(&(due, (*id).clone())))
         }));
         let of_store = waiting.filter(|id| store.is_none_or(|store| *store == id.store));
-        let newest = |id: &RecordId| self.record(id)?.state.newest();
+        let newest = |id: &RecordId| {
+            let record = self.record(id)?;
+            // Our side of a conflict that has no name of its own yet.
+            let aside = record.notes.last_key_value();
+            let aside = aside.map(|(seq, note)| Edit {
+                seq: *seq,
+                change: note.change,
+            });
+            record.state.newest().or(aside)
+        };
         of_store
             .filter_map(|id| Some((id.clone(), newest(id)?)))
             .collect()

@@ -171,6 +171,14 @@ impl Record {
         }
     }
 
+    /// What the next edit is made on: what waits to be sent is replaced by it.
+    pub(super) fn next_base(&self) -> Remote {
+        match &self.state {
+            State::Clean { .. } => self.base(),
+            State::Dirty { base, .. } | State::Uploading { base, .. } => base.clone(),
+        }
+    }
+
     /// These bytes are being handed to a reader.
     pub(super) fn was_read(&mut self) {
         let Some(etag) = self.etag().cloned() else {

@@ -136,6 +136,9 @@ impl Inner {
             // Its edits have newer numbers.
             return Standing::Aside(other, seq);
         }
+        if record.is_clean() && !record.notes.is_empty() {
+            return Standing::Waits;
+        }
         if record.done >= seq || record.is_clean() {
             return Standing::Sent;
         }
