@@ -2,6 +2,7 @@
 // Each test program that takes this module in uses its own part of it.
 #![allow(dead_code, unreachable_pub, clippy::unwrap_used)]
 
+pub mod bare;
 pub mod chance;
 mod mount;
 

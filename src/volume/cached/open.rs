@@ -1,6 +1,6 @@
 //! Opening records: from what is here, or with a reader that fetches. A version that was opened stays what it is.
 
-use super::reader::{PATIENCE, Reader};
+use super::reader::Reader;
 use super::record::Kept;
 use super::{Inner, scratch};
 use crate::error::{Error, Kind, Result};
@@ -304,7 +304,11 @@ impl Inner {
     async fn fetch_whole(self: &Arc<Self>, id: &RecordId) -> Result<()> {
         let since = self.index().tick();
         let get = self.backend.get(id, None);
-        let mut fetched = self.within(PATIENCE, "read", &id.to_string(), get).await?;
+        let subject = id.to_string();
+        let fetched = self
+            .within(self.options.patience, "read", &subject, get)
+            .await;
+        let mut fetched = fetched?;
         let (file, number, path) = self.cache_file()?;
         let copied = tokio::task::spawn_blocking(move || {
             let mut file = file;
