@@ -42,7 +42,7 @@ use spool::Spool;
 use std::collections::{HashMap, HashSet};
 use std::fs::File;
 use std::path::{Path, PathBuf};
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 use std::time::{Duration, Instant};
 use tokio::runtime::Handle;
@@ -126,6 +126,8 @@ pub(in crate::volume) struct Inner {
     budget: Arc<Budget>,
     cache: PathBuf,
     cache_bytes: AtomicU64,
+    /// The cache is too full and looked at again in a moment.
+    evicting: AtomicBool,
     /// Something is due earlier than before.
     schedule: Notify,
     connections: Arc<Semaphore>,
@@ -193,6 +195,7 @@ impl Cached {
             budget,
             cache: cache.join("bytes"),
             cache_bytes: AtomicU64::new(cache_bytes),
+            evicting: AtomicBool::new(false),
             schedule: Notify::new(),
             saving: Mutex::default(),
             listings: Mutex::default(),

@@ -16,7 +16,7 @@ use std::time::{Duration, Instant};
 /// Copies of more than this are made on the blocking pool, in bytes.
 const LARGE: u64 = 1 << 20;
 /// How long bytes are here at least after they were asked for.
-const HELD: Duration = Duration::from_secs(2);
+pub(super) const HELD: Duration = Duration::from_secs(2);
 /// How often a file is looked for that moves in the moment it is opened.
 const TRIES: u32 = 5;
 
