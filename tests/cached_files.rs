@@ -60,7 +60,9 @@ fn nobody_sees_a_record_before_it_is_finished() {
     one.write_at(handle, 10, b" and the rest").unwrap();
     one.close(handle).unwrap();
     one.sync().unwrap();
-    until("the whole is seen", || two.read("a.txt") == Ok(b"half of it and the rest".to_vec()));
+    until("the whole is seen", || {
+        two.read("a.txt") == Ok(b"half of it and the rest".to_vec())
+    });
 }
 
 #[test]
@@ -73,9 +75,15 @@ fn what_is_written_after_a_close_of_a_copied_descriptor_is_a_further_edit() {
         mount.write_at(handle, at, b"line\n").unwrap();
         mount.flush(handle).unwrap();
         mount.sync().unwrap();
-        assert_eq!(world.there("a.txt").unwrap(), b"line\n".repeat(round as usize));
+        assert_eq!(
+            world.there("a.txt").unwrap(),
+            b"line\n".repeat(round as usize)
+        );
         // What was sent is not touched by the next write.
-        assert_eq!(mount.read_all(handle).unwrap(), b"line\n".repeat(round as usize));
+        assert_eq!(
+            mount.read_all(handle).unwrap(),
+            b"line\n".repeat(round as usize)
+        );
     }
     mount.close(handle).unwrap();
     assert_eq!(mount.text("a.txt"), "line\nline\nline\n");
@@ -101,9 +109,14 @@ fn lines_that_two_descriptors_append_are_all_there() {
     let mount = world.mount();
     mount.write("log.txt", b"").unwrap();
     let flags = libc::O_WRONLY | libc::O_APPEND;
-    let handles = [mount.open("log.txt", flags).unwrap(), mount.open("log.txt", flags).unwrap()];
+    let handles = [
+        mount.open("log.txt", flags).unwrap(),
+        mount.open("log.txt", flags).unwrap(),
+    ];
     for round in 0..40 {
-        mount.write_at(handles[round % 2], 0, format!("{round}\n").as_bytes()).unwrap();
+        mount
+            .write_at(handles[round % 2], 0, format!("{round}\n").as_bytes())
+            .unwrap();
     }
     for handle in handles {
         mount.close(handle).unwrap();
@@ -127,7 +140,9 @@ fn the_type_is_kept_until_the_bytes_contradict_it() {
     assert_eq!(world.type_there("OUTPUT"), "text/x-mine");
     assert_eq!(world.there("OUTPUT").unwrap(), b"no json at all");
     let ino = mount.look("OUTPUT").unwrap().ino;
-    mount.wait(mount.fs.removexattr(ino, "user.mime_type")).unwrap();
+    mount
+        .wait(mount.fs.removexattr(ino, "user.mime_type"))
+        .unwrap();
     mount.sync().unwrap();
     assert_eq!(world.type_there("OUTPUT"), "text/plain; charset=utf-8");
 }
@@ -151,9 +166,20 @@ fn other_attributes_are_not_kept() {
     let ino = mount.look("a.txt").unwrap().ino;
     let set = mount.wait(mount.fs.setxattr(ino, "user.note", b"x", 0));
     assert_eq!(set, Err(Kind::Unsupported));
-    assert_eq!(mount.attribute("a.txt", "user.note"), Err(Kind::Unsupported));
-    assert_eq!(mount.attribute("a.txt", "user.storefs.state").unwrap(), "clean");
-    assert!(!mount.attribute("a.txt", "user.storefs.etag").unwrap().is_empty());
+    assert_eq!(
+        mount.attribute("a.txt", "user.note"),
+        Err(Kind::Unsupported)
+    );
+    assert_eq!(
+        mount.attribute("a.txt", "user.storefs.state").unwrap(),
+        "clean"
+    );
+    assert!(
+        !mount
+            .attribute("a.txt", "user.storefs.etag")
+            .unwrap()
+            .is_empty()
+    );
     let list = mount.wait(mount.fs.listxattr(ino)).unwrap();
     assert_eq!(list, b"user.mime_type\0");
 }
@@ -171,7 +197,9 @@ fn a_file_can_be_cut_and_grown_by_name_and_through_a_descriptor() {
     assert_eq!(mount.text("a.txt"), "0123");
     let handle = mount.open("a.txt", libc::O_RDWR).unwrap();
     let ino = mount.look("a.txt").unwrap().ino;
-    let cut = mount.fs.setattr(ino, size(2), Some(handle), cached::caller());
+    let cut = mount
+        .fs
+        .setattr(ino, size(2), Some(handle), cached::caller());
     assert_eq!(mount.wait(cut).unwrap().size, 2);
     mount.close(handle).unwrap();
     mount.sync().unwrap();
@@ -235,32 +263,52 @@ fn stores_are_made_renamed_and_removed_only_when_that_is_allowed_and_they_are_em
     };
     let mount = world.mount_with("one", allowed);
     let caller = cached::caller();
-    mount.wait(mount.fs.mkdir(ROOT, "made", 0o755, caller)).unwrap();
-    assert_eq!(mount.wait(mount.fs.mkdir(ROOT, "made", 0o755, caller)).err(), Some(Kind::Exists));
-    mount.wait(mount.fs.rename((ROOT, "made"), (ROOT, "other"), 0)).unwrap();
+    mount
+        .wait(mount.fs.mkdir(ROOT, "made", 0o755, caller))
+        .unwrap();
+    assert_eq!(
+        mount
+            .wait(mount.fs.mkdir(ROOT, "made", 0o755, caller))
+            .err(),
+        Some(Kind::Exists)
+    );
+    mount
+        .wait(mount.fs.rename((ROOT, "made"), (ROOT, "other"), 0))
+        .unwrap();
     assert_eq!(mount.dir("made"), Err(Kind::StoreNotFound));
     assert!(mount.dir("other").is_ok());
     mount.write("a.txt", b"bytes").unwrap();
-    assert_eq!(mount.wait(mount.fs.rmdir(ROOT, "default")), Err(Kind::NotEmpty));
+    assert_eq!(
+        mount.wait(mount.fs.rmdir(ROOT, "default")),
+        Err(Kind::NotEmpty)
+    );
     mount.wait(mount.fs.rmdir(ROOT, "other")).unwrap();
     assert_eq!(mount.dir("other"), Err(Kind::StoreNotFound));
     let plain = world.mount_with("two", options());
-    assert_eq!(plain.wait(plain.fs.rmdir(ROOT, "default")), Err(Kind::NotPermitted));
+    assert_eq!(
+        plain.wait(plain.fs.rmdir(ROOT, "default")),
+        Err(Kind::NotPermitted)
+    );
 }
 
 #[test]
 fn an_unnamed_store_has_its_id_for_a_directory_or_is_called_default() {
     let world = World::new();
-    let unnamed = world.runtime.block_on(world.behind.inner().create_store(NewStore::default()));
+    let unnamed = world
+        .runtime
+        .block_on(world.behind.inner().create_store(NewStore::default()));
     let id = unnamed.unwrap().0.id;
     let mount = world.mount();
     assert!(mount.dir(id.as_str()).is_ok());
     assert!(mount.list_of(id.as_str()).unwrap().is_empty());
-    let taken = world.runtime.block_on(world.behind.inner().store(&storefs::backend::StoreRef::name(
-        StoreName::new("default").unwrap(),
-    )));
+    let taken = world.runtime.block_on(world.behind.inner().store(
+        &storefs::backend::StoreRef::name(StoreName::new("default").unwrap()),
+    ));
     let named = taken.unwrap().id;
-    world.runtime.block_on(world.behind.inner().delete_store(&named)).unwrap();
+    world
+        .runtime
+        .block_on(world.behind.inner().delete_store(&named))
+        .unwrap();
     let as_default = Options {
         default_store: Some(id.clone()),
         ..options()
@@ -274,7 +322,12 @@ fn an_unnamed_store_has_its_id_for_a_directory_or_is_called_default() {
         store: id,
         key: storefs::record::Key::new("a.txt").unwrap(),
     };
-    assert!(world.runtime.block_on(world.behind.inner().head(&record)).is_ok());
+    assert!(
+        world
+            .runtime
+            .block_on(world.behind.inner().head(&record))
+            .is_ok()
+    );
 }
 
 #[test]
@@ -284,7 +337,10 @@ fn a_store_that_goes_is_an_error_and_never_an_empty_directory() {
     let mount = world.mount_with("one", never());
     assert_eq!(mount.list().unwrap(), ["a.txt"]);
     mount.write("b.txt", b"unsent").unwrap();
-    world.runtime.block_on(world.behind.inner().delete_store(&world.store)).unwrap();
+    world
+        .runtime
+        .block_on(world.behind.inner().delete_store(&world.store))
+        .unwrap();
     std::thread::sleep(Duration::from_millis(600));
     let dir = mount.list();
     assert!(dir.is_err(), "{dir:?}");

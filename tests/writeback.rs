@@ -117,7 +117,9 @@ fn many_small_appends_are_few_uploads() {
     };
     let mount = world.mount_with("one", calm);
     for number in 0..30 {
-        mount.append("log.txt", format!("line {number}\n").as_bytes()).unwrap();
+        mount
+            .append("log.txt", format!("line {number}\n").as_bytes())
+            .unwrap();
     }
     mount.sync().unwrap();
     let all: String = (0..30).map(|number| format!("line {number}\n")).collect();
@@ -128,7 +130,7 @@ fn many_small_appends_are_few_uploads() {
 #[test]
 fn editors_that_save_aside_cost_one_put() {
     let world = World::new();
-    world.put_as("INPUT", b"{\"old\": 1}", "application/json");
+    world.put_as("INPUT", b"{\"old\": 1}", "application/json; charset=utf-8");
     let mount = world.mount();
     // vim: the old file becomes a backup, a new one is written, the backup goes.
     assert_eq!(mount.text("INPUT"), "{\"old\": 1}");
@@ -138,7 +140,7 @@ fn editors_that_save_aside_cost_one_put() {
     mount.remove("INPUT~").unwrap();
     mount.sync().unwrap();
     assert_eq!(world.there("INPUT").unwrap(), b"{\"new\": 1}");
-    assert_eq!(world.type_there("INPUT"), "application/json");
+    assert_eq!(world.type_there("INPUT"), "application/json; charset=utf-8");
     assert_eq!(world.count(Verb::Put), 1);
     // rsync, sed and others: a temporary file is renamed over the old one.
     let exclusive = libc::O_CREAT | libc::O_EXCL | libc::O_WRONLY;
@@ -151,7 +153,7 @@ fn editors_that_save_aside_cost_one_put() {
         mount.sync().unwrap();
         assert_eq!(world.count(Verb::Put), 2 + round, "{temporary}");
     }
-    assert_eq!(world.type_there("INPUT"), "application/json");
+    assert_eq!(world.type_there("INPUT"), "application/json; charset=utf-8");
     assert_eq!(world.keys_there(), ["INPUT"]);
     assert_eq!(world.count(Verb::Delete), 0);
 }
@@ -191,7 +193,11 @@ fn a_rename_after_the_upload_puts_the_new_name_before_the_old_one_goes() {
     assert_eq!(world.keys_there(), ["b.json"]);
     assert_eq!(world.type_there("b.json"), "text/x-mine");
     let calls = world.behind.calls();
-    let writes: Vec<_> = calls.iter().map(|call| call.verb).filter(|verb| [Verb::Put, Verb::Delete].contains(verb)).collect();
+    let writes: Vec<_> = calls
+        .iter()
+        .map(|call| call.verb)
+        .filter(|verb| [Verb::Put, Verb::Delete].contains(verb))
+        .collect();
     assert_eq!(writes, [Verb::Put, Verb::Delete]);
 }
 
@@ -240,7 +246,13 @@ fn attributes_alone_are_never_sent() {
         modified: Some(Some(6_000_000_000)),
         ..Change::default()
     };
-    mount.wait(mount.fs.setattr(ino, change, Some(handle), cached::caller())).unwrap();
+    mount
+        .wait(
+            mount
+                .fs
+                .setattr(ino, change, Some(handle), cached::caller()),
+        )
+        .unwrap();
     mount.close(handle).unwrap();
     assert_eq!(mount.look("a.txt").unwrap().modified_ns, 6_000_000_000);
     mount.sync().unwrap();
@@ -258,7 +270,9 @@ fn a_close_that_writes_through_is_one_put_or_an_error() {
     mount.write("a.txt", b"bytes").unwrap();
     assert_eq!(world.there("a.txt").unwrap(), b"bytes");
     assert_eq!(world.count(Verb::Put), 1);
-    world.behind.add(Rule::on(Verb::Put, Fault::Fail(Kind::Denied)));
+    world
+        .behind
+        .add(Rule::on(Verb::Put, Fault::Fail(Kind::Denied)));
     assert_eq!(mount.write("a.txt", b"more"), Err(Kind::Denied));
 }
 
@@ -293,7 +307,10 @@ fn when_too_much_waits_a_write_waits_and_then_fails_before_it_writes_anything() 
     mount.write("a.txt", &[b'a'; 800]).unwrap();
     let handle = mount.open("b.txt", libc::O_CREAT | libc::O_WRONLY).unwrap();
     mount.write_at(handle, 0, &[b'b'; 100]).unwrap();
-    assert_eq!(mount.write_at(handle, 100, &[b'c'; 500]), Err(Kind::NoSpace));
+    assert_eq!(
+        mount.write_at(handle, 100, &[b'c'; 500]),
+        Err(Kind::NoSpace)
+    );
     mount.close(handle).unwrap();
     assert_eq!(mount.read("b.txt").unwrap(), [b'b'; 100]);
     let started = std::time::Instant::now();

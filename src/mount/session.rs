@@ -7,7 +7,7 @@ use crate::backend::dir::Folder;
 use crate::error::{Error, Kind, Result};
 use crate::fs::{Fs, Options, Show};
 use crate::record::StoreName;
-use crate::volume::Local;
+use crate::volume::{Local, Volume};
 use fuser::{BackgroundSession, Config, MountOption, Session, SessionACL};
 use rustix::mount::UnmountFlags;
 use std::path::{Path, PathBuf};
@@ -63,6 +63,35 @@ pub struct Mounted {
 impl Mounted {
     /// Mounts a folder. Returns when the kernel's first request was answered.
     pub fn start(folder: Arc<Folder>, mountpoint: &Path, options: MountOptions) -> Result<Self> {
+        let passthrough = options.passthrough && rustix::process::geteuid().is_root();
+        let passthrough = Arc::new(Passthrough::new(passthrough));
+        let volume = Arc::new(Local::new(folder.clone(), options.read_only));
+        let tree = Fs::new(volume, tree_options(&options, passthrough.is_on())?);
+        make_default_store(&folder, tree.options(), options.read_only)?;
+        Self::serve(tree, passthrough, mountpoint, &options)
+    }
+
+    /// Mounts any volume. Its files are never handed to the kernel.
+    pub fn start_over(
+        volume: Arc<dyn Volume>,
+        mountpoint: &Path,
+        options: MountOptions,
+    ) -> Result<Self> {
+        let tree = Options {
+            // What the volume knows of a record may change between two opens.
+            parked: 0,
+            ..tree_options(&options, false)?
+        };
+        let passthrough = Arc::new(Passthrough::new(false));
+        Self::serve(Fs::new(volume, tree), passthrough, mountpoint, &options)
+    }
+
+    fn serve(
+        tree: Arc<Fs>,
+        passthrough: Arc<Passthrough>,
+        mountpoint: &Path,
+        options: &MountOptions,
+    ) -> Result<Self> {
         let shown = mountpoint.display().to_string();
         let failed = |e: std::io::Error| Error::io("mount on", shown.clone(), e);
         let runtime = tokio::runtime::Builder::new_multi_thread()
@@ -71,12 +100,6 @@ impl Mounted {
             .enable_time()
             .build()
             .map_err(failed)?;
-        let passthrough = Arc::new(Passthrough::new(
-            options.passthrough && rustix::process::geteuid().is_root(),
-        ));
-        let volume = Arc::new(Local::new(folder.clone(), options.read_only));
-        let tree = Fs::new(volume, tree_options(&options, passthrough.is_on())?);
-        make_default_store(&folder, tree.options(), options.read_only)?;
         let (sender, notices) = std::sync::mpsc::channel();
         let (_alive, alive) = std::sync::mpsc::channel();
         let adapter = Adapter {
@@ -85,7 +108,7 @@ impl Mounted {
             passthrough: passthrough.clone(),
             _alive,
         };
-        let session = Session::new(adapter, mountpoint, &config(&options)).map_err(failed)?;
+        let session = Session::new(adapter, mountpoint, &config(options)).map_err(failed)?;
         invalidate::start(session.notifier(), notices).map_err(failed)?;
         tree.send_notices_to(sender);
         tree.watch();

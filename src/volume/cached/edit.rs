@@ -107,8 +107,9 @@ impl Inner {
             .filter(|_| exists)
             .and_then(|record| record.content_type.clone());
         let base = match record {
+            // What came since the name was claimed is not written over.
+            _ if claimed => Remote::Absent,
             Some(record) => record.base(),
-            None if claimed => Remote::Absent,
             None => Remote::Unknown,
         };
         Ok(Target {

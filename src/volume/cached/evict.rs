@@ -186,9 +186,12 @@ impl Inner {
     pub(super) fn cache_grew(self: &Arc<Self>, bytes: u64) {
         let cached = self.cache_bytes.fetch_add(bytes, Ordering::Relaxed) + bytes;
         let used = cached.saturating_add(self.budget.used());
-        if used <= self.options.cache_size {
+        // While it is known that more cannot go yet, looking through all records again would not help.
+        if used <= self.options.cache_size || self.evicting.load(Ordering::Relaxed) {
             return;
         }
+        // A little more than necessary goes, so that the next look is not due at once.
+        let limit = self.options.cache_size / 10 * 9;
         let dropped = {
             let now = Instant::now();
             let mut index = self.index();
@@ -203,7 +206,7 @@ impl Inner {
                     Some((record.used, kept.size, (id, kept)))
                 })
             });
-            let drop = to_drop(files.collect(), used, self.options.cache_size);
+            let drop = to_drop(files.collect(), used, limit);
             for (id, _) in &drop {
                 if let Some(record) = index.record_mut(id) {
                     record.kept = None;

@@ -190,6 +190,7 @@ impl Inner {
     }
 
     async fn open_remote(self: Arc<Self>, id: RecordId, write: bool) -> Result<Opened> {
+        self.note_use(&id.store);
         self.follow(&id.store).await;
         self.hold(&id);
         if !self.is_current(&id) {
