@@ -138,7 +138,8 @@ impl Rivals {
             let kept = there.contains(version) || self.superseded.contains(version);
             assert!(
                 kept,
-                "{version} of {name} is lost; there is {there:?}\n{}",
+                "{version} of {name} is lost; there is {there:?} in {:?}\n{}",
+                self.world.keys_there(),
                 self.log.join("\n")
             );
         }

@@ -51,6 +51,11 @@ pub fn options() -> cached::Options {
 
 impl World {
     pub fn new() -> Self {
+        if std::env::var_os("STOREFS_TRACE").is_some() {
+            let _ = tracing_subscriber::fmt()
+                .with_writer(std::io::stderr)
+                .try_init();
+        }
         let runtime = tokio::runtime::Builder::new_multi_thread()
             .worker_threads(2)
             .enable_all()

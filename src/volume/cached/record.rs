@@ -35,6 +35,18 @@ pub(super) struct Base {
     pub(super) until: Option<SystemTime>,
 }
 
+impl Base {
+    /// What the next write is made on after an edit with this base was set aside: a version that is not there.
+    pub(super) fn lost(base: &Remote) -> Self {
+        let etag = match base {
+            Remote::At(etag) => etag.clone(),
+            Remote::Unknown | Remote::Absent => ETag::new("set-aside"),
+        };
+        let until = Some(SystemTime::now() + READ_COUNTS);
+        Self { etag, until }
+    }
+}
+
 /// An upload that did not work.
 #[derive(Clone, Debug)]
 pub(super) struct Failure {

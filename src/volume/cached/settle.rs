@@ -152,7 +152,8 @@ impl Inner {
             }
             (_, true) => {
                 unused.extend(kept.into_iter().chain(record.kept.take()));
-                record.base = None;
+                // Who read or wrote our side did not see theirs, and must not write over it.
+                record.base = step.rename_aside.map(|_| Base::lost(&parcel.base));
                 record.version = version;
                 record.checked = None;
                 if let Some(meta) = &answer.meta {
