@@ -53,6 +53,18 @@ impl Run {
         }
     }
 
+    /// It was not found, as it should be.
+    #[track_caller]
+    fn missing(&self, name: &str) {
+        let there = self.expected.contains_key(name);
+        assert!(
+            !there,
+            "{name} is not found\n{}\n{}",
+            self.mount().queue(),
+            self.log.join("\n")
+        );
+    }
+
     fn bytes(&mut self) -> Vec<u8> {
         self.number += 1;
         let repeat = *self.chance.of(&[0, 1, 1, 3, 300]);
@@ -114,7 +126,7 @@ impl Run {
             5 => self.edit(name),
             6 => self.resize(name),
             7 | 8 => match self.mount().remove(name) {
-                Err(Kind::NotFound) => assert!(!self.expected.contains_key(name), "{name}"),
+                Err(Kind::NotFound) => self.missing(name),
                 done => {
                     if self.done("remove", done) {
                         self.expected.remove(name);
@@ -122,7 +134,7 @@ impl Run {
                 }
             },
             9 | 10 => match self.mount().rename(name, other) {
-                Err(Kind::NotFound) => assert!(!self.expected.contains_key(name), "{name}"),
+                Err(Kind::NotFound) => self.missing(name),
                 done => {
                     if self.done("rename", done)
                         && let Some(bytes) = self.expected.remove(name)
@@ -132,7 +144,7 @@ impl Run {
                 }
             },
             11 => match self.mount().set_type(name, "application/x-test") {
-                Err(Kind::NotFound) => assert!(!self.expected.contains_key(name), "{name}"),
+                Err(Kind::NotFound) => self.missing(name),
                 done => drop(self.done("set the type", done)),
             },
             12 => self.list(),
@@ -152,7 +164,7 @@ impl Run {
     /// In place, through a handle that was opened without truncation.
     fn edit(&mut self, name: &'static str) {
         let handle = match self.mount().open(name, libc::O_RDWR) {
-            Err(Kind::NotFound) => return assert!(!self.expected.contains_key(name), "{name}"),
+            Err(Kind::NotFound) => return self.missing(name),
             Err(kind) => {
                 self.done("open", Err(kind));
                 return;
@@ -179,7 +191,7 @@ impl Run {
             ..Change::default()
         };
         match self.mount().set(name, change) {
-            Err(Kind::NotFound) => assert!(!self.expected.contains_key(name), "{name}"),
+            Err(Kind::NotFound) => self.missing(name),
             done => {
                 if self.done("resize", done.map(drop)) {
                     self.expected.get_mut(name).unwrap().resize(size, 0);

@@ -19,6 +19,9 @@ fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
+/// What reads a token again.
+pub(super) type Reload = Box<dyn Fn() -> Result<()> + Send + Sync>;
+
 /// A mount and what belongs to it on this machine.
 pub(super) struct Live {
     mounted: Mounted,
@@ -26,6 +29,8 @@ pub(super) struct Live {
     log: Option<PathBuf>,
     since: SystemTime,
     server: Mutex<Option<Server>>,
+    /// Reads the token again, where there is one.
+    reload: Option<Reload>,
     /// How long sending what waits may take at the end.
     drain: Mutex<Duration>,
     /// How many edits were left when sending ended.
@@ -40,6 +45,7 @@ impl Live {
         place: Place,
         log: Option<PathBuf>,
         drain: Duration,
+        reload: Option<Reload>,
     ) -> Self {
         Self {
             mounted,
@@ -47,6 +53,7 @@ impl Live {
             log,
             since: SystemTime::now(),
             server: Mutex::new(None),
+            reload,
             drain: Mutex::new(drain),
             left: Mutex::new(None),
             ended: Condvar::new(),
@@ -61,6 +68,11 @@ impl Live {
     /// The file it logs to, when it is one.
     pub(super) fn log(&self) -> Option<&PathBuf> {
         self.log.as_ref()
+    }
+
+    /// Reads the token again; `None` where there is none to read.
+    pub(super) fn reload(&self) -> Option<Result<()>> {
+        self.reload.as_ref().map(|reload| reload())
     }
 
     /// Waits until the kernel has let go of the mount.

@@ -4,7 +4,7 @@
 use super::args::{Mount8Args, MountArgs};
 use super::config::Surroundings;
 use super::exit::print;
-use super::live::Live;
+use super::live::{Live, Reload};
 use super::options::{self, Options};
 use super::place::{self, Place};
 use super::remote::Remote;
@@ -178,7 +178,7 @@ fn stay(plan: &Plan, here: &Surroundings, announce: &Announce) -> Outcome {
         From::Remote(_) => None,
     };
     let place = Place::prepare(&plan.mountpoint, folder, plan.options.nonempty)?;
-    let (mounted, _temp) = match start(plan, here) {
+    let (mounted, _temp, reload) = match start(plan, here) {
         Ok(mounted) => mounted,
         Err(why) => {
             place.leave();
@@ -189,7 +189,7 @@ fn stay(plan: &Plan, here: &Surroundings, announce: &Announce) -> Outcome {
         Announce::Terminal => None,
         Announce::Pipe(path) => Some(path.clone()),
     };
-    let live = Arc::new(Live::new(mounted, place, log, plan.options.drain));
+    let live = Arc::new(Live::new(mounted, place, log, plan.options.drain, reload));
     signals::watch(signals, Arc::clone(&live), plan.options.drain)?;
     let served: Arc<dyn Served> = live.clone();
     match Server::start(&here.socket(&plan.mountpoint), served) {
@@ -217,15 +217,15 @@ fn stay(plan: &Plan, here: &Surroundings, announce: &Announce) -> Outcome {
     Ok(ended.and(drained)?)
 }
 
-fn start(plan: &Plan, here: &Surroundings) -> Result<(Mounted, Option<TempDir>)> {
+fn start(plan: &Plan, here: &Surroundings) -> Result<(Mounted, Option<TempDir>, Option<Reload>)> {
     let started = match &plan.source {
         From::Folder(path, options) => {
             let folder = Folder::open(path, options.clone())?;
-            Mounted::start(folder, &plan.mountpoint, plan.mount.clone()).map(|it| (it, None))
+            Mounted::start(folder, &plan.mountpoint, plan.mount.clone()).map(|it| (it, None, None))
         }
         From::Remote(remote) => remote
             .start(&plan.mountpoint, plan.mount.clone(), here)
-            .map(|started| (started.mounted, started.temp)),
+            .map(|started| (started.mounted, started.temp, started.reload)),
     };
     started.map_err(|why| {
         let in_container = why.kind() == Kind::NotPermitted && here.uid == 0;

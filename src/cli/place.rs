@@ -221,7 +221,7 @@ mod tests {
     fn a_missing_mountpoint_is_made_and_taken_away_again() {
         let (_temp, root) = temp();
         let source = root.join("storage");
-        let place = Place::prepare(&root.join("mnt"), &source, false).unwrap();
+        let place = Place::prepare(&root.join("mnt"), Some(&source), false).unwrap();
         assert!(place.path().is_dir());
         place.leave();
         assert!(!place.path().exists());
@@ -231,7 +231,7 @@ mod tests {
     fn a_mountpoint_that_was_there_stays() {
         let (_temp, root) = temp();
         fs::create_dir(root.join("mnt")).unwrap();
-        let place = Place::prepare(&root.join("mnt"), &root.join("storage"), false).unwrap();
+        let place = Place::prepare(&root.join("mnt"), Some(&root.join("storage")), false).unwrap();
         place.leave();
         assert!(place.path().is_dir());
     }
@@ -241,10 +241,10 @@ mod tests {
         let (_temp, root) = temp();
         fs::create_dir(root.join("mnt")).unwrap();
         fs::write(root.join("mnt/file"), "").unwrap();
-        let refused = Place::prepare(&root.join("mnt"), &root.join("s"), false).unwrap_err();
+        let refused = Place::prepare(&root.join("mnt"), Some(&root.join("s")), false).unwrap_err();
         assert_eq!(refused.kind(), Kind::NotEmpty);
         assert!(refused.to_string().contains("-o nonempty"));
-        Place::prepare(&root.join("mnt"), &root.join("s"), true).unwrap();
+        Place::prepare(&root.join("mnt"), Some(&root.join("s")), true).unwrap();
     }
 
     #[test]
@@ -252,17 +252,22 @@ mod tests {
         let (_temp, root) = temp();
         for (mountpoint, source) in [("s/m", "s"), ("s", "s"), ("m", "m/s")] {
             let error =
-                Place::prepare(&root.join(mountpoint), &root.join(source), true).unwrap_err();
+                Place::prepare(&root.join(mountpoint), Some(&root.join(source)), true).unwrap_err();
             assert_eq!(error.kind(), Kind::Invalid);
         }
-        Place::prepare(&root.join("storage-mnt"), &root.join("storage"), false).unwrap();
+        Place::prepare(
+            &root.join("storage-mnt"),
+            Some(&root.join("storage")),
+            false,
+        )
+        .unwrap();
     }
 
     #[test]
     fn a_file_and_a_missing_parent_are_refused() {
         let (_temp, root) = temp();
         fs::write(root.join("file"), "").unwrap();
-        let error = Place::prepare(&root.join("file"), &root.join("s"), false).unwrap_err();
+        let error = Place::prepare(&root.join("file"), Some(&root.join("s")), false).unwrap_err();
         assert_eq!(error.kind(), Kind::NotADirectory);
         let error = resolve(&root.join("no/such")).unwrap_err();
         assert!(error.to_string().contains("mkdir -p"));
@@ -277,7 +282,8 @@ mod tests {
 
     #[test]
     fn a_mount_of_another_type_is_left_alone() {
-        let error = Place::prepare(Path::new("/proc"), Path::new("/nowhere"), true).unwrap_err();
+        let error =
+            Place::prepare(Path::new("/proc"), Some(Path::new("/nowhere")), true).unwrap_err();
         assert_eq!(error.kind(), Kind::Busy);
         assert!(error.to_string().contains("type proc"));
     }

@@ -4,6 +4,7 @@
 use super::config::Surroundings;
 use super::credentials;
 use super::known::Known;
+use super::live::Reload;
 use super::options::Options;
 use crate::backend::apify::Token;
 use crate::backend::open::{self, Access, Place, Source};
@@ -45,6 +46,8 @@ pub(super) struct Started {
     pub(super) mounted: Mounted,
     /// Where `memory:` keeps its files as long as it is mounted.
     pub(super) temp: Option<TempDir>,
+    /// Reads the token again.
+    pub(super) reload: Option<Reload>,
 }
 
 impl Remote {
@@ -96,6 +99,7 @@ impl Remote {
         for folder in [&folders.cache, &folders.spool] {
             super::place::keep_apart(mountpoint, folder)?;
         }
+        let reload = self.reload(&opened.place, &runtime, here);
         let default = self.default(&*opened.backend, &runtime, away)?;
         let remote = &self.options.remote;
         let usual = cached::Options::default();
@@ -124,7 +128,24 @@ impl Remote {
         Ok(Started {
             mounted,
             temp: folders._temp,
+            reload,
         })
+    }
+
+    /// What reads the token again for a live mount.
+    fn reload(&self, place: &Place, runtime: &Runtime, here: &Surroundings) -> Option<Reload> {
+        let Place::Server(server) = place else {
+            return None;
+        };
+        let (server, source, here) = (server.clone(), self.source.clone(), here.clone());
+        let file = self.options.remote.token_file.clone();
+        let runtime = runtime.handle().clone();
+        Some(Box::new(move || {
+            match credentials::token(&source, file.as_deref(), &here)? {
+                Some(token) => runtime.block_on(server.inner().replace_token(token)),
+                None => Ok(()),
+            }
+        }))
     }
 
     /// Where this user's edits and bytes of this source are kept. True when the source is away.
@@ -146,7 +167,9 @@ impl Remote {
         };
         let server = server.inner();
         let base = server.base().as_str();
-        let known = Known::at(&here.state_dir());
+        let dir = self.options.remote.cache.as_ref();
+        let dir = dir.map(|dir| here.absolute(dir));
+        let known = Known::at(dir.as_deref().unwrap_or(&here.state_dir()));
         let asked = runtime.block_on(async { tokio::time::timeout(PATIENCE, server.user()).await });
         let away = |error: Error| match error.kind() {
             Kind::Offline | Kind::TimedOut | Kind::Io => known
@@ -174,11 +197,8 @@ impl Remote {
             );
         }
         let id = Known::id(base, user.as_deref());
-        let (cache, spool) = match &self.options.remote.cache {
-            Some(dir) => {
-                let dir = here.absolute(dir);
-                (dir.join("cache"), dir.join("spool"))
-            }
+        let (cache, spool) = match dir {
+            Some(dir) => (dir.join("cache"), dir.join("spool")),
             None => (
                 here.cache_dir().join(&id),
                 here.state_dir().join(&id).join("spool"),

@@ -1,4 +1,4 @@
-//! What signals do to a live mount: TERM and INT unmount it, HUP opens its log again. It never ends the process while
+//! What signals do to a live mount: TERM and INT unmount it, HUP opens its log and reads its token again. It never ends the process while
 //! the kernel may still ask, unless a third signal demands it.
 
 use super::live::Live;
@@ -43,7 +43,12 @@ fn hang_up(live: &Live) {
     match live.log().map(|path| log::reopen(path)) {
         Some(Ok(())) => tracing::info!("hangup: opened the log again"),
         Some(Err(why)) => tracing::warn!("hangup: {why}"),
-        None => tracing::info!("hangup: nothing to read again"),
+        None => tracing::info!("hangup"),
+    }
+    match live.reload() {
+        Some(Ok(())) => tracing::info!("hangup: read the token again"),
+        Some(Err(why)) => tracing::warn!("hangup: the token stays as it was: {why}"),
+        None => {}
     }
 }
 

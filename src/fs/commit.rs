@@ -7,6 +7,7 @@ use crate::error::{Error, Kind, Result};
 use crate::record::StoreName;
 use crate::volume::Now;
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 
 impl Fs {
     /// A descriptor of the handle was closed by this thread. The kernel says so for every descriptor, also for those
@@ -20,12 +21,18 @@ impl Fs {
         if !handle.writer || handle.text.is_some() {
             return Now::ok(());
         }
+        let spot = lock(&self.table).spot(handle.file.ino);
+        // A commit makes a new try, so what became of the one before is asked first.
+        let earlier = spot
+            .as_ref()
+            .and_then(|spot| self.volume.failure(&spot.store, &spot.name));
         let committed = match self.flush_writer(&handle, thread) {
             Ok(committed) => committed,
             Err(e) => return Now::err(e),
         };
-        match lock(&self.table).spot(handle.file.ino) {
-            Some(spot) if committed => self.volume.closed(&spot.store, &spot.name),
+        match (spot, earlier) {
+            (_, Some(e)) if !handle.told_failure.swap(true, Ordering::Relaxed) => Now::err(e),
+            (Some(spot), _) if committed => self.volume.closed(&spot.store, &spot.name),
             _ => Now::ok(()),
         }
     }

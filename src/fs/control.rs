@@ -6,7 +6,7 @@ use crate::error::{Error, Kind, Result};
 use crate::volume::Now;
 use std::fs::File;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 const STATUS: u64 = super::inode::CONTROL_FILES;
@@ -201,6 +201,7 @@ impl Fs {
             writer: false,
             append: None,
             at_end: false,
+            told_failure: AtomicBool::new(false),
             opener: caller.pid,
             text: Some(text.into()),
             resized: false,

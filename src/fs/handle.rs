@@ -8,6 +8,7 @@ use rustix::fs::{Mode, OFlags};
 use std::collections::HashMap;
 use std::fs::File;
 use std::os::fd::AsRawFd;
+use std::sync::atomic::AtomicBool;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock};
 
 /// Locks a mutex also after a panic elsewhere: what it guards is kept whole by each operation.
@@ -152,6 +153,8 @@ pub struct Handle {
     pub(super) at_end: bool,
     /// The thread that opened it.
     pub opener: u32,
+    /// A failed upload was told through it.
+    pub(super) told_failure: AtomicBool,
     /// The text of a control file, made when it was opened.
     pub text: Option<Arc<[u8]>>,
     /// The kernel may take the file to have another length than it has, and must not cut reads there.

@@ -6,6 +6,7 @@ use super::{Fs, control, processes};
 use crate::error::{Error, Kind, Result};
 use crate::volume::{FileStat, Now, Origin};
 use std::os::fd::AsFd;
+use std::sync::atomic::AtomicBool;
 use std::sync::{Arc, OnceLock};
 
 /// Who asks.
@@ -73,6 +74,7 @@ impl Fs {
             writer,
             append,
             at_end,
+            told_failure: AtomicBool::new(false),
             opener: caller.pid,
             text: None,
             resized,

@@ -83,7 +83,12 @@ impl Fs {
             On::Nothing => Now::err(no_attribute(name)),
             On::Store(store) => {
                 let value = match name.strip_prefix(OURS) {
-                    Some("id" | "name") => Ok(store.as_str().as_bytes().to_vec()),
+                    Some("id") => Ok(self
+                        .volume
+                        .store_id(&store)
+                        .unwrap_or_else(|| store.as_str().to_owned())
+                        .into_bytes()),
+                    Some("name") => Ok(store.as_str().as_bytes().to_vec()),
                     _ => Err(no_attribute(name)),
                 };
                 value.into()

@@ -65,23 +65,40 @@ impl Mounted {
     /// Mounts a folder. Returns when the kernel's first request was answered.
     pub fn start(folder: Arc<Folder>, mountpoint: &Path, options: MountOptions) -> Result<Self> {
         make_default_store(&folder, &default_store(&options)?, options.read_only)?;
+        let passthrough = options.passthrough && rustix::process::geteuid().is_root();
+        let passthrough = Arc::new(Passthrough::new(passthrough));
         let volume = Arc::new(Local::new(folder, options.read_only));
-        Self::over(runtime()?, volume, mountpoint, options)
+        let tree = tree_options(&options, passthrough.is_on())?;
+        Self::serve(runtime()?, volume, tree, passthrough, mountpoint, &options)
     }
 
-    /// Mounts any volume. What has to wait does so on `runtime`.
+    /// Mounts any volume. Its files are never handed to the kernel. What has to wait does so on `runtime`.
     pub fn over(
         runtime: Runtime,
         volume: Arc<dyn Volume>,
         mountpoint: &Path,
         options: MountOptions,
     ) -> Result<Self> {
+        let tree = Options {
+            // What the volume knows of a record may change between two opens.
+            parked: 0,
+            ..tree_options(&options, false)?
+        };
+        let passthrough = Arc::new(Passthrough::new(false));
+        Self::serve(runtime, volume, tree, passthrough, mountpoint, &options)
+    }
+
+    fn serve(
+        runtime: Runtime,
+        volume: Arc<dyn Volume>,
+        tree: Options,
+        passthrough: Arc<Passthrough>,
+        mountpoint: &Path,
+        options: &MountOptions,
+    ) -> Result<Self> {
         let shown = mountpoint.display().to_string();
         let failed = |e: std::io::Error| Error::io("mount on", shown.clone(), e);
-        let passthrough = Arc::new(Passthrough::new(
-            options.passthrough && volume.has_descriptors() && rustix::process::geteuid().is_root(),
-        ));
-        let tree = Fs::new(volume.clone(), tree_options(&options, passthrough.is_on())?);
+        let tree = Fs::new(volume.clone(), tree);
         let (sender, notices) = std::sync::mpsc::channel();
         let (_alive, alive) = std::sync::mpsc::channel();
         let adapter = Adapter {
@@ -90,7 +107,7 @@ impl Mounted {
             passthrough: passthrough.clone(),
             _alive,
         };
-        let session = Session::new(adapter, mountpoint, &config(&options)).map_err(failed)?;
+        let session = Session::new(adapter, mountpoint, &config(options)).map_err(failed)?;
         invalidate::start(session.notifier(), notices).map_err(failed)?;
         tree.send_notices_to(sender);
         tree.watch();

@@ -168,6 +168,14 @@ pub trait Volume: Send + Sync + 'static {
     fn shown(&self, _store: &StoreName, _name: &str, _which: &str) -> Option<Result<Vec<u8>>> {
         None
     }
+    /// Why the last upload of a record failed, when that will not pass by itself.
+    fn failure(&self, _store: &StoreName, _name: &str) -> Option<Error> {
+        None
+    }
+    /// How the backend addresses a store, where that is not the name of its directory.
+    fn store_id(&self, _store: &StoreName) -> Option<String> {
+        None
+    }
     /// The target of a scratch link.
     fn read_link(&self, store: &StoreName, name: &str) -> Now<Vec<u8>>;
     /// Makes a scratch link.

@@ -2,6 +2,7 @@
 // Each test program that takes this module in uses its own part of it.
 #![allow(dead_code, unreachable_pub, clippy::unwrap_used)]
 
+pub mod bare;
 pub mod chance;
 mod mount;
 
@@ -50,6 +51,11 @@ pub fn options() -> cached::Options {
 
 impl World {
     pub fn new() -> Self {
+        if std::env::var_os("STOREFS_TRACE").is_some() {
+            let _ = tracing_subscriber::fmt()
+                .with_writer(std::io::stderr)
+                .try_init();
+        }
         let runtime = tokio::runtime::Builder::new_multi_thread()
             .worker_threads(2)
             .enable_all()

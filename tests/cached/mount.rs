@@ -27,7 +27,7 @@ impl Mount {
 
     pub fn look(&self, name: &str) -> Done<Attr> {
         let dir = self.dir("default")?;
-        self.wait(self.fs.lookup(dir, name))
+        self.wait(self.fs.lookup(dir, name).not_found_if_illegal())
     }
 
     pub fn exists(&self, name: &str) -> bool {
@@ -187,6 +187,10 @@ impl Mount {
 
     pub fn volume_status(&self) -> serde_json::Value {
         self.volume.status()
+    }
+
+    pub fn queue(&self) -> String {
+        self.volume.queue()
     }
 
     pub fn pending(&self) -> usize {

@@ -4,6 +4,8 @@ use crate::error::Result;
 use crate::record::Key;
 use crate::record::key::{MAX_KEY, is_key_byte};
 
+/// What tells a conflict name.
+const MARK: &str = ".conflict-";
 /// So much of the machine's name is in it.
 const HOST: usize = 32;
 
@@ -16,17 +18,21 @@ pub(super) fn name(key: &Key, saved_ns: i64, host: &str, number: u32, most: usiz
     let stamp: String = stamp.chars().filter(|c| *c != '-' && *c != ':').collect();
     let legal = |c: char| c.is_ascii() && is_key_byte(c as u8) && c != '.';
     let host: String = host.chars().filter(|c| legal(*c)).take(HOST).collect();
-    let (stem, extension) = match key.as_str().rsplit_once('.') {
+    // Of a conflict name that is taken as well, another number.
+    let key = key.as_str();
+    let (stem, extension) = match key.rsplit_once('.') {
         Some((stem, extension)) if !stem.is_empty() && extension.len() <= 16 => {
             (stem, format!(".{extension}"))
         }
-        _ => (key.as_str(), String::new()),
+        _ => (key, String::new()),
     };
+    let stem = stem.split_once(MARK).map_or(stem, |(stem, _)| stem);
+    let stem = if stem.is_empty() { "record" } else { stem };
     let more = match number {
         0 => String::new(),
         number => format!("-{number}"),
     };
-    let end = format!(".conflict-{stamp}-{host}{more}{extension}");
+    let end = format!("{MARK}{stamp}-{host}{more}{extension}");
     let room = most.min(MAX_KEY).saturating_sub(end.len()).max(1);
     let stem = &stem[..stem.len().min(room)];
     Key::new(&format!("{stem}{end}"))

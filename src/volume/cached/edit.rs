@@ -107,8 +107,9 @@ impl Inner {
             .filter(|_| exists)
             .and_then(|record| record.content_type.clone());
         let base = match record {
+            // What came since the name was claimed is not written over.
+            _ if claimed => Remote::Absent,
             Some(record) => record.base(),
-            None if claimed => Remote::Absent,
             None => Remote::Unknown,
         };
         Ok(Target {
@@ -189,9 +190,11 @@ impl Inner {
         let id = note.id.clone();
         let mut index = loop {
             let index = self.index();
-            // The edit before it may have been accepted since its base was looked up.
-            let base = match index.record(&id).filter(|record| record.is_clean()) {
-                Some(record) if record.base() != note.base && !note.conflict => record.base(),
+            // The edit before it may have been accepted since its base was looked up; or it waits, and this one replaces it.
+            let waits = index.record(&id).is_some_and(|record| !record.is_clean());
+            let base = match index.record(&id).map(Record::next_base) {
+                // Who makes a record exclusively does not write over one that came since.
+                Some(base) if base != note.base && (waits || note.base != Remote::Absent) => base,
                 _ => break index,
             };
             drop(index);
@@ -246,6 +249,42 @@ impl Inner {
             origin: Origin::Record,
         };
         Ok((seq, stat))
+    }
+
+    /// An edit was accepted while a newer one waited: what that one is made on is known only now.
+    pub(super) fn rebase(self: &Arc<Self>, id: &RecordId) -> Result<()> {
+        let saving = self.saving.lock().unwrap_or_else(PoisonError::into_inner);
+        let (seq, note, due, version) = {
+            let index = self.index();
+            let Some(record) = index.record(id) else {
+                return Ok(());
+            };
+            let base = record.next_base();
+            match (record.state.newest(), record.newest_note()) {
+                (Some(edit), Some(note)) if note.base != base => {
+                    let note = Note {
+                        base,
+                        ..Note::clone(note)
+                    };
+                    (edit.seq, note, record.due, record.version)
+                }
+                _ => return Ok(()),
+            }
+        };
+        let (again, room) = match note.size {
+            Some(size) => {
+                let room = self.budget.room();
+                room.set(size);
+                (
+                    self.spool.save_copy(&self.spool.data(seq), &note)?,
+                    Some(room),
+                )
+            }
+            None => (self.spool.save(&note)?, None),
+        };
+        self.saved(again, note, room, due, Some(version))?;
+        drop(saving);
+        Ok(())
     }
 
     /// Saves an edit whose bytes are those of a file that nobody writes.

@@ -183,12 +183,15 @@ impl Inner {
     }
 
     /// There are more cached bytes: the ones not used for longest go when there are too many of all.
-    pub(super) fn cache_grew(&self, bytes: u64) {
+    pub(super) fn cache_grew(self: &Arc<Self>, bytes: u64) {
         let cached = self.cache_bytes.fetch_add(bytes, Ordering::Relaxed) + bytes;
         let used = cached.saturating_add(self.budget.used());
-        if used <= self.options.cache_size {
+        // While it is known that more cannot go yet, looking through all records again would not help.
+        if used <= self.options.cache_size || self.evicting.load(Ordering::Relaxed) {
             return;
         }
+        // A little more than necessary goes, so that the next look is not due at once.
+        let limit = self.options.cache_size / 10 * 9;
         let dropped = {
             let now = Instant::now();
             let mut index = self.index();
@@ -203,7 +206,7 @@ impl Inner {
                     Some((record.used, kept.size, (id, kept)))
                 })
             });
-            let drop = to_drop(files.collect(), used, self.options.cache_size);
+            let drop = to_drop(files.collect(), used, limit);
             for (id, _) in &drop {
                 if let Some(record) = index.record_mut(id) {
                     record.kept = None;
@@ -212,8 +215,21 @@ impl Inner {
             }
             drop
         };
+        let freed: u64 = dropped.iter().map(|(_, kept)| kept.size).sum();
         for (_, kept) in dropped {
             self.drop_cached(kept);
+        }
+        let over = used.saturating_sub(freed) > self.options.cache_size;
+        if over && !self.evicting.swap(true, Ordering::Relaxed) {
+            // What was used a moment ago goes when that is longer ago.
+            let inner = Arc::downgrade(self);
+            self.runtime.spawn(async move {
+                tokio::time::sleep(super::open::HELD).await;
+                if let Some(inner) = inner.upgrade() {
+                    inner.evicting.store(false, Ordering::Relaxed);
+                    inner.cache_grew(0);
+                }
+            });
         }
     }
 

@@ -1,28 +1,35 @@
 //! Changes by others, where the backend tells of them. Without a feed, answers grow old instead.
 
 use super::Inner;
-use crate::backend::{ChangeEvent, ChangeKind, FeedPosition};
+use crate::backend::{ChangeEvent, ChangeKind, FeedPosition, random};
 use crate::error::Kind;
 use crate::record::RecordId;
 use crate::record::key::StoreId;
-use std::sync::Arc;
+use std::future::Future;
+use std::pin::Pin;
 use std::sync::atomic::Ordering;
-use std::time::Duration;
+use std::sync::{Arc, Weak};
+use std::time::{Duration, Instant};
 
 /// The pause before a feed that ended is opened again; it doubles.
 const PAUSE: Duration = Duration::from_millis(200);
 const LONGEST: Duration = Duration::from_secs(10);
+/// How often a store in use is looked at where nothing tells of changes.
+const POLL: Duration = Duration::from_secs(30);
 /// How long the first opening may hold up who asked.
 const PATIENCE: Duration = Duration::from_millis(500);
 
 impl Inner {
+    /// Somebody asks for something in this store.
+    pub(super) fn note_use(&self, id: &StoreId) {
+        if let Some(store) = self.index().stores.get_mut(id) {
+            store.used = Some(Instant::now());
+        }
+    }
+
     /// Follows a store from now on, if that is possible and not done yet.
     pub(super) async fn follow(self: &Arc<Self>, id: &StoreId) {
         if self.is_offline() {
-            return;
-        }
-        self.learn(id).await;
-        if !self.properties().change_feed {
             return;
         }
         {
@@ -33,6 +40,12 @@ impl Inner {
             if std::mem::replace(&mut store.following, true) {
                 return;
             }
+        }
+        self.learn(id).await;
+        if !self.properties().change_feed {
+            let (inner, id) = (Arc::downgrade(self), id.clone());
+            let task = self.runtime.spawn(poll(inner, id));
+            return self.tasks().push(task);
         }
         let (opened, wait) = tokio::sync::oneshot::channel();
         let (inner, id) = (self.clone(), id.clone());
@@ -146,5 +159,26 @@ impl Inner {
             (dir, key.clone())
         };
         self.tell(&dir, Some(name.as_str()));
+    }
+}
+
+/// Looks at a store now and then while it is used, so that what others change is told although nobody asks.
+fn poll(inner: Weak<Inner>, id: StoreId) -> Pin<Box<dyn Future<Output = ()> + Send>> {
+    Box::pin(async move { poll_on(&inner, &id).await })
+}
+
+async fn poll_on(inner: &Weak<Inner>, id: &StoreId) {
+    loop {
+        // Not all mounts at once.
+        let percent = 80 + random::number().unwrap_or_default() % 40;
+        tokio::time::sleep(POLL * u32::try_from(percent).unwrap_or(100) / 100).await;
+        let Some(inner) = inner.upgrade() else { return };
+        let used = match inner.index().stores.get(id) {
+            Some(store) => store.used.is_some_and(|at| at.elapsed() < POLL * 2) && !store.large,
+            None => return,
+        };
+        if used && let Err(e) = inner.list_store(id, Duration::ZERO, false).await {
+            tracing::debug!("{id} was not looked at: {e}");
+        }
     }
 }

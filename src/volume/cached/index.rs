@@ -31,6 +31,8 @@ pub(super) struct Store {
     /// Changes are pushed, and none was missed since the listing.
     pub(super) followed: bool,
     pub(super) following: bool,
+    /// When somebody last asked for something in it that had to be fetched.
+    pub(super) used: Option<Instant>,
     absent: HashMap<Key, Instant>,
     removed: HashMap<Key, u64>,
     pub(super) checked: Option<Instant>,
@@ -109,6 +111,7 @@ impl Index {
             large: false,
             followed: false,
             following: false,
+            used: None,
             absent: HashMap::new(),
             removed: HashMap::new(),
             checked: None,
@@ -120,7 +123,7 @@ impl Index {
     }
 
     pub(super) fn has_pending(&self, id: &StoreId) -> bool {
-        !self.pending(Some(id)).is_empty()
+        self.is_pending(Some(id))
     }
 
     /// The store is no more. What waits to be sent to it stays, and is told when that fails.
@@ -261,16 +264,38 @@ impl Index {
 
     /// Everything that waits to be sent, of a store or of all.
     pub(super) fn pending(&self, store: Option<&StoreId>) -> Vec<(RecordId, Edit)> {
+        let all = self.waiting(store);
+        all.map(|(id, edit)| (id.clone(), edit)).collect()
+    }
+
+    /// Whether anything waits to be sent.
+    pub(super) fn is_pending(&self, store: Option<&StoreId>) -> bool {
+        // Also while what follows the end of an upload is still being done.
+        let mut sending = self.in_flight.iter();
+        sending.any(|id| store.is_none_or(|store| *store == id.store))
+            || self.waiting(store).next().is_some()
+    }
+
+    fn waiting<'a>(
+        &'a self,
+        store: Option<&'a StoreId>,
+    ) -> impl Iterator<Item = (&'a RecordId, Edit)> {
         let queued = self.queue.iter().map(|(_, id)| id);
         let waiting = queued.chain(self.in_flight.iter().filter(|id| {
             let due = self.record(id).map(|record| record.due);
             due.is_none_or(|due| !self.queue.contains(&(due, (*id).clone())))
         }));
-        let of_store = waiting.filter(|id| store.is_none_or(|store| *store == id.store));
-        let newest = |id: &RecordId| self.record(id)?.state.newest();
-        of_store
-            .filter_map(|id| Some((id.clone(), newest(id)?)))
-            .collect()
+        let of_store = waiting.filter(move |id| store.is_none_or(|store| *store == id.store));
+        of_store.filter_map(|id| {
+            let record = self.record(id)?;
+            // Our side of a conflict that has no name of its own yet.
+            let aside = record.notes.last_key_value();
+            let aside = aside.map(|(seq, note)| Edit {
+                seq: *seq,
+                change: note.change,
+            });
+            Some((id, record.state.newest().or(aside)?))
+        })
     }
 }
 

@@ -186,6 +186,7 @@ impl Inner {
     /// Makes what is known of a record current: by a listing of the whole store where that is one request, else by asking
     /// for it alone.
     pub(super) async fn refresh_record(self: &Arc<Self>, id: &RecordId) -> Result<()> {
+        self.note_use(&id.store);
         self.follow(&id.store).await;
         let large = self
             .index()
@@ -232,6 +233,7 @@ impl Inner {
     /// Makes a listing of a store ready. While the backend cannot be reached, the last one has to do.
     pub(super) async fn prepare(self: &Arc<Self>, dir: &StoreName) -> Result<()> {
         let id = self.resolve(dir).await?;
+        self.note_use(&id);
         match self.list_store(&id, self.options.ttl, false).await {
             Err(e) if e.kind() == Kind::Offline => {
                 let index = self.index();

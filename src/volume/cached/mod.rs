@@ -127,6 +127,8 @@ pub(in crate::volume) struct Inner {
     budget: Arc<Budget>,
     cache: PathBuf,
     cache_bytes: AtomicU64,
+    /// The cache is too full and looked at again in a moment.
+    evicting: AtomicBool,
     /// Something is due earlier than before.
     schedule: Notify,
     connections: Arc<Semaphore>,
@@ -194,6 +196,7 @@ impl Cached {
             budget,
             cache: cache.join("bytes"),
             cache_bytes: AtomicU64::new(cache_bytes),
+            evicting: AtomicBool::new(false),
             schedule: Notify::new(),
             saving: Mutex::default(),
             listings: Mutex::default(),

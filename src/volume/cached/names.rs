@@ -95,7 +95,12 @@ impl Inner {
         let due = Instant::now() + self.delay(to.0, to.1);
         let seq = self.save_bytes(&path, note, due, Some(whole.version))?;
         let after = (!whole.only_here).then_some(seq);
-        self.save_removal(&source, Instant::now() + self.options.debounce, after)
+        let due = Instant::now() + self.options.debounce;
+        match self.save_removal(&source, due, after) {
+            // Somebody else removed it in this moment.
+            Err(e) if e.kind() == Kind::NotFound => Ok(()),
+            done => done,
+        }
     }
 
     /// Saves the bytes of a file that is no record as the newest version of one.

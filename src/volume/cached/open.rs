@@ -1,6 +1,6 @@
 //! Opening records: from what is here, or with a reader that fetches. A version that was opened stays what it is.
 
-use super::reader::{PATIENCE, Reader};
+use super::reader::Reader;
 use super::record::Kept;
 use super::{Inner, scratch};
 use crate::error::{Error, Kind, Result};
@@ -16,7 +16,7 @@ use std::time::{Duration, Instant};
 /// Copies of more than this are made on the blocking pool, in bytes.
 const LARGE: u64 = 1 << 20;
 /// How long bytes are here at least after they were asked for.
-const HELD: Duration = Duration::from_secs(2);
+pub(super) const HELD: Duration = Duration::from_secs(2);
 /// How often a file is looked for that moves in the moment it is opened.
 const TRIES: u32 = 5;
 
@@ -190,6 +190,7 @@ impl Inner {
     }
 
     async fn open_remote(self: Arc<Self>, id: RecordId, write: bool) -> Result<Opened> {
+        self.note_use(&id.store);
         self.follow(&id.store).await;
         self.hold(&id);
         if !self.is_current(&id) {
@@ -304,7 +305,11 @@ impl Inner {
     async fn fetch_whole(self: &Arc<Self>, id: &RecordId) -> Result<()> {
         let since = self.index().tick();
         let get = self.backend.get(id, None);
-        let mut fetched = self.within(PATIENCE, "read", &id.to_string(), get).await?;
+        let subject = id.to_string();
+        let fetched = self
+            .within(self.options.patience, "read", &subject, get)
+            .await;
+        let mut fetched = fetched?;
         let (file, number, path) = self.cache_file()?;
         let copied = tokio::task::spawn_blocking(move || {
             let mut file = file;

@@ -22,8 +22,6 @@ const MOST: u64 = 32 << 20;
 const PIECE: usize = 256 << 10;
 /// How often a fetch is tried again.
 const TRIES: u32 = 4;
-/// How long nothing may come before a read gives up.
-pub(super) const PATIENCE: Duration = Duration::from_secs(30);
 
 /// One version on its way here.
 pub struct Reader {
@@ -252,8 +250,9 @@ impl Reader {
             if let Some(fetch) = fetch {
                 self.start(fetch);
             }
-            if tokio::time::timeout(PATIENCE, news).await.is_err() {
-                let why = "nothing came for 30 seconds";
+            let patience = self.inner.options.patience;
+            if tokio::time::timeout(patience, news).await.is_err() {
+                let why = format!("nothing came for {} seconds", patience.as_secs());
                 return Err(Error::because("read", self.id.to_string(), Kind::Io, why));
             }
         }
@@ -289,11 +288,11 @@ impl Reader {
     async fn fetch_once(self: &Arc<Self>, range: Range<u64>) -> Result<()> {
         let asked = (self.ranged && range != (0..self.size)).then(|| range.clone());
         let start = if asked.is_some() { range.start } else { 0 };
+        let subject = self.id.to_string();
+        self.inner.must_answer("read", &subject)?;
         let get = self.inner.backend.get(&self.id, asked);
-        let fetched = self
-            .inner
-            .within(PATIENCE, "read", &self.id.to_string(), get)
-            .await;
+        let patience = self.inner.options.patience;
+        let fetched = self.inner.within(patience, "read", &subject, get).await;
         let fetched = fetched.map_err(|e| match e.kind() {
             Kind::NotFound => self.gone(),
             _ => e,

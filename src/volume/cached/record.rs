@@ -35,6 +35,18 @@ pub(super) struct Base {
     pub(super) until: Option<SystemTime>,
 }
 
+impl Base {
+    /// What the next write is made on after an edit with this base was set aside: a version that is not there.
+    pub(super) fn lost(base: &Remote) -> Self {
+        let etag = match base {
+            Remote::At(etag) => etag.clone(),
+            Remote::Unknown | Remote::Absent => ETag::new("set-aside"),
+        };
+        let until = Some(SystemTime::now() + READ_COUNTS);
+        Self { etag, until }
+    }
+}
+
 /// An upload that did not work.
 #[derive(Clone, Debug)]
 pub(super) struct Failure {
@@ -168,6 +180,14 @@ impl Record {
                 Remote::At(base.etag.clone())
             }
             _ => Remote::Unknown,
+        }
+    }
+
+    /// What the next edit is made on: what waits to be sent is replaced by it.
+    pub(super) fn next_base(&self) -> Remote {
+        match &self.state {
+            State::Clean { .. } => self.base(),
+            State::Dirty { base, .. } | State::Uploading { base, .. } => base.clone(),
         }
     }
 

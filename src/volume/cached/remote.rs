@@ -47,9 +47,7 @@ impl Inner {
         subject: &str,
         asked: impl Future<Output = Result<T>>,
     ) -> Result<T> {
-        if self.is_silent() {
-            return Err(self.unreachable(op, subject));
-        }
+        self.must_answer(op, subject)?;
         let answer = self
             .within(self.options.look_patience, op, subject, asked)
             .await;
@@ -59,9 +57,13 @@ impl Inner {
         })
     }
 
-    pub(super) fn unreachable(&self, op: &'static str, subject: &str) -> Error {
+    /// Refuses what would only wait for a backend that cannot be reached.
+    pub(super) fn must_answer(&self, op: &'static str, subject: &str) -> Result<()> {
+        if !self.is_silent() {
+            return Ok(());
+        }
         let why = "the backend cannot be reached; what is here can be read, and what is written is sent later";
-        Error::because(op, subject, Kind::Offline, why)
+        Err(Error::because(op, subject, Kind::Offline, why))
     }
 
     fn offline(&self) -> std::sync::MutexGuard<'_, Option<Offline>> {

@@ -17,7 +17,7 @@ const SLOWEST: u64 = 64 << 10;
 /// What is sent.
 pub(super) struct Parcel {
     pub(super) edit: Edit,
-    base: Remote,
+    pub(super) base: Remote,
     pub(super) note: Arc<Note>,
     /// What may be there already, the edit itself last.
     tried: Vec<(Edit, Arc<Note>)>,

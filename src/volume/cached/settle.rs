@@ -30,7 +30,6 @@ impl Inner {
         let kept = self.keep_sent(parcel, &answer);
         let (step, forget, unused, dir) = {
             let mut index = self.index();
-            index.in_flight.remove(id);
             let Some(step) = apply_in(&mut index, id, answer.event.clone()) else {
                 return;
             };
@@ -40,6 +39,10 @@ impl Inner {
             self.keeper.record(&index, id);
             (step, forget, unused, dir)
         };
+        let waits = matches!(step.state, State::Dirty { .. });
+        if waits && let Err(e) = self.rebase(id) {
+            tracing::warn!("{id}: a crash before the next upload may make a conflict copy: {e}");
+        }
         if let Some(edit) = step.rename_aside {
             self.set_aside(id, edit);
         }
@@ -52,6 +55,19 @@ impl Inner {
         }
         if kept.is_some() {
             self.cache_grew(0);
+        }
+    }
+
+    /// A record is not being sent any more; what waits of it is in the queue again.
+    pub(super) fn land(&self, id: &RecordId) {
+        let mut index = self.index();
+        index.in_flight.remove(id);
+        let due = index
+            .record(id)
+            .filter(|record| !record.is_clean())
+            .map(|record| record.due);
+        if let Some(due) = due {
+            index.enqueue(id, due);
         }
     }
 
@@ -89,6 +105,12 @@ impl Inner {
         record.tick = tick;
         record.tries = 0;
         record.failure = None;
+        if let Some(store) = index.stores.get_mut(&id.store) {
+            store.denied = false;
+        }
+        let Some(record) = index.record_mut(id) else {
+            return unused;
+        };
         let settled = !matches!(answer.event, Event::Ours(_));
         if settled {
             record.done = record.done.max(parcel.edit.seq);
@@ -130,7 +152,8 @@ impl Inner {
             }
             (_, true) => {
                 unused.extend(kept.into_iter().chain(record.kept.take()));
-                record.base = None;
+                // Who read or wrote our side did not see theirs, and must not write over it.
+                record.base = step.rename_aside.map(|_| Base::lost(&parcel.base));
                 record.version = version;
                 record.checked = None;
                 if let Some(meta) = &answer.meta {
@@ -139,11 +162,9 @@ impl Inner {
             }
             (_, false) => {
                 unused.extend(kept);
-                let due = match answer.event {
-                    Event::Accepted(_) => record.due,
-                    _ => Instant::now(),
-                };
-                index.enqueue(id, due);
+                if !matches!(answer.event, Event::Accepted(_)) {
+                    record.due = Instant::now();
+                }
             }
         }
         unused
@@ -153,11 +174,15 @@ impl Inner {
     fn set_aside(self: &Arc<Self>, id: &RecordId, edit: Edit) {
         let note = self
             .index()
-            .record_mut(id)
-            .and_then(|record| record.notes.remove(&edit.seq));
+            .record(id)
+            .and_then(|record| record.notes.get(&edit.seq).cloned());
         let Some(note) = note else { return };
         let saved = self.save_aside(id, edit, &note);
         let mut index = self.index();
+        // Until now it counted as something that waits.
+        if let Some(record) = index.record_mut(id) {
+            record.notes.remove(&edit.seq);
+        }
         match saved {
             Ok(other) => {
                 index.conflicts += 1;
@@ -200,7 +225,8 @@ impl Inner {
         };
         let note = Note {
             id: other.clone(),
-            base: Remote::Unknown,
+            // Another mount may have chosen the same name for its own side.
+            base: Remote::Absent,
             after: None,
             conflict: true,
             content_type: note.content_type.clone(),

@@ -35,6 +35,15 @@ impl Inner {
         Some(text.map(String::into_bytes).ok_or_else(none))
     }
 
+    /// Why a record cannot be sent, when that will not pass by itself.
+    pub(super) fn failure(&self, dir: &StoreName, name: &str) -> Option<Error> {
+        let id = self.id(dir, name).ok()?;
+        let index = self.index();
+        let failure = index.record(&id)?.failure.as_ref()?;
+        let lasting = !super::upload::may_be_accepted(failure.kind);
+        lasting.then(|| Error::because("write", id.to_string(), failure.kind, failure.text.clone()))
+    }
+
     /// What waits to be sent, a line of JSON each.
     pub(super) fn queue_text(&self) -> String {
         let index = self.index();

@@ -139,8 +139,7 @@ impl Inner {
     async fn send(self: &Arc<Self>, id: &RecordId) {
         let attempt = self.next_attempt();
         let Some(parcel) = self.begin(id) else {
-            self.index().in_flight.remove(id);
-            return;
+            return self.land(id);
         };
         let answer = self.deliver(id, &parcel).await;
         let failure = answer.as_ref().err();
@@ -150,6 +149,7 @@ impl Inner {
             Ok(answer) => self.settle(id, &parcel, answer),
             Err(error) => self.failed(id, &error, attempt),
         }
+        self.land(id);
         self.progress.send_modify(|(ended, accepted)| {
             *ended += 1;
             *accepted += u64::from(worked);
@@ -163,7 +163,6 @@ impl Inner {
         let dropped = self.apply(id, Event::Failed { maybe });
         let pause = {
             let mut index = self.index();
-            index.in_flight.remove(id);
             let Some(record) = index.record_mut(id) else {
                 return;
             };
@@ -179,7 +178,12 @@ impl Inner {
                 kind,
                 text: error.to_string(),
             });
-            index.enqueue(id, Instant::now() + pause);
+            record.due = Instant::now() + pause;
+            if kind == Kind::Denied
+                && let Some(store) = index.stores.get_mut(&id.store)
+            {
+                store.denied = true;
+            }
             pause
         };
         self.forget(dropped);

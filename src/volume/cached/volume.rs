@@ -153,6 +153,15 @@ impl Volume for Cached {
         self.inner.attribute(store, name, which)
     }
 
+    fn failure(&self, store: &StoreName, name: &str) -> Option<Error> {
+        self.inner.failure(store, name)
+    }
+
+    fn store_id(&self, store: &StoreName) -> Option<String> {
+        let id = self.inner.known_store(store, true)?;
+        Some(id.as_str().to_owned())
+    }
+
     fn read_link(&self, store: &StoreName, name: &str) -> Now<Vec<u8>> {
         scratch::read_link(&self.inner, store, name).into()
     }

@@ -9,6 +9,9 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 use tokio::sync::watch;
 
+/// How often who waits for everything looks for what was saved since.
+const KICKS: Duration = Duration::from_millis(100);
+
 /// Waits for uploads to end, and gives up when none works for too long.
 struct Watch {
     progress: watch::Receiver<(u64, u64)>,
@@ -64,12 +67,16 @@ impl Inner {
     pub(super) async fn wait_all(self: &Arc<Self>, store: Option<&StoreId>) -> Result<()> {
         let mut watch = self.watch();
         self.kick(store, false);
-        while !self.index().pending(store).is_empty() {
+        let mut kicked = Instant::now();
+        while self.index().is_pending(store) {
             if !watch.moved().await {
                 return Err(self.not_sent("sync"));
             }
             // What was saved meanwhile need not wait either.
-            self.kick(store, true);
+            if kicked.elapsed() > KICKS {
+                kicked = Instant::now();
+                self.kick(store, true);
+            }
         }
         Ok(())
     }
@@ -135,6 +142,9 @@ impl Inner {
             };
             // Its edits have newer numbers.
             return Standing::Aside(other, seq);
+        }
+        if record.is_clean() && !record.notes.is_empty() {
+            return Standing::Waits;
         }
         if record.done >= seq || record.is_clean() {
             return Standing::Sent;
