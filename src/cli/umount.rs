@@ -49,7 +49,7 @@ fn attempt(entry: &Entry, lazy: bool, here: &Surroundings) -> Result<()> {
                 Err(why) if why.kind() != Kind::Io || is_there(entry)? => return Err(why),
                 _ => {}
             }
-            if !lazy && !client.wait_for_end(ENDING) {
+            if !lazy && !client.wait_for_end(Some(ENDING)) {
                 let still = format!(
                     "unmounted {}; its daemon is still ending",
                     entry.mountpoint.display()
