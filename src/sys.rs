@@ -88,7 +88,7 @@ pub fn foreground_of(terminal: BorrowedFd<'_>) -> Option<Pid> {
 /// meanwhile, in this thread alone.
 pub fn set_foreground_of(terminal: BorrowedFd<'_>, group: Pid) -> io::Result<()> {
     // SAFETY: signal sets are plain data, and all pointers are to locals that live through the calls.
-    let result = unsafe {
+    unsafe {
         let mut blocked: libc::sigset_t = std::mem::zeroed();
         let mut before: libc::sigset_t = std::mem::zeroed();
         libc::sigemptyset(&raw mut blocked);
@@ -98,8 +98,7 @@ pub fn set_foreground_of(terminal: BorrowedFd<'_>, group: Pid) -> io::Result<()>
         let why = io::Error::last_os_error();
         libc::pthread_sigmask(libc::SIG_SETMASK, &raw const before, std::ptr::null_mut());
         if result == 0 { Ok(()) } else { Err(why) }
-    };
-    result
+    }
 }
 
 /// getxattrat and listxattrat of Linux 6.13: the same numbers on every architecture but alpha.

@@ -338,9 +338,10 @@ fn start(next: &Next) -> std::result::Result<Pid, (i32, Error)> {
         command.stdout(Stdio::from(errors));
     }
     let started = command.spawn().map_err(|why| {
-        let code = match why.kind() {
-            io::ErrorKind::NotFound => NO_PROGRAM,
-            _ => NOT_STARTED,
+        let code = if why.kind() == io::ErrorKind::NotFound {
+            NO_PROGRAM
+        } else {
+            NOT_STARTED
         };
         (code, Error::io(OP, program.display().to_string(), why))
     })?;

@@ -110,7 +110,7 @@ pub fn run(plan: Plan, guard: &Guard) -> Result<Ended> {
             return Err(why);
         }
     };
-    begun.to_the_end(plan, &backend, signals, &runtime, guard)
+    begun.finish(plan, &backend, signals, &runtime, guard)
 }
 
 /// The store that is meant, and whether it was made now.
@@ -288,7 +288,7 @@ impl Begun {
         })
     }
 
-    fn to_the_end(
+    fn finish(
         mut self,
         plan: Plan,
         backend: &DirBackend,

@@ -99,10 +99,10 @@ pub(super) fn bury(left: &Left) {
     let killed = left.group.is_some();
     for entry in left.mountpoint.iter().flat_map(|path| ours_at(path)) {
         // Whoever has mounted there since lives.
-        if killed || mounts::is_dead(&entry.mountpoint) {
-            if let Err(why) = mounts::abort(&entry) {
-                tracing::warn!("{why}");
-            }
+        if (killed || mounts::is_dead(&entry.mountpoint))
+            && let Err(why) = mounts::abort(&entry)
+        {
+            tracing::warn!("{why}");
         }
     }
     if left.source.is_none() {
