@@ -151,7 +151,7 @@ fn past_the_proxy() -> Vec<(OsString, Option<OsString>)> {
         "ALL_PROXY",
         "all_proxy",
     ];
-    if !proxies.iter().any(|name| is_set(name)) {
+    if !proxies.iter().any(is_set) {
         return Vec::new();
     }
     let names = ["NO_PROXY", "no_proxy"];
