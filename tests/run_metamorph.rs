@@ -168,3 +168,15 @@ fn without_a_mount_it_metamorphs_too() {
     assert_eq!(runs.len(), 1);
     let _ = Running::start;
 }
+
+// README: S104
+#[test]
+fn the_new_command_starts_where_it_was_asked_for_and_with_that_environment() {
+    let world = World::new();
+    let shown = script(
+        &world,
+        &["--env", "KEPT=1"],
+        r#"mkdir sub; cd sub; MINE=2 KEPT=3 ACTOR_RUN_ID=other storefs metamorph -- bash -c 'basename "$PWD"; echo "$MINE $KEPT"; [ "$ACTOR_RUN_ID" != other ]'"#,
+    );
+    assert_eq!(shown, "sub\n2 1\n");
+}

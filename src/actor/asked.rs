@@ -140,6 +140,13 @@ impl Served for Living {
         let launch = Launch {
             command: wanted.command.into_iter().map(OsString::from).collect(),
             directory: Some(PathBuf::from(OsString::from(wanted.directory))),
+            inherited: Some(
+                wanted
+                    .environment
+                    .into_iter()
+                    .map(|(name, value)| (name.into(), value.into()))
+                    .collect(),
+            ),
             ..self.launch.clone()
         };
         self.orders

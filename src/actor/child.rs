@@ -34,6 +34,8 @@ pub struct Launch {
     pub command: Vec<OsString>,
     /// Where it starts; where this process is, without one.
     pub directory: Option<PathBuf>,
+    /// What its environment begins with; that of this process, without one.
+    pub inherited: Option<Vec<(OsString, OsString)>>,
     /// More of its environment, which wins.
     pub more: Vec<(OsString, OsString)>,
     /// What it prints goes to standard error, since standard output is for something else.
@@ -322,6 +324,10 @@ fn start(next: &Next) -> std::result::Result<Pid, (i32, Error)> {
     })?;
     let mut command = Command::new(program);
     command.args(arguments).process_group(0);
+    if let Some(inherited) = &launch.inherited {
+        let inherited = inherited.iter().map(|(name, value)| (name, value));
+        command.env_clear().envs(inherited);
+    }
     for (name, value) in &next.variables {
         match value {
             Some(value) => command.env(name, value),

@@ -41,6 +41,9 @@ pub(super) fn metamorph(args: &MetamorphArgs, here: &Surroundings) -> Outcome {
             .map(|word| Text::from(&**word))
             .collect(),
         directory: here.cwd.as_os_str().into(),
+        environment: std::env::vars_os()
+            .map(|(name, value)| (Text::from(&*name), Text::from(&*value)))
+            .collect(),
         input: file.as_ref().map(|file| file.path().as_os_str().into()),
         content_type: input.map_or_else(String::new, |input| input.content_type.to_string()),
     });

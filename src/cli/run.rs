@@ -77,6 +77,7 @@ pub(super) fn run(args: &RunArgs, here: &Surroundings) -> std::result::Result<u8
             launch: Launch {
                 command: args.command.clone(),
                 directory: None,
+                inherited: None,
                 more: args
                     .env
                     .iter()

@@ -38,6 +38,8 @@ pub struct Metamorph {
     pub command: Vec<Text>,
     /// Where it starts.
     pub directory: Text,
+    /// The environment that it gets, beside what a run sets.
+    pub environment: Vec<(Text, Text)>,
     /// A file that holds the input. It is read before the answer.
     pub input: Option<Text>,
     /// The input's content type.
