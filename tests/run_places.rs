@@ -163,7 +163,8 @@ send('cat "$ACTOR_MOUNT/default/INPUT" || echo no-"input"\n')
 until('no-input')
 send('sleep 600\n'); time.sleep(0.3); send('\x1a')
 until('Stopped')
-send('kill %1; wait; exit 6\n')
+send('fg\n'); time.sleep(0.3); send('\x03'); time.sleep(0.1)
+send('exit 6\n')
 until('exit code 6')
 assert code() == 6
 "#,

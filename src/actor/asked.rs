@@ -115,6 +115,8 @@ impl Served for Living {
             let path = PathBuf::from(OsString::from(path));
             let file = File::open(&path)
                 .map_err(|why| Error::io("read the input", path.display().to_string(), why))?;
+            // Whoever asked may be ended before it can do that itself.
+            let _ = std::fs::remove_file(&path);
             let content_type = ContentType::parse(wanted.content_type.as_bytes())?;
             Input::of_file(file, None, Some(content_type))
         });

@@ -231,7 +231,7 @@ impl Supervisor<'_> {
                     kill_at = None;
                 }
             }
-            if matches!(ending, Some(Ending::TooLate | Ending::Replaced(_))) {
+            if ending.is_some() {
                 // One that stands still ends when it goes on.
                 pass(group, SIGCONT);
             }

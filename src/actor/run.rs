@@ -29,8 +29,10 @@ const KEEP_ENCODED: u64 = 1 << 30;
 const MAX_RECORD: u64 = 5 << 30;
 /// How long requests of a command that is gone may take to end.
 const LAST_REQUESTS: Duration = Duration::from_secs(2);
-/// How long others may go on using the mount when the command has ended.
+/// How long others may go on using the mount when the command has ended: with files that are open, and without any, in other
+/// mount namespaces.
 const LAST_FILES: Duration = Duration::from_secs(5);
+const LAST_COPIES: Duration = Duration::from_secs(1);
 
 /// How far a file's time may lie behind the clock.
 const CLOCK: Duration = Duration::from_millis(20);
@@ -110,7 +112,10 @@ pub fn run(plan: Plan, guard: &Guard) -> Result<Ended> {
             return Err(why);
         }
     };
-    begun.finish(plan, &backend, signals, &runtime, guard)
+    let ended = begun.finish(plan, &backend, signals, &runtime, guard);
+    // Nothing that still waits for a disk may hold the end up.
+    runtime.shutdown_timeout(LAST_REQUESTS);
+    ended
 }
 
 /// The store that is meant, and whether it was made now.
@@ -339,23 +344,22 @@ impl Begun {
 
 /// Ends the mount. Who still uses it keeps what is open for a moment.
 fn end_mount(mounted: &Mounted) -> Option<String> {
-    let mut warning = None;
     match mounted.unmount(false) {
-        Ok(()) => {}
         Err(why) if why.kind() == Kind::Busy => {
-            warning = Some("the mount was still in use and was detached".to_owned());
             if let Err(why) = mounted.unmount(true) {
                 return Some(why.to_string());
             }
+            let ended = mounted.wait_for(Some(LAST_FILES));
+            let how = if ended { "detached" } else { "cut off" };
+            Some(format!("the mount was still in use and was {how}"))
         }
         // Somebody else has unmounted it.
-        Err(why) if why.kind() == Kind::Invalid => {}
-        Err(why) => return Some(why.to_string()),
+        Err(why) if why.kind() != Kind::Invalid => Some(why.to_string()),
+        _ => {
+            mounted.wait_for(Some(LAST_COPIES));
+            None
+        }
     }
-    if !mounted.wait_for(Some(LAST_FILES)) {
-        warning = Some("the mount was still in use and was cut off".to_owned());
-    }
-    warning
 }
 
 async fn sum_up(living: &Living, backend: &DirBackend, is_new: bool, exit: Exit) -> Result<Ended> {

@@ -47,17 +47,18 @@ pub(super) fn run(args: &RunArgs, here: &Surroundings) -> std::result::Result<u8
     // From here on there are more threads, and things to clean up.
     let guard = Guard::start(left::bury)?;
     left::sweep(here);
-    let source = open(args.source.as_deref(), here)?;
     let id = random::api_id()?.to_string();
     let home = Home::make(&id, here)?;
     let mut left = Left {
         run: id.clone(),
         home: home.path().to_owned(),
-        server: source.path.join(".storefs/serve"),
-        source: source.is_temporary.then(|| source.path.clone()),
         ..Left::default()
     };
-    let ended = prepared(args, here, &source, &home, &mut left).and_then(|place| {
+    let source = open(args.source.as_deref(), here);
+    let ended = source.and_then(|source| {
+        left.server = source.path.join(".storefs/serve");
+        left.source = source.is_temporary.then(|| source.path.clone());
+        let place = prepared(args, here, &source, &home, &mut left)?;
         let (mount, control) = match &place {
             Some(place) => {
                 let at = place.path().to_owned();

@@ -40,7 +40,7 @@ pub struct Metamorph {
     pub directory: Text,
     /// The environment that it gets, beside what a run sets.
     pub environment: Vec<(Text, Text)>,
-    /// A file that holds the input. It is read before the answer.
+    /// A file that holds the input. It is opened and removed before the answer.
     pub input: Option<Text>,
     /// The input's content type.
     pub content_type: String,
