@@ -3,6 +3,7 @@
 
 mod asked;
 mod child;
+mod end;
 mod env;
 mod guard;
 mod input;
@@ -10,7 +11,8 @@ mod run;
 mod seen;
 
 pub use child::{Launch, Terminal};
+pub use end::Ended;
 pub use env::CONTROL as CONTROL_VARIABLE;
 pub use guard::{Guard, Left};
 pub use input::Input;
-pub use run::{Ended, Plan, run};
+pub use run::{Plan, run};
