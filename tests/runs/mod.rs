@@ -10,6 +10,7 @@ use std::io::{Read, Seek, Write};
 use std::os::unix::process::ExitStatusExt;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitStatus, Stdio};
+use std::time::{Duration, Instant};
 
 /// A run in the background.
 pub struct Running {
@@ -76,11 +77,14 @@ impl Running {
     /// Waits for its end.
     #[track_caller]
     pub fn ended(mut self) -> Said {
+        // Far more than needed: an SDK that compresses a long record on a busy machine takes its time.
+        let until = Instant::now() + Duration::from_secs(240);
         let mut status = None;
-        wait_until("the run ends", || {
+        while status.is_none() {
+            assert!(Instant::now() < until, "it does not end: {}", self.err());
+            std::thread::sleep(Duration::from_millis(5));
             status = self.child.try_wait().unwrap();
-            status.is_some()
-        });
+        }
         Said {
             code: status.unwrap().code(),
             out: self.out(),
