@@ -5,12 +5,14 @@
 //! | floor | rooms |
 //! |---|---|
 //! | 6 | `cli`: the command line |
+//! | 5 | `actor`: a command run as an Actor |
 //! | 4 | `mount`: the kernel's door; `serve`: the door of HTTP; `control`: the socket of a mount |
 //! | 3 | `fs`: a tree of inodes |
 //! | 2 | `volume`: what the tree stands on |
 //! | 1 | `backend`: where records live |
 //! | 0 | `record`: the words; `error`; `sys`: what the standard library lacks |
 
+pub mod actor;
 pub mod backend;
 pub mod cli;
 pub mod control;

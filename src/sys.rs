@@ -1,6 +1,7 @@
 //! What the standard library and rustix lack. The only unsafe code of the program; nothing here decides anything.
 #![allow(unsafe_code)]
 
+use rustix::process::Pid;
 use std::ffi::CStr;
 use std::io;
 use std::os::fd::{AsRawFd, BorrowedFd};
@@ -43,6 +44,60 @@ pub fn keep_descriptors_from_children() -> io::Result<()> {
         Ok(())
     } else {
         Err(io::Error::last_os_error())
+    }
+}
+
+/// Divides the process in two: the other one's number here, `None` in the other.
+///
+/// Only for a process with one thread: the new one has a copy of this thread and of no other, with all locks as they are.
+pub fn fork() -> io::Result<Option<Pid>> {
+    // SAFETY: fork touches no memory of ours, and with one thread the copy is whole.
+    match unsafe { libc::fork() } {
+        0 => Ok(None),
+        number => Pid::from_raw(number)
+            .filter(|_| number > 0)
+            .map(Some)
+            .ok_or_else(io::Error::last_os_error),
+    }
+}
+
+/// Closes every descriptor from 3 up but these two. What owns them must never be used or dropped again.
+pub fn close_all_but(kept: [BorrowedFd<'_>; 2]) {
+    let mut kept = kept.map(|fd| fd.as_raw_fd().unsigned_abs());
+    kept.sort_unstable();
+    let gaps = [
+        (3, kept[0].saturating_sub(1)),
+        (kept[0] + 1, kept[1].saturating_sub(1)),
+        (kept[1] + 1, u32::MAX),
+    ];
+    for (first, last) in gaps {
+        if first <= last {
+            // SAFETY: close_range touches no memory of ours. Kernels before 5.9 lack it; then some stay open.
+            unsafe { libc::syscall(libc::SYS_close_range, first.max(3), last, 0) };
+        }
+    }
+}
+
+/// The process group that a terminal listens to.
+pub fn foreground_of(terminal: BorrowedFd<'_>) -> Option<Pid> {
+    // SAFETY: a call on an open descriptor.
+    Pid::from_raw(unsafe { libc::tcgetpgrp(terminal.as_raw_fd()) })
+}
+
+/// Has a terminal listen to this process group. The terminal's signal for background processes that try this is held back
+/// meanwhile, in this thread alone.
+pub fn set_foreground_of(terminal: BorrowedFd<'_>, group: Pid) -> io::Result<()> {
+    // SAFETY: signal sets are plain data, and all pointers are to locals that live through the calls.
+    unsafe {
+        let mut blocked: libc::sigset_t = std::mem::zeroed();
+        let mut before: libc::sigset_t = std::mem::zeroed();
+        libc::sigemptyset(&raw mut blocked);
+        libc::sigaddset(&raw mut blocked, libc::SIGTTOU);
+        libc::pthread_sigmask(libc::SIG_BLOCK, &raw const blocked, &raw mut before);
+        let result = libc::tcsetpgrp(terminal.as_raw_fd(), group.as_raw_nonzero().get());
+        let why = io::Error::last_os_error();
+        libc::pthread_sigmask(libc::SIG_SETMASK, &raw const before, std::ptr::null_mut());
+        if result == 0 { Ok(()) } else { Err(why) }
     }
 }
 

@@ -1,5 +1,6 @@
 //! The command line as clap sees it: verbs, arguments, help. It never reads a file or starts anything.
 
+use super::run_args::{METAMORPH_NOTES, MetamorphArgs, RUN_NOTES, RunArgs};
 use clap::{Args, Parser, Subcommand};
 use std::path::PathBuf;
 use std::time::Duration;
@@ -88,6 +89,12 @@ pub(super) enum Verb {
     /// Serve the key-value-store part of the Apify API v2 over HTTP
     #[command(after_help = SERVE_NOTES)]
     Serve(ServeArgs),
+    /// Run a command as an Actor: with a store of its own, mounted, and the API behind it
+    #[command(after_help = RUN_NOTES)]
+    Run(RunArgs),
+    /// Within `run`: put another command in the place of the one that runs
+    #[command(after_help = METAMORPH_NOTES)]
+    Metamorph(MetamorphArgs),
     /// Make, list and revoke tokens of `serve`
     #[command(
         after_help = "Examples:\n  storefs token new --user ann\n  storefs token new --user bot --read-only --expires 30d\n  \

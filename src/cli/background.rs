@@ -3,7 +3,7 @@
 
 use super::config::BACKGROUND;
 use super::exit::Failure;
-use super::{Outcome, log};
+use super::log;
 use crate::error::{Error, Kind, Result};
 use serde::{Deserialize, Serialize};
 use std::ffi::OsString;
@@ -94,7 +94,7 @@ pub(super) fn tell_ready() {
 }
 
 /// In the background process: tells the caller of a failure, if it still waits.
-pub(super) fn tell_outcome(outcome: &Outcome) {
+pub(super) fn tell_outcome<T>(outcome: &std::result::Result<T, Failure>) {
     if let Err(failure) = outcome {
         tell(&Word::Failed {
             code: failure.code,

@@ -202,17 +202,20 @@ impl Surroundings {
         PathBuf::from(format!("/tmp/storefs-{uid}"))
     }
 
+    /// Where sockets are kept, and what is gone after a restart of the machine.
+    pub(super) fn runtime_dir(&self) -> PathBuf {
+        if self.uid == 0 {
+            return PathBuf::from("/run/storefs");
+        }
+        match self.var("XDG_RUNTIME_DIR") {
+            Some(folder) => PathBuf::from(folder).join("storefs"),
+            None => self.runtime_dir_of(self.uid),
+        }
+    }
+
     /// Where the control socket of a mount at this absolute path is made.
     pub(super) fn socket(&self, mountpoint: &Path) -> PathBuf {
-        let folder = if self.uid == 0 {
-            PathBuf::from("/run/storefs")
-        } else {
-            match self.var("XDG_RUNTIME_DIR") {
-                Some(folder) => PathBuf::from(folder).join("storefs"),
-                None => self.runtime_dir_of(self.uid),
-            }
-        };
-        folder.join(fingerprint(mountpoint) + ".sock")
+        self.runtime_dir().join(fingerprint(mountpoint) + ".sock")
     }
 
     fn runtime_dir_of(&self, uid: u32) -> PathBuf {

@@ -14,14 +14,26 @@ const DEFAULT: &str = "info,fuser=error";
 /// A log longer than this is put aside as `.old` when the next mount starts.
 const MAX_LOG: u64 = 10 << 20;
 
+/// What is logged beside the output of a command.
+const QUIET: &str = "warn,fuser=off,access=off";
+
 /// Starts logging to standard error, filtered as `STOREFS_LOG` says.
 pub(super) fn start(here: &Surroundings) {
+    start_with(here, DEFAULT);
+}
+
+/// The same, but by default only what somebody has to know.
+pub(super) fn start_quiet(here: &Surroundings) {
+    start_with(here, QUIET);
+}
+
+fn start_with(here: &Surroundings, default: &str) {
     let wanted = here.var(FILTER).map(|text| text.to_string_lossy());
     let filter = wanted.as_deref().map(EnvFilter::try_new);
     let (filter, fault) = match filter {
         Some(Ok(filter)) => (filter, None),
-        Some(Err(why)) => (EnvFilter::new(DEFAULT), Some(why)),
-        None => (EnvFilter::new(DEFAULT), None),
+        Some(Err(why)) => (EnvFilter::new(default), Some(why)),
+        None => (EnvFilter::new(default), None),
     };
     let started = tracing_subscriber::fmt()
         .with_env_filter(filter)

@@ -8,15 +8,20 @@ mod config;
 mod credentials;
 mod docs;
 mod exit;
+mod input;
 mod known;
+mod left;
 mod live;
 mod log;
+mod metamorph;
 mod mount;
 mod mounts;
 mod options;
 mod place;
 mod reach;
 mod remote;
+mod run;
+mod run_args;
 mod serve;
 mod signals;
 mod source;
@@ -49,7 +54,7 @@ pub fn run(argv: impl IntoIterator<Item = OsString>) -> ExitCode {
             outcome
         });
     match outcome {
-        Ok(()) => ExitCode::SUCCESS,
+        Ok(code) => ExitCode::from(code),
         Err(failure) => {
             failure.tell();
             ExitCode::from(failure.code)
@@ -57,17 +62,20 @@ pub fn run(argv: impl IntoIterator<Item = OsString>) -> ExitCode {
     }
 }
 
-fn dispatch(argv: &[OsString], here: &Surroundings) -> Outcome {
+/// Does what is asked. What the process ends with: 0, or what a command ended with that was run.
+fn dispatch(argv: &[OsString], here: &Surroundings) -> Result<u8, Failure> {
     if is_mount_8(argv.first()) {
-        return match parsed::<Mount8Args>(argv)? {
-            Some(args) => mount::for_mount_8(&args, here, argv),
-            None => Ok(()),
-        };
+        if let Some(args) = parsed::<Mount8Args>(argv)? {
+            mount::for_mount_8(&args, here, argv)?;
+        }
+        return Ok(0);
     }
     let Some(cli) = parsed::<Cli>(argv)? else {
-        return Ok(());
+        return Ok(0);
     };
-    match cli.verb {
+    let outcome = match cli.verb {
+        Verb::Run(args) => return run::run(&args, here),
+        Verb::Metamorph(args) => metamorph::metamorph(&args, here),
         Verb::Mount(args) => mount::mount(&args, here, argv),
         Verb::Umount(args) => umount::umount(&args, here),
         Verb::Sync(args) => sync::sync(&args, here),
@@ -76,7 +84,8 @@ fn dispatch(argv: &[OsString], here: &Surroundings) -> Outcome {
         Verb::Token(args) => token::token(&args, here),
         Verb::Completions { shell } => docs::completions(shell),
         Verb::Man { dir } => docs::man(&dir),
-    }
+    };
+    outcome.map(|()| 0)
 }
 
 /// Whether the program was called as mount(8) calls it.

@@ -33,7 +33,7 @@ struct Plan {
 /// What is mounted.
 enum From {
     Folder(PathBuf, FolderOptions),
-    Remote(Remote),
+    Remote(Box<Remote>),
 }
 
 /// `storefs mount`.
@@ -102,7 +102,7 @@ impl Plan {
         };
         let source = match (folder, remote) {
             (Some(folder), _) => From::Folder(folder, of_folder),
-            (None, Some(remote)) => From::Remote(remote),
+            (None, Some(remote)) => From::Remote(Box::new(remote)),
             (None, None) => From::Folder(source::folder(source, here)?, of_folder),
         };
         let mount = MountOptions {

@@ -48,6 +48,11 @@ impl Place {
         &self.path
     }
 
+    /// Whether `prepare` made the directory.
+    pub(super) fn was_made(&self) -> bool {
+        self.made
+    }
+
     /// Removes the directory again if `prepare` made it and nothing is in it.
     pub(super) fn leave(&self) {
         if self.made && fs::remove_dir(&self.path).is_ok() {

@@ -171,12 +171,12 @@ impl Remote {
         let dir = dir.map(|dir| here.absolute(dir));
         let known = Known::at(dir.as_deref().unwrap_or(&here.state_dir()));
         let asked = runtime.block_on(async { tokio::time::timeout(PATIENCE, server.user()).await });
-        let away = |error: Error| match error.kind() {
-            Kind::Offline | Kind::TimedOut | Kind::Io => known
+        let away = |error: Error| {
+            let unreachable = [Kind::Offline, Kind::TimedOut, Kind::Io].contains(&error.kind());
+            let remembered = known
                 .user(base, self.token.as_ref())
-                .map(|user| (user, true))
-                .ok_or(error),
-            _ => Err(error),
+                .filter(|_| unreachable);
+            remembered.map(|user| (user, true)).ok_or(error)
         };
         let (user, is_away) = match asked {
             Ok(Ok(user)) => {

@@ -77,7 +77,7 @@ fn attempt(
                     .and_then(|left| left.try_into().ok())
                     .unwrap_or(0),
             };
-            if !lazy && !client.wait_for_end(ENDING) {
+            if !lazy && !client.wait_for_end(Some(ENDING)) {
                 let still = format!(
                     "unmounted {}; its daemon is still ending",
                     entry.mountpoint.display()

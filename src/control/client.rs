@@ -42,6 +42,7 @@ impl Client {
             Request::Sync { .. } => "sync",
             Request::Status => "ask for the status",
             Request::Umount { .. } => "unmount",
+            Request::Metamorph(_) => "metamorph",
         };
         let until = limit.map(|limit| Instant::now() + limit);
         let broken = |why: io::Error| {
@@ -74,9 +75,9 @@ impl Client {
     }
 
     /// Waits until the process at the other side has ended; false when it has not within `limit`.
-    pub fn wait_for_end(&mut self, limit: Duration) -> bool {
+    pub fn wait_for_end(&mut self, limit: Option<Duration>) -> bool {
         let mut rest = Vec::new();
-        self.stream.get_ref().set_read_timeout(Some(limit)).is_ok()
+        self.stream.get_ref().set_read_timeout(limit).is_ok()
             && self.stream.read_to_end(&mut rest).is_ok()
     }
 

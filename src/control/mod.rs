@@ -6,5 +6,5 @@ mod server;
 mod wire;
 
 pub use client::Client;
-pub use server::{Served, Server};
-pub use wire::Request;
+pub use server::{Served, Server, private_folder};
+pub use wire::{Metamorph, Request, Text};

@@ -1,7 +1,7 @@
 //! The side of the mount: a listening socket, a thread per connection. It never outlives the process and never answers
 //! another user than the one it belongs to.
 
-use super::wire::{Line, MAX_LINE, Request};
+use super::wire::{Line, MAX_LINE, Metamorph, Request};
 use crate::error::{Error, Kind, Result};
 use serde_json::Value;
 use std::fs;
@@ -34,6 +34,15 @@ pub trait Served: Send + Sync + 'static {
         drain: Option<Duration>,
         progress: &mut dyn FnMut(&str),
     ) -> Result<usize>;
+    /// Puts another command in the place of the one that runs. What is not a run has none.
+    fn metamorph(&self, _wanted: Metamorph) -> Result<Value> {
+        Err(Error::because(
+            "metamorph",
+            "",
+            Kind::Invalid,
+            "this is a mount and no run (only a command of storefs run has it)",
+        ))
+    }
 }
 
 /// A socket that is served until this is dropped or the process ends.
@@ -88,8 +97,8 @@ impl Drop for Server {
     }
 }
 
-/// A directory that only this user can enter.
-fn private_folder(folder: &Path) -> Result<()> {
+/// Makes a directory that only this user can enter. `Kind::Denied` when it is somebody else's.
+pub fn private_folder(folder: &Path) -> Result<()> {
     let subject = || folder.display().to_string();
     let made = fs::DirBuilder::new()
         .recursive(true)
@@ -165,7 +174,10 @@ fn answer(stream: UnixStream, served: &dyn Served) {
     let mut ends = false;
     let line = match serde_json::from_str(&text) {
         Ok(request) => {
-            ends = matches!(request, Request::Umount { lazy: false, .. });
+            ends = matches!(
+                request,
+                Request::Umount { lazy: false, .. } | Request::Metamorph(_)
+            );
             perform(request, served, &mut |note| {
                 let _ = send(&mut out, &Line::Progress(note.to_owned()));
             })
@@ -199,6 +211,7 @@ fn perform(request: Request, served: &dyn Served, progress: &mut dyn FnMut(&str)
         Request::Umount { lazy, drain } => served
             .unmount(lazy, drain.map(Duration::from_millis), progress)
             .map(Value::from),
+        Request::Metamorph(wanted) => served.metamorph(wanted),
     };
     match done {
         Ok(value) => Line::Done(value),

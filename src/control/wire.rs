@@ -3,6 +3,8 @@
 use crate::error::{Error, Kind};
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
+use std::ffi::{OsStr, OsString};
+use std::os::unix::ffi::{OsStrExt, OsStringExt};
 
 /// The longest line that is read.
 pub(super) const MAX_LINE: u64 = 16 << 20;
@@ -28,6 +30,39 @@ pub enum Request {
         #[serde(default)]
         drain: Option<u64>,
     },
+    /// Run another command in the place of the one that runs.
+    Metamorph(Metamorph),
+}
+
+/// The command that takes the place of another, and its input.
+#[derive(Serialize, Deserialize, Clone, PartialEq, Eq, Debug)]
+pub struct Metamorph {
+    /// The program and its arguments.
+    pub command: Vec<Text>,
+    /// Where it starts.
+    pub directory: Text,
+    /// The environment that it gets, beside what a run sets.
+    pub environment: Vec<(Text, Text)>,
+    /// A file that holds the input. It is opened and removed before the answer.
+    pub input: Option<Text>,
+    /// The input's content type.
+    pub content_type: String,
+}
+
+/// Text of the system, which need not be UTF-8.
+#[derive(Serialize, Deserialize, Clone, PartialEq, Eq, Debug)]
+pub struct Text(Vec<u8>);
+
+impl From<&OsStr> for Text {
+    fn from(text: &OsStr) -> Self {
+        Self(text.as_bytes().to_vec())
+    }
+}
+
+impl From<Text> for OsString {
+    fn from(text: Text) -> Self {
+        Self::from_vec(text.0)
+    }
 }
 
 /// What is answered: any number of `Progress`, then one of the others.

@@ -1,7 +1,7 @@
 //! The hidden `.storefs` directory: files that show what the mount does. Nothing can be changed through it.
 
 use super::handle::{Handle, OpenFile, Writing, lock};
-use super::{Attr, CONTROL, Caller, FileKind, Fs, Opened, Options};
+use super::{Attr, CONTROL, Caller, FileKind, Fs, Opened};
 use crate::error::{Error, Kind, Result};
 use crate::volume::Now;
 use std::fs::File;
@@ -110,8 +110,8 @@ pub(super) fn is_control(ino: u64) -> bool {
 }
 
 /// The files of the control directory. The original INPUT is there only when the tree shows another one in its place.
-pub(super) fn files(options: &Options) -> impl Iterator<Item = (&'static str, u64)> {
-    let both = options.input_key != "INPUT";
+pub(super) fn files(input_key: &str) -> impl Iterator<Item = (&'static str, u64)> + use<> {
+    let both = input_key != "INPUT";
     FILES
         .into_iter()
         .filter(move |(_, ino)| both || *ino != INPUT)
@@ -119,7 +119,7 @@ pub(super) fn files(options: &Options) -> impl Iterator<Item = (&'static str, u6
 
 impl Fs {
     pub(super) fn lookup_control(self: &Arc<Self>, name: &str) -> Now<Attr> {
-        match files(&self.options).find(|(file, _)| *file == name) {
+        match files(&self.input_key()).find(|(file, _)| *file == name) {
             Some((_, ino)) => self.control_attr(ino).into(),
             None => Now::err(Error::new("look up", name, Kind::NotFound)),
         }
@@ -230,7 +230,7 @@ impl Fs {
             "source": self.options.source,
             "backend": self.volume.status(),
             "defaultStore": self.options.default_store.as_str(),
-            "inputKey": self.options.input_key,
+            "inputKey": &*self.input_key(),
             "watching": self.watching_status(),
             "inodes": inodes,
             "handles": self.handles.len(),

@@ -81,9 +81,12 @@ impl Fs {
 
     fn enter_link(&self, parent: u64, name: &str, target: &str) -> Attr {
         let mut table = lock(&self.table);
-        let known = table
-            .find(parent, name)
-            .map(|inode| (inode.ino, matches!(inode.node, Node::Link(_))));
+        let known = table.find(parent, name).map(|inode| {
+            (
+                inode.ino,
+                matches!(&inode.node, Node::Link(to) if **to == *target),
+            )
+        });
         let ino = match known {
             Some((ino, true)) => ino,
             other => {
@@ -115,7 +118,7 @@ impl Fs {
     /// Whether this name of this directory is the link to the run's input.
     pub(super) fn is_input_link(&self, parent: u64, name: &str) -> bool {
         name == "INPUT"
-            && self.options.input_key != "INPUT"
+            && &*self.input_key() != "INPUT"
             && lock(&self.table).store(parent) == Some(&self.options.default_store)
     }
 
@@ -131,7 +134,7 @@ impl Fs {
 
     fn lookup_record(self: &Arc<Self>, parent: u64, name: &str, tries: u32) -> Now<Attr> {
         if self.is_input_link(parent, name) {
-            let target = self.options.input_key.clone();
+            let target = self.input_key();
             return Now::ok(self.enter_link(parent, name, &target));
         }
         let spot = match self.spot_of(parent, name) {

@@ -48,7 +48,7 @@ pub struct Options {
     pub default_store: StoreName,
     /// Only these stores; empty for all.
     pub stores: Vec<StoreName>,
-    /// The key of the run's input.
+    /// The key of the run's input at first.
     pub input_key: String,
     /// How long the kernel may keep names and attributes; `None` is as long as nothing changes, where changes are told.
     pub ttl: Option<Duration>,
@@ -97,6 +97,8 @@ pub struct Fs {
     /// What the operations counted.
     pub counters: Counters,
     watching: watching::Watching,
+    /// The key of the run's input; it changes while the tree lives when the run gets another input.
+    input_key: Mutex<Arc<str>>,
 }
 
 impl Fs {
@@ -105,6 +107,7 @@ impl Fs {
         let tree = Arc::new(Self {
             volume,
             table: Mutex::new(Table::new(options.parked)),
+            input_key: Mutex::new(options.input_key.as_str().into()),
             options,
             handles: Handles::default(),
             refusals: Mutex::default(),
@@ -253,6 +256,36 @@ impl Fs {
             }
         }
         Ok(attr)
+    }
+
+    /// The key of the run's input.
+    pub fn input_key(&self) -> Arc<str> {
+        lock(&self.input_key).clone()
+    }
+
+    /// Makes another record the run's input: `INPUT` of the default store leads to it from now on. Returns when the kernel
+    /// knows.
+    pub fn set_input_key(&self, key: &str) {
+        *lock(&self.input_key) = key.into();
+        let store = lock(&self.table)
+            .find(ROOT, self.options.default_store.as_str())
+            .map(|inode| inode.ino);
+        for parent in [Some(CONTROL), store].into_iter().flatten() {
+            self.notify(Notice::Entry {
+                parent,
+                name: "INPUT".into(),
+            });
+            self.notify(Notice::Contents(parent));
+        }
+        self.deliver_notices();
+    }
+
+    /// Waits until what others changed in the folder so far is known to the kernel, where changes are told.
+    pub fn catch_up(&self) {
+        if self.pushes(ROOT) {
+            self.settle_events();
+            self.deliver_notices();
+        }
     }
 
     /// Sizes of the disk below, and of names in the layout of the inode's store.

@@ -195,8 +195,9 @@ impl Fs {
             return Now::err(not_permitted("rename", from.1, why));
         }
         // The link to the input is never replaced: what is renamed onto it becomes the input.
+        let input_key = self.input_key();
         let onto = if self.is_input_link(to.0, to.1) {
-            &self.options.input_key
+            &input_key
         } else {
             to.1
         };

@@ -137,7 +137,7 @@ impl Fs {
         plus: bool,
         each: Each<'_>,
     ) -> Result<()> {
-        let input_link = self.options.input_key != "INPUT" && *store == self.options.default_store;
+        let input_link = *store == self.options.default_store && &*self.input_key() != "INPUT";
         let mut full = false;
         if offset < DRAFTS {
             let after = offset.saturating_sub(DOTS);
@@ -242,7 +242,7 @@ impl Fs {
     }
 
     fn list_control(self: &Arc<Self>, offset: u64, each: Each<'_>) -> Result<()> {
-        for (index, (name, ino)) in control::files(&self.options).enumerate() {
+        for (index, (name, ino)) in control::files(&self.input_key()).enumerate() {
             let next = DOTS + 1 + index as u64;
             let entry = DirEntry {
                 name,

@@ -12,7 +12,7 @@ use fuser::{BackgroundSession, Config, MountOption, Session, SessionACL};
 use rustix::mount::UnmountFlags;
 use std::path::{Path, PathBuf};
 use std::process::Command;
-use std::sync::mpsc::Receiver;
+use std::sync::mpsc::{Receiver, RecvTimeoutError};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 use tokio::runtime::Runtime;
@@ -157,6 +157,16 @@ impl Mounted {
         })
     }
 
+    /// Waits until what was changed in the folder so far is seen in the mount, where changes are told.
+    pub fn catch_up(&self) {
+        self.fs.catch_up();
+    }
+
+    /// Makes another record the run's input.
+    pub fn set_input_key(&self, key: &str) {
+        self.fs.set_input_key(key);
+    }
+
     /// What the mount is and does.
     pub fn status(&self) -> serde_json::Value {
         let mut status = self.fs.status();
@@ -182,15 +192,29 @@ impl Mounted {
 
     /// Waits until the kernel lets go of the mount, and then commits what no handle will.
     pub fn wait(&self) -> Result<()> {
+        self.wait_for(None);
+        Ok(())
+    }
+
+    /// The same, but no longer than this. What is still being written then is committed as it is. False when the mount
+    /// is still in use.
+    pub fn wait_for(&self, limit: Option<Duration>) -> bool {
         let alive = self
             .alive
             .lock()
             .unwrap_or_else(PoisonError::into_inner)
             .take();
-        if let Some(alive) = alive {
-            // Nothing is ever sent: this returns when the other end is gone.
-            let _ = alive.recv();
-        }
+        // Nothing is ever sent: this returns when the other end is gone.
+        let ended = match (alive, limit) {
+            (Some(alive), Some(limit)) => {
+                alive.recv_timeout(limit) != Err(RecvTimeoutError::Timeout)
+            }
+            (Some(alive), None) => {
+                let _ = alive.recv();
+                true
+            }
+            (None, _) => true,
+        };
         let session = self
             .session
             .lock()
@@ -200,7 +224,7 @@ impl Mounted {
         // with it a newer mount that was made there since. It also calls the end by a lazy unmount an error.
         std::mem::forget(session);
         self.fs.commit_all();
-        Ok(())
+        ended
     }
 }
 

@@ -83,6 +83,7 @@ async fn operate(door: &Arc<Door>, asked: &Asked, body: Body) -> Answer {
         Operation::Me => users::me(door, asked),
         Operation::User => users::user(door, asked),
         Operation::Run => door.show_run(asked).await,
+        Operation::UpdateRun => door.update_run(asked, body).await,
         Operation::Document => openapi::document(&door.base(asked)),
         Operation::Health => health(door),
         Operation::Metrics => Ok(door.metrics.answer()),
@@ -102,10 +103,16 @@ fn health(door: &Door) -> Answer {
 }
 
 async fn no_route(request: Request) -> Response {
-    let mut parts = request.uri().path().split('/').skip(1);
+    let path = request.uri().path();
+    let mut parts = path.split('/').skip(1);
     let elsewhere =
         parts.next() == Some("v2") && parts.next().is_some_and(|part| ELSEWHERE.contains(&part));
-    let problem = if elsewhere {
+    let problem = if elsewhere && path.ends_with("/metamorph") {
+        Problem::not_here(
+            "This server cannot start another Actor in the place of this one. In a run of storefs run, call the program: \
+             storefs metamorph --input INPUT -- COMMAND",
+        )
+    } else if elsewhere {
         Problem::not_here(
             "This server has the key-value stores of the Apify API and nothing else of it.",
         )

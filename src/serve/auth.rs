@@ -12,6 +12,7 @@ use axum::http::{HeaderMap, header};
 use std::borrow::Cow;
 use std::sync::{Arc, PoisonError, RwLock};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
+use subtle::ConstantTimeEq;
 
 /// How often the file of tokens is looked at.
 const LOOK: Duration = Duration::from_millis(250);
@@ -23,6 +24,35 @@ pub enum Users {
     File(TokenFile),
     /// Any token is that of the one user of this name.
     AnyToken(String),
+    /// One user with one token, which nothing keeps.
+    One {
+        /// The user's name.
+        name: String,
+        /// The token.
+        token: Secret,
+    },
+}
+
+impl Users {
+    /// The id of the one user, where there is but one.
+    pub fn home(&self) -> Option<String> {
+        match self {
+            Self::File(_) => None,
+            Self::AnyToken(name) | Self::One { name, .. } => {
+                Some(Roster::of_one(name).home()?.id.clone())
+            }
+        }
+    }
+}
+
+/// A text that no log shows.
+#[derive(Clone)]
+pub struct Secret(pub String);
+
+impl std::fmt::Debug for Secret {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("...")
+    }
 }
 
 /// Who is known, kept current.
@@ -40,7 +70,7 @@ impl Known {
     pub(super) fn open(users: Users) -> Result<Self> {
         let roster = match &users {
             Users::File(file) => file.read()?,
-            Users::AnyToken(name) => Roster::of_one(name),
+            Users::AnyToken(name) | Users::One { name, .. } => Roster::of_one(name),
         };
         Ok(Self {
             users,
@@ -99,8 +129,20 @@ impl Known {
             return Ok(None);
         }
         let roster = self.roster();
-        if let Users::AnyToken(_) = self.users {
-            refuse_web_pages(headers)?;
+        let is_home = match &self.users {
+            Users::File(_) => false,
+            Users::AnyToken(_) => {
+                refuse_web_pages(headers)?;
+                true
+            }
+            Users::One { token: one, .. } => {
+                if !bool::from(one.0.as_bytes().ct_eq(token.as_bytes())) {
+                    return Err(Problem::bad_token());
+                }
+                true
+            }
+        };
+        if is_home {
             return Ok(roster.home().map(|user| Bearer {
                 user: user.clone(),
                 read_only: false,

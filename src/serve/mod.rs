@@ -10,6 +10,7 @@ mod changes;
 mod conditions;
 mod connection;
 mod encodings;
+mod kept;
 mod keys;
 mod metrics;
 mod openapi;
@@ -28,8 +29,9 @@ pub mod tokens;
 mod upload;
 mod users;
 
-pub use auth::Users;
-pub use runs::{Run, Runs};
+pub use auth::{Secret, Users};
+pub use kept::Kept;
+pub use runs::{Run, Runs, Status};
 
 use crate::backend::Backend;
 use crate::error::{Error, Kind, Result};
@@ -64,7 +66,8 @@ pub struct Options {
     pub users: Users,
     /// The longest record, decoded, in bytes.
     pub max_record_size: u64,
-    /// A folder of the server's own, made when missing: for long bodies on their way, and encoded ones that are kept.
+    /// A folder of the server's own, made when missing: for long bodies on their way, encoded ones that are kept, and what
+    /// is known of runs.
     pub folder: PathBuf,
     /// How many bytes of encoded bodies are kept.
     pub keep_encoded: u64,
@@ -151,7 +154,7 @@ impl Server {
             remembered: reference::Remembered::default(),
             sent,
             work: options.folder.as_path().into(),
-            runs: Arc::default(),
+            runs: Arc::new(Runs::kept_in(Kept::below(&options.folder))),
             metrics: metrics::Metrics::default(),
             backend,
             options,

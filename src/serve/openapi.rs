@@ -146,6 +146,13 @@ fn told(operation: Operation) -> Told {
             &["400", "401", "404", "405"],
         ),
         Operation::Run => ("Get a run", &[], None, &[("200", JSON, "Run")], READ),
+        Operation::UpdateRun => (
+            "Set the status message of a run",
+            &[],
+            Some((JSON, "RunChange")),
+            &[("200", JSON, "Run")],
+            WRITE,
+        ),
         Operation::Document => (
             "Get this document",
             &[],

@@ -18,6 +18,7 @@ pub(super) enum Operation {
     Me,
     User,
     Run,
+    UpdateRun,
     Document,
     Health,
     Metrics,
@@ -26,7 +27,7 @@ pub(super) enum Operation {
 }
 
 /// The operations in the order of their numbers.
-pub(super) const OPERATIONS: [(Operation, &str); 19] = [
+pub(super) const OPERATIONS: [(Operation, &str); 20] = [
     (Operation::ListStores, "list_stores"),
     (Operation::CreateStore, "create_store"),
     (Operation::GetStore, "get_store"),
@@ -42,6 +43,7 @@ pub(super) const OPERATIONS: [(Operation, &str); 19] = [
     (Operation::Me, "me"),
     (Operation::User, "user"),
     (Operation::Run, "run"),
+    (Operation::UpdateRun, "update_run"),
     (Operation::Document, "document"),
     (Operation::Health, "health"),
     (Operation::Metrics, "metrics"),
@@ -97,15 +99,26 @@ const OF_STORE: [(&str, &str, Operation); 11] = [
 ];
 
 /// The other endpoints.
-const OTHERS: [(&str, &str, Operation); 8] = [
+const OTHERS: [(&str, &str, Operation); 9] = [
     ("GET", "/v2/key-value-stores", Operation::ListStores),
     ("POST", "/v2/key-value-stores", Operation::CreateStore),
     ("GET", "/v2/users/me", Operation::Me),
     ("GET", "/v2/users/{userId}", Operation::User),
     ("GET", "/v2/actor-runs/{runId}", Operation::Run),
+    ("PUT", "/v2/actor-runs/{runId}", Operation::UpdateRun),
     ("GET", "/v2/openapi.json", Operation::Document),
     ("GET", "/health", Operation::Health),
     ("GET", "/metrics", Operation::Metrics),
+];
+
+/// The paths of the run that began last.
+const LAST_RUNS: [(Root, &str); 3] = [
+    (Root::ActorsLastRun, "/v2/actors/{actorId}/runs/last"),
+    (Root::ActorsLastRun, "/v2/acts/{actorId}/runs/last"),
+    (
+        Root::TasksLastRun,
+        "/v2/actor-tasks/{actorTaskId}/runs/last",
+    ),
 ];
 
 /// First parts of paths that the API has and this server has not.
@@ -162,7 +175,13 @@ pub(super) fn all() -> Vec<Route> {
                 root: *root,
             })
     });
-    others.chain(of_stores).collect()
+    let last_runs = LAST_RUNS.iter().map(|(root, path)| Route {
+        method: "GET",
+        path: (*path).to_owned(),
+        operation: Operation::Run,
+        root: *root,
+    });
+    others.chain(last_runs).chain(of_stores).collect()
 }
 
 /// The methods of a path that is not a template.

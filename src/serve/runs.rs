@@ -3,12 +3,18 @@
 use super::Door;
 use super::asked::Asked;
 use super::auth::{Caller, may_change};
+use super::kept::Kept;
 use super::problem::{Answer, Problem};
 use super::reply;
+use super::routes::Root;
+use super::upload::receive_json;
 use crate::backend::NewStore;
+use crate::error::Result;
 use crate::record::StoreName;
 use crate::record::store::is_api_id;
+use axum::body::Body;
 use axum::http::StatusCode;
+use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 use std::collections::HashMap;
 use std::sync::{Arc, PoisonError, RwLock};
@@ -17,8 +23,38 @@ use std::time::SystemTime;
 /// Stands where the API has an id and this server has nothing that could have one.
 const NOTHING: &str = "storefs0000000000";
 
+/// How a run is.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Serialize, Deserialize)]
+#[serde(rename_all = "SCREAMING-KEBAB-CASE")]
+pub enum Status {
+    /// It goes on.
+    Running,
+    /// It ended well.
+    Succeeded,
+    /// It ended otherwise.
+    Failed,
+    /// It took longer than it may.
+    TimedOut,
+    /// Somebody ended it.
+    Aborted,
+}
+
+impl Status {
+    /// The API's spelling.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Running => "RUNNING",
+            Self::Succeeded => "SUCCEEDED",
+            Self::Failed => "FAILED",
+            Self::TimedOut => "TIMED-OUT",
+            Self::Aborted => "ABORTED",
+        }
+    }
+}
+
 /// A run of a program.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
 pub struct Run {
     /// 17 letters and digits.
     pub id: String,
@@ -26,37 +62,147 @@ pub struct Run {
     pub actor: String,
     /// Its default store: an id.
     pub store: String,
-    /// `RUNNING`, `SUCCEEDED` and so on.
-    pub status: &'static str,
+    /// How it is.
+    pub status: Status,
+    /// What it says of itself.
+    pub message: Option<String>,
     /// When it began.
+    #[serde(with = "super::kept::time")]
     pub started: SystemTime,
     /// When it ended.
+    #[serde(with = "optional")]
     pub finished: Option<SystemTime>,
     /// The exit code of a run that has ended.
     pub exit_code: Option<i32>,
+    /// How many seconds it may take; 0 for ever.
+    pub timeout_secs: u64,
+    /// How much memory it may think it has.
+    pub memory_mbytes: u64,
+    /// The length of its input.
+    pub input_length: u64,
 }
 
-/// The runs a server tells of.
+impl Run {
+    /// A run with this default store that begins now.
+    pub fn begun(id: &str, store: &str) -> Self {
+        Self {
+            id: id.to_owned(),
+            actor: NOTHING.to_owned(),
+            store: store.to_owned(),
+            status: Status::Running,
+            message: None,
+            started: SystemTime::now(),
+            finished: None,
+            exit_code: None,
+            timeout_secs: 0,
+            memory_mbytes: 1024,
+            input_length: 0,
+        }
+    }
+
+    /// The run as the API shows it, with every member that the official clients demand.
+    pub fn shown(&self, user: &str) -> Value {
+        let seconds = self.finished.map(|end| {
+            let length = end.duration_since(self.started).unwrap_or_default();
+            length.as_secs_f64()
+        });
+        json!({
+            "id": self.id,
+            "actId": self.actor,
+            "userId": user,
+            "startedAt": reply::iso(self.started),
+            "finishedAt": self.finished.map(reply::iso),
+            "status": self.status.as_str(),
+            "statusMessage": self.message,
+            "meta": {"origin": "API"},
+            "stats": {
+                "inputBodyLen": self.input_length,
+                "restartCount": 0,
+                "resurrectCount": 0,
+                "computeUnits": 0,
+                "runTimeSecs": seconds.unwrap_or(0.0),
+            },
+            "options": {
+                "build": "latest",
+                "timeoutSecs": self.timeout_secs,
+                "memoryMbytes": self.memory_mbytes,
+                "diskMbytes": self.memory_mbytes * 2,
+            },
+            "buildId": NOTHING,
+            "exitCode": self.exit_code,
+            "generalAccess": "FOLLOW_USER_SETTING",
+            "defaultKeyValueStoreId": self.store,
+            "defaultDatasetId": NOTHING,
+            "defaultRequestQueueId": NOTHING,
+            "buildNumber": "0.0.1",
+            "containerUrl": "http://127.0.0.1:9",
+            "isContainerServerReady": false,
+            "gitBranchName": null,
+            "usage": {},
+            "usageTotalUsd": 0,
+        })
+    }
+}
+
+/// Times that need not be there.
+mod optional {
+    use crate::serve::kept::time;
+    use serde::{Deserialize, Deserializer, Serialize, Serializer};
+    use std::time::SystemTime;
+
+    #[derive(Serialize, Deserialize)]
+    struct Time(#[serde(with = "time")] SystemTime);
+
+    pub(super) fn serialize<S: Serializer>(
+        time: &Option<SystemTime>,
+        to: S,
+    ) -> Result<S::Ok, S::Error> {
+        time.map(Time).serialize(to)
+    }
+
+    pub(super) fn deserialize<'de, D: Deserializer<'de>>(
+        from: D,
+    ) -> Result<Option<SystemTime>, D::Error> {
+        Ok(Option::<Time>::deserialize(from)?.map(|time| time.0))
+    }
+}
+
+/// The runs a server tells of: those it was told, and those of the past.
 #[derive(Debug, Default)]
 pub struct Runs {
     known: RwLock<HashMap<String, Run>>,
+    kept: Kept,
 }
 
 impl Runs {
-    /// Adds a run, or tells what has changed of it.
-    pub fn tell(&self, run: Run) {
-        let mut known = self.known.write().unwrap_or_else(PoisonError::into_inner);
-        known.insert(run.id.clone(), run);
+    /// The runs that are kept there, and that will be.
+    pub(super) fn kept_in(kept: Kept) -> Self {
+        Self {
+            known: RwLock::default(),
+            kept,
+        }
     }
 
-    fn get(&self, id: &str) -> Option<Run> {
+    /// Adds a run, or tells what has changed of it. It is known even when it cannot be kept.
+    pub fn tell(&self, run: Run) -> Result<()> {
+        let kept = self.kept.keep(&run);
+        let mut known = self.known.write().unwrap_or_else(PoisonError::into_inner);
+        known.insert(run.id.clone(), run);
+        kept
+    }
+
+    /// The run of this id.
+    pub fn get(&self, id: &str) -> Option<Run> {
         let known = self.known.read().unwrap_or_else(PoisonError::into_inner);
-        known.get(id).cloned()
+        known.get(id).cloned().or_else(|| self.kept.run(id))
     }
 
     fn last(&self) -> Option<Run> {
         let known = self.known.read().unwrap_or_else(PoisonError::into_inner);
-        known.values().max_by_key(|run| run.started).cloned()
+        let told = known.values().max_by_key(|run| run.started).cloned();
+        told.into_iter()
+            .chain(self.kept.last())
+            .max_by_key(|run| run.started)
     }
 
     fn is_empty(&self) -> bool {
@@ -66,7 +212,7 @@ impl Runs {
 }
 
 impl Door {
-    /// The run of this id. As long as nobody described a run, each id is that of one with the default store, or the one
+    /// The run of this id. As long as nobody told this server of a run, each id is that of one with the default store, or the one
     /// id is that the server was started with.
     pub(super) async fn run(&self, caller: &Caller, id: &str) -> Answer<Run> {
         if let Some(run) = self.runs.get(id) {
@@ -115,22 +261,19 @@ impl Door {
             }
             Err(problem) => return Err(problem),
         };
-        Ok(Run {
-            id: id.to_owned(),
-            actor: NOTHING.to_owned(),
-            store: store.id.to_string(),
-            status: "RUNNING",
-            started: store.created.unwrap_or_else(SystemTime::now),
-            finished: None,
-            exit_code: None,
-        })
+        let mut run = Run::begun(id, store.id.as_str());
+        run.started = store.created.unwrap_or(run.started);
+        Ok(run)
     }
 
-    /// `GET` of a run.
-    pub(super) async fn show_run(&self, asked: &Asked) -> Answer {
+    /// The run that a path names, which has to be the caller's own; and the caller's id.
+    async fn asked_run(&self, asked: &Asked) -> Answer<(Run, String)> {
         let caller = self.known.caller(asked)?;
         let bearer = caller.as_ref().ok_or_else(Problem::no_token)?;
-        let run = self.run(&caller, &asked.reference()?).await?;
+        let run = match asked.root {
+            Root::ActorsLastRun | Root::TasksLastRun => self.last_run(&caller).await?,
+            Root::Store | Root::Run | Root::None => self.run(&caller, &asked.reference()?).await?,
+        };
         // A described run belongs to the owner of its store.
         match self.find(&caller, &run.store).await {
             Ok(store) if !self.known.owns(&caller, &store.info) => {
@@ -140,43 +283,39 @@ impl Door {
             Err(problem) if problem.status() == StatusCode::NOT_FOUND => {}
             Err(problem) => return Err(problem),
         }
-        Ok(reply::data(StatusCode::OK, &shown(&run, &bearer.user.id)))
+        Ok((run, bearer.user.id.clone()))
     }
-}
 
-/// A run with every member that the official clients demand.
-fn shown(run: &Run, user: &str) -> Value {
-    json!({
-        "id": run.id,
-        "actId": run.actor,
-        "userId": user,
-        "startedAt": reply::iso(run.started),
-        "finishedAt": run.finished.map(reply::iso),
-        "status": run.status,
-        "meta": {"origin": "API"},
-        "stats": {
-            "inputBodyLen": 0,
-            "restartCount": 0,
-            "resurrectCount": 0,
-            "computeUnits": 0,
-        },
-        "options": {
-            "build": "latest",
-            "timeoutSecs": 0,
-            "memoryMbytes": 1024,
-            "diskMbytes": 2048,
-        },
-        "buildId": NOTHING,
-        "exitCode": run.exit_code,
-        "generalAccess": "FOLLOW_USER_SETTING",
-        "defaultKeyValueStoreId": run.store,
-        "defaultDatasetId": NOTHING,
-        "defaultRequestQueueId": NOTHING,
-        "buildNumber": "0.0.1",
-        "containerUrl": "http://127.0.0.1:9",
-        "isContainerServerReady": false,
-        "gitBranchName": null,
-        "usage": {},
-        "usageTotalUsd": 0,
-    })
+    /// `GET` of a run.
+    pub(super) async fn show_run(&self, asked: &Asked) -> Answer {
+        let (run, user) = self.asked_run(asked).await?;
+        Ok(reply::data(StatusCode::OK, &run.shown(&user)))
+    }
+
+    /// `PUT` of a run: programs tell how far they are.
+    pub(super) async fn update_run(&self, asked: &Asked, body: Body) -> Answer {
+        let caller = self.known.caller(asked)?;
+        may_change(caller.as_ref().ok_or_else(Problem::no_token)?)?;
+        let (run, user) = self.asked_run(asked).await?;
+        let wanted = receive_json(body, self.options.limits.patience).await?;
+        // Asked again: it may have ended meanwhile.
+        let known = self.runs.get(&run.id);
+        let described = known.is_some();
+        let mut run = known.unwrap_or(run);
+        match wanted.unwrap_or_default().remove("statusMessage") {
+            None => {}
+            Some(Value::Null) => run.message = None,
+            Some(Value::String(text)) => run.message = Some(text),
+            Some(_) => {
+                return Err(Problem::bad(
+                    "invalid-input",
+                    "\"statusMessage\" must be a string or null.",
+                ));
+            }
+        }
+        if described {
+            self.runs.tell(run.clone())?;
+        }
+        Ok(reply::data(StatusCode::OK, &run.shown(&user)))
+    }
 }

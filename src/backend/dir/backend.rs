@@ -10,9 +10,10 @@ use crate::backend::{
 };
 use crate::error::{Error, Kind, Result};
 use crate::record::key::{MAX_KEY, StoreId};
-use crate::record::{Body, ContentType, Meta, Precondition, RecordId};
+use crate::record::{Body, ContentType, Meta, Precondition, RecordId, StoreName};
 use async_trait::async_trait;
 use std::ops::Range;
+use std::path::PathBuf;
 use std::sync::Arc;
 
 /// How many stores a page holds.
@@ -45,6 +46,25 @@ impl DirBackend {
             live: Live::new(folder.clone(), watch),
             folder,
         }
+    }
+
+    /// The name of a store's directory.
+    pub async fn directory(&self, store: &StoreId) -> Result<StoreName> {
+        let store = store.clone();
+        self.run(move |this| Ok(this.store_of(&store)?.current()))
+            .await
+    }
+
+    /// The file that holds a record's bytes.
+    pub async fn file(&self, id: &RecordId) -> Result<PathBuf> {
+        let id = id.clone();
+        self.run(move |this| {
+            let store = this.store_of(&id.store)?;
+            let (place, _) = store.find(id.key.as_str())?;
+            let folder = this.folder.stores_path().join(store.current().as_str());
+            Ok(folder.join(&*place.file))
+        })
+        .await
     }
 
     /// Writes down what is known of the stores' use. It happens now and then by itself.

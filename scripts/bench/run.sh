@@ -1,0 +1,148 @@
+#!/usr/bin/env bash
+# Measures what `storefs run` costs: its start and end against Node and against `apify run` of an empty Actor, and the rate of
+# small records through the mount of a run against the JavaScript SDK's own local storage. Prints a table as Markdown.
+#
+#   scripts/bench/run.sh [--binary PATH] [--quick] [--only ROW,...] [--raw FILE]
+#
+# --binary   the storefs to measure (default: a release build, made now)
+# --quick    fewer rounds: to see that it works, not for numbers
+# --only     rows: start records
+# --raw      keep every single measurement there (round, system, operation, value)
+#
+# The systems are measured in turn, round after round, so that what else the machine does hits all alike; a ratio is taken
+# within a round, and the table has the medians. Needs /dev/fuse, gcc, node, python3 and scripts/install-tools.sh.
+set -euo pipefail
+
+here=$(cd "$(dirname "${BASH_SOURCE[0]}")/../.." && pwd)
+command_line="scripts/bench/run.sh $*"
+binary='' only='' raw='' quick=no
+die() { printf 'bench: %s\n' "$*" >&2; exit 2; }
+say() { printf 'bench: %s\n' "$*" >&2; }
+while [[ $# -gt 0 ]]; do
+    case $1 in
+        --binary | --only | --raw)
+            [[ $# -ge 2 ]] || die "$1 needs a value"
+            declare "${1#--}=$2"
+            shift 2
+            ;;
+        --quick) quick=yes; shift ;;
+        -h | --help) sed -n '2,/^set /{/^set /d;s/^# \{0,1\}//;p}' "${BASH_SOURCE[0]}"; exit 0 ;;
+        *) die "unknown argument '$1' (see --help)" ;;
+    esac
+done
+known=(start records)
+for row in ${only//,/ }; do [[ " ${known[*]} " == *" $row "* ]] || die "no row '$row' (there are: ${known[*]})"; done
+wanted() { [[ -z $only || ",$only," == *",$1,"* ]]; }
+for tool in gcc node python3; do command -v $tool >/dev/null || die "$tool is missing"; done
+tools=${STOREFS_TOOLS:-${HOME:?HOME is not set}/.cache/storefs-tools}
+[[ -e $tools/js/.installed && -e $tools/cli/.installed ]] || die "the SDKs are missing: scripts/install-tools.sh"
+if [[ -z $binary ]]; then
+    (cd "$here" && cargo build --release --locked --quiet)
+    binary=$here/target/release/storefs
+fi
+[[ -x $binary ]] || die "no program at $binary"
+binary=$(realpath "$binary")
+if [[ $quick == yes ]]; then starts=3 rounds=1 count=300; else starts=21 rounds=7 count=2000; fi
+
+work=$(mktemp -d "${TMPDIR:-/tmp}/storefs-bench.XXXXXX")
+trap 'rm -rf "$work"' EXIT
+results=${raw:-$work/results.tsv}
+: >"$results"
+export NO_PROXY=127.0.0.1 no_proxy=127.0.0.1
+export APIFY_DISABLE_KEYRING=1 APIFY_CLI_DISABLE_TELEMETRY=1 APIFY_CLI_SKIP_UPDATE_CHECK=1 CI=1
+mkdir -p "$work/home" "$work/storage" "$work/empty/.actor"
+echo '{"actorSpecification": 1, "name": "empty", "version": "0.0"}' >"$work/empty/.actor/actor.json"
+echo '{"name": "empty", "version": "0.0.1", "type": "module", "scripts": {"start": "node main.js"}}' >"$work/empty/package.json"
+: >"$work/empty/main.js"
+
+# note ROUND SYSTEM OPERATION VALUE
+note() { printf '%s\t%s\t%s\t%s\n' "$@" >>"$results"; }
+
+# took COMMAND...: milliseconds of wall time, without those of a shell.
+took() {
+    python3 - "$@" <<'END'
+import subprocess, sys, time
+quiet = subprocess.DEVNULL
+begun = time.perf_counter()
+subprocess.run(sys.argv[1:], check=True, stdin=quiet, stdout=quiet, stderr=quiet)
+print(f'{(time.perf_counter() - begun) * 1000:.2f}')
+END
+}
+
+starts() {
+    local round
+    for ((round = 1; round <= starts; round++)); do
+        say "starts, round $round of $starts"
+        note "$round" nothing start "$(took true)"
+        note "$round" storefs start "$(took "$binary" run "$work/storage" -- true)"
+        note "$round" without start "$(took "$binary" run --no-mount "$work/storage" -- true)"
+        note "$round" node start "$(took node -e 0)"
+        # Slow, and about the same each time.
+        if ((round % 3 == 0)); then
+            note "$round" apify start "$(cd "$work/empty" && HOME=$work/home took node "$tools/cli/node_modules/.bin/apify" run)"
+        fi
+    done
+}
+
+# rates ROUND SYSTEM: takes the two rates that are written on standard input.
+rates() {
+    local set get
+    read -r set
+    read -r get
+    note "$1" "$2" set "$set"
+    note "$1" "$2" get "$get"
+}
+
+records() {
+    local round script
+    gcc -O2 -o "$work/kv" "$here/scripts/bench/kv.c"
+    # shellcheck disable=SC2016  # for the shell of the run
+    script='for operation in create read; do
+        "$KV" "$ACTOR_MOUNT/default" $operation '$count' | awk "{ print 1000000 / \$1 }"
+    done'
+    for ((round = 1; round <= rounds; round++)); do
+        say "records of 1 KiB, round $round of $rounds"
+        CRAWLEE_STORAGE_DIR=$work/local-$round node "$here/scripts/bench/sdk-set.mjs" "$tools/js" $count | rates "$round" sdk
+        "$binary" run --env "KV=$work/kv" "$work/storage" -- bash -c "$script" 2>/dev/null | rates "$round" mount
+        "$binary" run "$work/storage" -- node "$here/scripts/bench/sdk-set.mjs" "$tools/js" $count 2>/dev/null | rates "$round" api
+        rm -rf "$work/local-$round"
+    done
+}
+
+if wanted start; then starts; fi
+if wanted records; then records; fi
+
+python3 - "$results" "$command_line" "$("$binary" --version)" <<'END'
+import collections, os, platform, statistics, sys, time
+results, command, version = sys.argv[1:]
+of = collections.defaultdict(dict)
+for line in open(results):
+    round, system, operation, value = line.split()
+    of[system, operation][int(round)] = float(value)
+median = lambda system, operation: statistics.median(of[system, operation].values())
+def ratio(one, other, operation):
+    a, b = of[one, operation], of[other, operation]
+    return statistics.median(a[round] / b[round] for round in a if round in b)
+met = lambda good: '✓' if good else '✗'
+if of['storefs', 'start']:
+    own = {system: statistics.median(value - of['nothing', 'start'][round] for round, value in of[system, 'start'].items())
+           for system in ('storefs', 'without')}
+    print('| `-- true`, start to end | wall time | own time | goal |\n|---|---|---|---|')
+    print(f"| `true` alone | {median('nothing', 'start'):.1f} ms | | |")
+    print(f"| `storefs run -- true` | {median('storefs', 'start'):.1f} ms | **{own['storefs']:.1f} ms** | 60 ms {met(own['storefs'] < 60)} |")
+    print(f"| `storefs run --no-mount -- true` | {median('without', 'start'):.1f} ms | {own['without']:.1f} ms | |")
+    print(f"| `node -e 0` | {median('node', 'start'):.1f} ms ({ratio('node', 'storefs', 'start'):.1f} times storefs) | | |")
+    if of['apify', 'start']:
+        print(f"| `apify run` of an empty Actor | {median('apify', 'start'):.0f} ms ({ratio('apify', 'storefs', 'start'):.0f} times storefs) | | |")
+    print()
+if of['mount', 'set']:
+    print('| records of 1 KiB, per second | SDK, local storage | through the mount of a run | ratio | goal | SDK in a run, by the API | ratio |')
+    print('|---|---|---|---|---|---|---|')
+    for operation in ('set', 'get'):
+        through = ratio('mount', 'sdk', operation)
+        print(f"| {operation} | {median('sdk', operation):.0f} | {median('mount', operation):.0f} | **{through:.1f}** | 10 {met(through >= 10)} "
+              f"| {median('api', operation):.0f} | {ratio('api', 'sdk', operation):.1f} |")
+    print()
+print(f"Measured on {time.strftime('%Y-%m-%d')} with `{command.strip()}`: {os.cpu_count()} cores, Linux {platform.release()}, {version}; "
+      'medians of interleaved rounds.')
+END

@@ -1,0 +1,165 @@
+//! What others may ask of a run while it lives: over its control socket, and above all to metamorph. It never ends the run.
+
+use super::child::{Launch, Next};
+use super::env::{self, Setting};
+use super::input::Input;
+use crate::backend::Backend;
+use crate::control::{Metamorph, Served};
+use crate::error::{Error, Kind, Result};
+use crate::mount::Mounted;
+use crate::record::key::StoreId;
+use crate::record::{ContentType, Key, Precondition, RecordId};
+use crate::serve::Run;
+use serde_json::{Value, json};
+use std::ffi::OsString;
+use std::fs::File;
+use std::path::PathBuf;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+use tokio::runtime::Handle;
+use tokio::sync::mpsc;
+
+/// What a run is made of while it lives.
+pub(super) struct Living {
+    pub run: Run,
+    pub backend: Arc<dyn Backend>,
+    pub store: StoreId,
+    /// The store's directory in the storage folder.
+    pub directory: String,
+    pub storage: PathBuf,
+    pub base_url: String,
+    pub token: String,
+    pub user: String,
+    pub mounted: Option<Arc<Mounted>>,
+    pub mountpoint: Option<PathBuf>,
+    pub control: PathBuf,
+    /// The command that the run began with: what follows it has its terminal and its further variables.
+    pub launch: Launch,
+    pub orders: mpsc::UnboundedSender<Next>,
+    pub runtime: Handle,
+    /// How often it has metamorphed.
+    pub metamorphs: Mutex<u32>,
+}
+
+impl Living {
+    /// A command of this run that reads its input from the record of this key.
+    pub(super) fn next(&self, launch: Launch, input_key: &str) -> Next {
+        let setting = Setting {
+            run: &self.run,
+            directory: &self.directory,
+            storage: &self.storage,
+            input_key,
+            base_url: &self.base_url,
+            token: &self.token,
+            user: &self.user,
+            mountpoint: self.mountpoint.as_deref(),
+            control: &self.control,
+        };
+        Next {
+            variables: env::variables(&setting),
+            launch,
+        }
+    }
+
+    /// Stores an input.
+    pub(super) async fn put_input(&self, key: &str, input: Input) -> Result<()> {
+        let id = RecordId {
+            store: self.store.clone(),
+            key: Key::new(key)?,
+        };
+        let put = self
+            .backend
+            .put(&id, input.body, &input.content_type, Precondition::None);
+        put.await.map(|_| ())
+    }
+}
+
+impl Served for Living {
+    fn sync(&self, store: Option<&str>, _progress: &mut dyn FnMut(&str)) -> Result<()> {
+        match &self.mounted {
+            Some(mounted) => mounted.settle(store),
+            None => Ok(()),
+        }
+    }
+
+    fn status(&self) -> Value {
+        let mut status = json!({
+            "state": "run",
+            "run": self.run.id,
+            "store": self.directory,
+            "pid": std::process::id(),
+            "since": humantime::format_rfc3339_seconds(self.run.started).to_string(),
+            "version": env!("CARGO_PKG_VERSION"),
+            "log": null,
+        });
+        let more = self.mounted.as_ref().map(|mounted| mounted.status());
+        if let (Some(ours), Some(Value::Object(more))) = (status.as_object_mut(), more) {
+            for (name, value) in more {
+                ours.entry(name).or_insert(value);
+            }
+        }
+        status
+    }
+
+    fn unmount(
+        &self,
+        _lazy: bool,
+        _drain: Option<Duration>,
+        _progress: &mut dyn FnMut(&str),
+    ) -> Result<usize> {
+        let why = format!(
+            "it belongs to the run {} and ends with it (to end the run: kill {})",
+            self.run.id,
+            std::process::id()
+        );
+        Err(Error::because("unmount", "", Kind::NotPermitted, why))
+    }
+
+    fn metamorph(&self, wanted: Metamorph) -> Result<Value> {
+        const OP: &str = "metamorph";
+        let input = wanted.input.map(|path| {
+            let path = PathBuf::from(OsString::from(path));
+            let file = File::open(&path)
+                .map_err(|why| Error::io("read the input", path.display().to_string(), why))?;
+            // Whoever asked may be ended before it can do that itself.
+            let _ = std::fs::remove_file(&path);
+            let content_type = ContentType::parse(wanted.content_type.as_bytes())?;
+            Input::of_file(file, None, Some(content_type))
+        });
+        let input = input.transpose()?;
+        // One at a time, so that each has a number of its own.
+        let mut count = self
+            .metamorphs
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner);
+        let over = || Error::because(OP, "", Kind::Invalid, "the run is ending");
+        if self.orders.is_closed() {
+            return Err(over());
+        }
+        let number = *count + 1;
+        let key = format!("INPUT-METAMORPH-{number}");
+        if let Some(input) = input {
+            self.runtime.block_on(self.put_input(&key, input))?;
+        }
+        *count = number;
+        if let Some(mounted) = &self.mounted {
+            mounted.set_input_key(&key);
+        }
+        let launch = Launch {
+            command: wanted.command.into_iter().map(OsString::from).collect(),
+            directory: Some(PathBuf::from(OsString::from(wanted.directory))),
+            inherited: Some(
+                wanted
+                    .environment
+                    .into_iter()
+                    .map(|(name, value)| (name.into(), value.into()))
+                    .collect(),
+            ),
+            ..self.launch.clone()
+        };
+        self.orders
+            .send(self.next(launch, &key))
+            .map_err(|_| over())?;
+        Ok(json!({"inputKey": key}))
+    }
+}

@@ -1,0 +1,376 @@
+//! The command of a run while it lives: its process group, the terminal, signals, time. It never looks at records.
+
+use super::env::Variables;
+use crate::error::{Error, Kind, Result};
+use crate::sys;
+use rustix::process::{self, Pid, Signal, WaitOptions, WaitStatus};
+use signal_hook::consts::{
+    SIGCHLD, SIGCONT, SIGHUP, SIGINT, SIGQUIT, SIGTERM, SIGTSTP, SIGUSR1, SIGUSR2,
+};
+use signal_hook::iterator::Signals;
+use std::ffi::OsString;
+use std::fs::File;
+use std::io;
+use std::os::fd::AsFd;
+use std::os::unix::process::CommandExt;
+use std::path::PathBuf;
+use std::process::{Command, Stdio};
+use std::time::Duration;
+use tokio::sync::mpsc;
+use tokio::time::{Instant, sleep_until, timeout_at};
+
+/// How long what a command leaves running may take to end.
+const REST: Duration = Duration::from_secs(2);
+/// The exit code of a command that took too long, as timeout(1) has it.
+const TOO_LATE: i32 = 124;
+/// The exit codes of a command that cannot be started, as shells have them.
+const NO_PROGRAM: i32 = 127;
+const NOT_STARTED: i32 = 126;
+
+/// A command to be started.
+#[derive(Clone, Debug)]
+pub struct Launch {
+    /// The program and its arguments.
+    pub command: Vec<OsString>,
+    /// Where it starts; where this process is, without one.
+    pub directory: Option<PathBuf>,
+    /// What its environment begins with; that of this process, without one.
+    pub inherited: Option<Vec<(OsString, OsString)>>,
+    /// More of its environment, which wins.
+    pub more: Vec<(OsString, OsString)>,
+    /// What it prints goes to standard error, since standard output is for something else.
+    pub aside: bool,
+}
+
+/// The terminal that this process is in the foreground of.
+#[derive(Debug)]
+pub struct Terminal {
+    file: File,
+    own: Pid,
+    /// The group of the command has it.
+    given: bool,
+}
+
+impl Terminal {
+    /// The terminal of this process, if it is in its foreground.
+    pub fn of_process() -> Option<Self> {
+        let file = File::options().read(true).write(true).open("/dev/tty");
+        let file = file.ok()?;
+        let own = process::getpgrp();
+        (sys::foreground_of(file.as_fd()) == Some(own)).then_some(Self {
+            file,
+            own,
+            given: false,
+        })
+    }
+
+    fn is_ours(&self) -> bool {
+        sys::foreground_of(self.file.as_fd()) == Some(self.own)
+    }
+
+    fn give(&mut self, group: Pid) {
+        self.given = sys::set_foreground_of(self.file.as_fd(), group).is_ok();
+    }
+
+    fn take_back(&mut self) {
+        if self.given {
+            let _ = sys::set_foreground_of(self.file.as_fd(), self.own);
+        }
+    }
+}
+
+impl Drop for Terminal {
+    fn drop(&mut self) {
+        self.take_back();
+    }
+}
+
+/// Why a command has to end.
+enum Ending {
+    TooLate,
+    Asked,
+    Replaced(Box<Next>),
+}
+
+/// A command that takes the place of another.
+pub(super) struct Next {
+    pub launch: Launch,
+    pub variables: Variables,
+}
+
+/// How a run's command ended.
+pub(super) struct Exit {
+    /// What it ended with, or 128 and the signal's number.
+    pub code: i32,
+    pub timed_out: bool,
+    pub aborted: bool,
+    /// It could not be started.
+    pub fault: Option<Error>,
+}
+
+impl Exit {
+    fn of(code: i32) -> Self {
+        Self {
+            code,
+            timed_out: false,
+            aborted: false,
+            fault: None,
+        }
+    }
+}
+
+/// Signals of this process, in the order they came.
+pub(super) fn signals() -> Result<mpsc::UnboundedReceiver<i32>> {
+    let fault = |why: io::Error| Error::io("take signals", "", why);
+    let mut signals = Signals::new([
+        SIGCHLD, SIGTERM, SIGINT, SIGHUP, SIGQUIT, SIGUSR1, SIGUSR2, SIGTSTP, SIGCONT,
+    ])
+    .map_err(fault)?;
+    let (sender, receiver) = mpsc::unbounded_channel();
+    std::thread::Builder::new()
+        .name("signals".to_owned())
+        .spawn(move || {
+            for signal in signals.forever() {
+                if sender.send(signal).is_err() {
+                    break;
+                }
+            }
+        })
+        .map_err(fault)?;
+    Ok(receiver)
+}
+
+/// What runs a run's commands, one after another.
+pub(super) struct Supervisor<'s> {
+    pub signals: mpsc::UnboundedReceiver<i32>,
+    pub terminal: Option<Terminal>,
+    pub grace: Duration,
+    pub deadline: Option<Instant>,
+    pub orders: mpsc::UnboundedReceiver<Next>,
+    /// Told the process group that runs now.
+    pub tell: &'s dyn Fn(Option<Pid>),
+}
+
+impl Supervisor<'_> {
+    /// Runs a command, and what takes its place, to the end. Nothing of its process group is left then.
+    pub(super) async fn run(mut self, mut next: Next) -> Exit {
+        // What a command leaves running becomes our child when its parent ends, so that its end is told to us.
+        if let Err(why) = process::set_child_subreaper(Some(process::getpid())) {
+            tracing::debug!("the ends of orphans are not told: {why}");
+        }
+        loop {
+            let group = match start(&next) {
+                Ok(group) => group,
+                Err((code, fault)) => {
+                    return Exit {
+                        fault: Some(fault),
+                        ..Exit::of(code)
+                    };
+                }
+            };
+            (self.tell)(Some(group));
+            let (code, ending) = self.stay(group).await;
+            self.end_rest(group).await;
+            if let Some(terminal) = &mut self.terminal {
+                terminal.take_back();
+                terminal.given = false;
+            }
+            (self.tell)(None);
+            match ending {
+                None => return Exit::of(code),
+                Some(Ending::TooLate) => {
+                    return Exit {
+                        timed_out: true,
+                        ..Exit::of(TOO_LATE)
+                    };
+                }
+                Some(Ending::Asked) => {
+                    return Exit {
+                        aborted: true,
+                        ..Exit::of(code)
+                    };
+                }
+                Some(Ending::Replaced(other)) => next = *other,
+            }
+        }
+    }
+
+    /// Waits for the end of a command, and brings it about where that is due.
+    async fn stay(&mut self, group: Pid) -> (i32, Option<Ending>) {
+        let mut ending = None;
+        let mut kill_at = None;
+        loop {
+            if let Some(code) = self.reap(group) {
+                return (code, ending);
+            }
+            tokio::select! {
+                signal = self.signals.recv() => match signal {
+                    Some(SIGCHLD) | None => {}
+                    Some(signal @ (SIGTSTP | SIGCONT)) => self.pause(group, signal == SIGCONT),
+                    Some(signal @ (SIGUSR1 | SIGUSR2)) => pass(group, signal),
+                    Some(signal) => {
+                        let again = matches!(ending, Some(Ending::Asked));
+                        pass(group, if again { libc::SIGKILL } else { signal });
+                        ending = Some(Ending::Asked);
+                        kill_at = kill_at.or(Some(Instant::now() + self.grace));
+                    }
+                },
+                () = until(self.deadline.filter(|_| ending.is_none())) => {
+                    pass(group, SIGTERM);
+                    ending = Some(Ending::TooLate);
+                    kill_at = Some(Instant::now() + self.grace);
+                }
+                Some(next) = self.orders.recv(), if ending.is_none() => {
+                    pass(group, SIGTERM);
+                    ending = Some(Ending::Replaced(Box::new(next)));
+                    kill_at = Some(Instant::now() + self.grace);
+                }
+                () = until(kill_at) => {
+                    tracing::warn!("the command did not end in time and was killed");
+                    pass(group, libc::SIGKILL);
+                    kill_at = None;
+                }
+            }
+            if ending.is_some() {
+                // One that stands still ends when it goes on.
+                pass(group, SIGCONT);
+            }
+        }
+    }
+
+    /// Takes note of what happened in the group; the exit code of its leader when that has ended.
+    fn reap(&mut self, group: Pid) -> Option<i32> {
+        let mut code = None;
+        while let Ok(Some((pid, status))) =
+            process::waitpgid(group, WaitOptions::NOHANG | WaitOptions::UNTRACED)
+        {
+            if pid == group {
+                match exit_code(status) {
+                    Some(ended) => code = Some(ended),
+                    None => self.stopped(group, status),
+                }
+            }
+        }
+        code
+    }
+
+    /// The command stands still: because it wants the terminal and now gets it, or because somebody at the terminal wants
+    /// this job to stand still.
+    fn stopped(&mut self, group: Pid, status: WaitStatus) {
+        let Some(terminal) = &mut self.terminal else {
+            return;
+        };
+        let wants_it = matches!(
+            status.stopping_signal(),
+            Some(libc::SIGTTIN | libc::SIGTTOU)
+        );
+        if wants_it && !terminal.given {
+            if terminal.is_ours() {
+                terminal.give(group);
+                pass(group, SIGCONT);
+            }
+            return;
+        }
+        if terminal.given {
+            terminal.take_back();
+            let _ = process::kill_process(process::getpid(), Signal::STOP);
+        }
+    }
+
+    /// Somebody has this job stand still, or go on.
+    fn pause(&mut self, group: Pid, goes_on: bool) {
+        if !goes_on {
+            pass(group, SIGTSTP);
+            let _ = process::kill_process(process::getpid(), Signal::STOP);
+            return;
+        }
+        if let Some(terminal) = &mut self.terminal
+            && terminal.given
+            && terminal.is_ours()
+        {
+            terminal.give(group);
+        }
+        pass(group, SIGCONT);
+    }
+
+    /// Ends what the command left running in its group.
+    async fn end_rest(&mut self, group: Pid) {
+        for signal in [SIGTERM, libc::SIGKILL] {
+            pass(group, signal);
+            pass(group, SIGCONT);
+            let until = Instant::now() + REST.min(self.grace);
+            loop {
+                self.reap(group);
+                if process::test_kill_process_group(group).is_err() {
+                    return;
+                }
+                match timeout_at(until, self.signals.recv()).await {
+                    Ok(Some(_)) => {}
+                    Ok(None) | Err(_) => break,
+                }
+            }
+        }
+        tracing::warn!("some processes of the command do not end");
+    }
+}
+
+/// Starts a command in a process group of its own. Its number, or why not with an exit code that says so.
+fn start(next: &Next) -> std::result::Result<Pid, (i32, Error)> {
+    const OP: &str = "start";
+    let launch = &next.launch;
+    let (program, arguments) = launch.command.split_first().ok_or_else(|| {
+        let none = Error::because(OP, "", Kind::Invalid, "no command was given");
+        (NO_PROGRAM, none)
+    })?;
+    let mut command = Command::new(program);
+    command.args(arguments).process_group(0);
+    if let Some(inherited) = &launch.inherited {
+        let inherited = inherited.iter().map(|(name, value)| (name, value));
+        command.env_clear().envs(inherited);
+    }
+    for (name, value) in &next.variables {
+        match value {
+            Some(value) => command.env(name, value),
+            None => command.env_remove(name),
+        };
+    }
+    command.envs(launch.more.iter().map(|(name, value)| (name, value)));
+    if let Some(directory) = &launch.directory {
+        command.current_dir(directory);
+    }
+    if launch.aside
+        && let Ok(errors) = rustix::io::fcntl_dupfd_cloexec(rustix::stdio::stderr(), 3)
+    {
+        command.stdout(Stdio::from(errors));
+    }
+    let started = command.spawn().map_err(|why| {
+        let code = if why.kind() == io::ErrorKind::NotFound {
+            NO_PROGRAM
+        } else {
+            NOT_STARTED
+        };
+        (code, Error::io(OP, program.display().to_string(), why))
+    })?;
+    Ok(Pid::from_child(&started))
+}
+
+fn pass(group: Pid, signal: i32) {
+    if let Some(signal) = Signal::from_named_raw(signal) {
+        let _ = process::kill_process_group(group, signal);
+    }
+}
+
+fn exit_code(status: WaitStatus) -> Option<i32> {
+    match (status.exit_status(), status.terminating_signal()) {
+        (Some(code), _) => Some(code),
+        (None, Some(signal)) => Some(128 + signal),
+        (None, None) => None,
+    }
+}
+
+async fn until(time: Option<Instant>) {
+    match time {
+        Some(time) => sleep_until(time).await,
+        None => std::future::pending().await,
+    }
+}

@@ -1,0 +1,216 @@
+//! What a command finds in its environment: the variables that SDKs read on the platform, and where the mount is. It is the
+//! only place that knows their names.
+
+use crate::serve::Run;
+use std::env;
+use std::ffi::OsString;
+use std::path::Path;
+use std::time::Duration;
+
+/// Says where the control socket of a run is.
+pub const CONTROL: &str = "STOREFS_RUN_SOCKET";
+/// Nothing of the platform has this id; SDKs want one.
+const NOTHING: &str = "storefs0000000000";
+
+/// Variables that would tell of another run, or of what a run here does not have.
+const NOT_OURS: [&str; 7] = [
+    "ACTOR_TASK_ID",
+    "APIFY_ACTOR_TASK_ID",
+    "ACTOR_EVENTS_WEBSOCKET_URL",
+    "APIFY_ACTOR_EVENTS_WS_URL",
+    "ACTOR_TIMEOUT_AT",
+    "APIFY_TIMEOUT_AT",
+    "ACTOR_MOUNT",
+];
+
+/// What a run's environment is made of.
+pub(super) struct Setting<'s> {
+    pub run: &'s Run,
+    /// The default store's directory in the storage folder.
+    pub directory: &'s str,
+    pub storage: &'s Path,
+    pub input_key: &'s str,
+    pub base_url: &'s str,
+    pub token: &'s str,
+    pub user: &'s str,
+    pub mountpoint: Option<&'s Path>,
+    pub control: &'s Path,
+}
+
+/// Names and values; `None` takes a variable away.
+pub(super) type Variables = Vec<(OsString, Option<OsString>)>;
+
+fn iso(time: std::time::SystemTime) -> String {
+    humantime::format_rfc3339_millis(time).to_string()
+}
+
+/// The variables of a run.
+pub(super) fn variables(setting: &Setting<'_>) -> Variables {
+    let run = setting.run;
+    let mut set: Vec<(&str, OsString)> = Vec::new();
+    let mut put = |names: &[&'static str], value: &dyn Fn() -> OsString| {
+        set.extend(names.iter().map(|name| (*name, value())));
+    };
+    let text = |value: &str| OsString::from(value);
+    put(
+        &["ACTOR_RUN_ID", "APIFY_ACTOR_RUN_ID", "APIFY_ACT_RUN_ID"],
+        &|| text(&run.id),
+    );
+    put(&["ACTOR_ID", "APIFY_ACTOR_ID", "APIFY_ACT_ID"], &|| {
+        text(&run.actor)
+    });
+    put(&["ACTOR_BUILD_ID", "APIFY_ACTOR_BUILD_ID"], &|| {
+        text(NOTHING)
+    });
+    put(&["ACTOR_BUILD_NUMBER", "APIFY_ACTOR_BUILD_NUMBER"], &|| {
+        text("0.0.1")
+    });
+    put(
+        &[
+            "ACTOR_DEFAULT_KEY_VALUE_STORE_ID",
+            "APIFY_DEFAULT_KEY_VALUE_STORE_ID",
+        ],
+        &|| text(&run.store),
+    );
+    // Without the SDK, Crawlee knows no API: it opens the folder, where the store goes by its directory's name.
+    put(&["CRAWLEE_DEFAULT_KEY_VALUE_STORE_ID"], &|| {
+        text(setting.directory)
+    });
+    put(
+        &[
+            "ACTOR_DEFAULT_DATASET_ID",
+            "APIFY_DEFAULT_DATASET_ID",
+            "CRAWLEE_DEFAULT_DATASET_ID",
+            "ACTOR_DEFAULT_REQUEST_QUEUE_ID",
+            "APIFY_DEFAULT_REQUEST_QUEUE_ID",
+            "CRAWLEE_DEFAULT_REQUEST_QUEUE_ID",
+        ],
+        &|| text(&run.id),
+    );
+    put(
+        &["ACTOR_INPUT_KEY", "APIFY_INPUT_KEY", "CRAWLEE_INPUT_KEY"],
+        &|| text(setting.input_key),
+    );
+    put(&["ACTOR_STORAGES_JSON"], &|| {
+        let storages = serde_json::json!({
+            "keyValueStores": {"default": run.store},
+            "datasets": {"default": run.id},
+            "requestQueues": {"default": run.id},
+        });
+        storages.to_string().into()
+    });
+    put(&["APIFY_TOKEN"], &|| text(setting.token));
+    put(
+        &[
+            "APIFY_API_BASE_URL",
+            "APIFY_API_PUBLIC_BASE_URL",
+            "APIFY_CLIENT_BASE_URL",
+        ],
+        &|| text(setting.base_url),
+    );
+    put(&["APIFY_IS_AT_HOME"], &|| text("1"));
+    put(&["APIFY_META_ORIGIN"], &|| text("API"));
+    put(&["APIFY_USER_ID"], &|| text(setting.user));
+    put(&["ACTOR_STARTED_AT", "APIFY_STARTED_AT"], &|| {
+        iso(run.started).into()
+    });
+    if run.timeout_secs > 0 {
+        put(&["ACTOR_TIMEOUT_AT", "APIFY_TIMEOUT_AT"], &|| {
+            iso(run.started + Duration::from_secs(run.timeout_secs)).into()
+        });
+    }
+    put(&["ACTOR_MEMORY_MBYTES", "APIFY_MEMORY_MBYTES"], &|| {
+        run.memory_mbytes.to_string().into()
+    });
+    // What opens the folder must empty no store in it.
+    put(&["CRAWLEE_PURGE_ON_START", "APIFY_PURGE_ON_START"], &|| {
+        text("0")
+    });
+    put(&["CRAWLEE_STORAGE_DIR", "APIFY_LOCAL_STORAGE_DIR"], &|| {
+        setting.storage.into()
+    });
+    put(&[CONTROL], &|| setting.control.into());
+    if let Some(mountpoint) = setting.mountpoint {
+        put(&["ACTOR_MOUNT"], &|| mountpoint.into());
+    }
+    let removed = NOT_OURS.iter().map(|name| (OsString::from(name), None));
+    let set = set
+        .into_iter()
+        .map(|(name, value)| (OsString::from(name), Some(value)));
+    removed.chain(set).chain(past_the_proxy()).collect()
+}
+
+/// Where a proxy is set, clients must not go through it to reach this machine.
+fn past_the_proxy() -> Vec<(OsString, Option<OsString>)> {
+    let is_set = |name: &&str| env::var_os(name).is_some_and(|value| !value.is_empty());
+    let proxies = [
+        "HTTP_PROXY",
+        "http_proxy",
+        "HTTPS_PROXY",
+        "https_proxy",
+        "ALL_PROXY",
+        "all_proxy",
+    ];
+    if !proxies.iter().any(is_set) {
+        return Vec::new();
+    }
+    let names = ["NO_PROXY", "no_proxy"];
+    let known = names
+        .iter()
+        .find_map(|name| env::var(name).ok().filter(|value| !value.is_empty()));
+    let direct = match known {
+        Some(known) => format!("{known},127.0.0.1,localhost"),
+        None => "127.0.0.1,localhost".to_owned(),
+    };
+    let set = names.map(|name| (OsString::from(name), Some(OsString::from(&direct))));
+    set.to_vec()
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+    use super::*;
+
+    fn value(variables: &Variables, name: &str) -> Option<String> {
+        let set = variables.iter().rfind(|(known, _)| known == name)?;
+        Some(set.1.as_ref()?.to_str().unwrap().to_owned())
+    }
+
+    #[test]
+    fn old_and_new_names_agree_and_nothing_of_another_run_is_left() {
+        let mut run = Run::begun("runOfATest0000001", "storeOfATest00001");
+        run.timeout_secs = 60;
+        let setting = Setting {
+            run: &run,
+            directory: "results",
+            storage: Path::new("/s"),
+            input_key: "INPUT-METAMORPH-1",
+            base_url: "http://127.0.0.1:1",
+            token: "t",
+            user: "u",
+            mountpoint: None,
+            control: Path::new("/c"),
+        };
+        let made = variables(&setting);
+        for (new, old) in [
+            ("ACTOR_RUN_ID", "APIFY_ACTOR_RUN_ID"),
+            (
+                "ACTOR_DEFAULT_KEY_VALUE_STORE_ID",
+                "APIFY_DEFAULT_KEY_VALUE_STORE_ID",
+            ),
+            ("ACTOR_INPUT_KEY", "APIFY_INPUT_KEY"),
+            ("ACTOR_TIMEOUT_AT", "APIFY_TIMEOUT_AT"),
+            ("ACTOR_MEMORY_MBYTES", "APIFY_MEMORY_MBYTES"),
+        ] {
+            assert!(value(&made, new).is_some(), "{new}");
+            assert_eq!(value(&made, new), value(&made, old), "{new} {old}");
+        }
+        let id = value(&made, "ACTOR_DEFAULT_KEY_VALUE_STORE_ID");
+        assert_eq!(id.as_deref(), Some("storeOfATest00001"));
+        let directory = value(&made, "CRAWLEE_DEFAULT_KEY_VALUE_STORE_ID");
+        assert_eq!(directory.as_deref(), Some("results"));
+        for gone in ["ACTOR_MOUNT", "ACTOR_TASK_ID"] {
+            assert!(made.contains(&(gone.into(), None)), "{gone}");
+        }
+    }
+}

@@ -1,0 +1,115 @@
+//! A process that does nothing but wait for the end of this one, and cleans up after it when it was killed. It never does
+//! anything while this one lives.
+
+use crate::error::{Error, Result};
+use crate::sys;
+use rustix::process::Pid;
+use serde::{Deserialize, Serialize};
+use std::fs::File;
+use std::io::{BufRead, BufReader, Write};
+use std::os::fd::{AsFd, OwnedFd};
+use std::path::PathBuf;
+
+const OP: &str = "start the guard of the run";
+/// Says that there is nothing to clean up any more.
+const DONE: &str = "done\n";
+
+/// What a run that was killed leaves behind.
+#[derive(Clone, Debug, Default, Serialize, Deserialize)]
+pub struct Left {
+    /// The run's id.
+    pub run: String,
+    /// The folder of its own on this machine, which holds this description, too.
+    pub home: PathBuf,
+    /// Where it mounted.
+    pub mountpoint: Option<PathBuf>,
+    /// Whether that directory was made for it.
+    pub made: bool,
+    /// Its control socket.
+    pub socket: Option<PathBuf>,
+    /// The folder in which servers of the source keep what they know of runs.
+    pub server: PathBuf,
+    /// A source that was only for this run.
+    pub source: Option<PathBuf>,
+    /// The process group of its command. Known to the guard alone, since numbers are used again.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub group: Option<i32>,
+}
+
+/// The guard, as this process knows it.
+#[derive(Debug)]
+pub struct Guard {
+    pipe: File,
+    process: Pid,
+}
+
+impl Guard {
+    /// Divides the process while it has one thread only. The other one calls `bury` when this one is killed.
+    pub fn start(bury: impl FnOnce(&Left)) -> Result<Self> {
+        let fault = |why: rustix::io::Errno| Error::io(OP, "", why);
+        let (reader, writer) =
+            rustix::pipe::pipe_with(rustix::pipe::PipeFlags::CLOEXEC).map_err(fault)?;
+        match sys::fork().map_err(|why| Error::io(OP, "", why))? {
+            Some(process) => Ok(Self {
+                pipe: writer.into(),
+                process,
+            }),
+            None => {
+                // Only one end may stay open here, or the end of the other process would never be seen.
+                drop(writer);
+                watch(reader, bury)
+            }
+        }
+    }
+
+    /// Tells what there is to clean up by now.
+    pub fn tell(&self, left: &Left) {
+        let Ok(mut line) = serde_json::to_vec(left) else {
+            return;
+        };
+        line.push(b'\n');
+        self.say(&line);
+    }
+
+    fn say(&self, line: &[u8]) {
+        if let Err(why) = (&self.pipe).write_all(line) {
+            tracing::debug!("the guard of the run is gone: {why}");
+        }
+    }
+
+    /// Everything is cleaned up; the guard ends.
+    pub fn dismiss(self) {
+        self.say(DONE.as_bytes());
+        drop(self.pipe);
+        let _ = rustix::process::waitpid(Some(self.process), rustix::process::WaitOptions::empty());
+    }
+}
+
+/// The life of the guard.
+fn watch(reader: OwnedFd, bury: impl FnOnce(&Left)) -> ! {
+    // Out of reach of the terminal and of what is sent to the group.
+    let _ = rustix::process::setsid();
+    let _ = rustix::process::chdir("/");
+    let _ = rustix::thread::set_name(c"storefs-guard");
+    if let Ok(nowhere) = File::options().read(true).write(true).open("/dev/null") {
+        // Whoever waits for the end of our output must not wait for the guard.
+        let _ = rustix::stdio::dup2_stdin(&nowhere);
+        let _ = rustix::stdio::dup2_stdout(&nowhere);
+        let _ = rustix::stdio::dup2_stderr(&nowhere);
+        sys::close_all_but([reader.as_fd(), nowhere.as_fd()]);
+    }
+    let mut left = None;
+    for line in BufReader::new(File::from(reader))
+        .lines()
+        .map_while(std::result::Result::ok)
+    {
+        if line == DONE.trim_end() {
+            std::process::exit(0);
+        }
+        left = serde_json::from_str(&line).ok().or(left);
+    }
+    if let Some(left) = left {
+        bury(&left);
+    }
+    std::process::exit(0);
+}

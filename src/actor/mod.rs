@@ -1,0 +1,18 @@
+//! The third door: a command run as an Actor, with a store, a mount and an API of its own. It never reads the command line
+//! or prints anything.
+
+mod asked;
+mod child;
+mod end;
+mod env;
+mod guard;
+mod input;
+mod run;
+mod seen;
+
+pub use child::{Launch, Terminal};
+pub use end::Ended;
+pub use env::CONTROL as CONTROL_VARIABLE;
+pub use guard::{Guard, Left};
+pub use input::Input;
+pub use run::{Plan, run};

@@ -1,0 +1,143 @@
+//! What runs leave behind when they are killed, and its removal: by their guard at once, or by the next run. It never touches
+//! what belongs to a run that lives.
+
+use super::config::Surroundings;
+use super::mounts::{self, Entry};
+use crate::actor::Left;
+use crate::control::{self, Client};
+use crate::error::{Error, Result};
+use crate::serve::Kept;
+use rustix::fs::{FlockOperation, flock};
+use rustix::process::{Pid, Signal, kill_process_group};
+use std::fs::{self, DirBuilder, File};
+use std::io;
+use std::os::unix::fs::DirBuilderExt;
+use std::path::{Path, PathBuf};
+
+/// In a run's own folder: held by flock as long as the run lives.
+const LOCK: &str = "lock";
+/// What there is to clean up.
+const LEFT: &str = "left.json";
+/// Where it mounts.
+const MOUNTPOINT: &str = "mnt";
+
+/// The folder of a run's own, which ends with the run.
+pub(super) struct Home {
+    path: PathBuf,
+    _lock: File,
+}
+
+impl Home {
+    /// Makes it.
+    pub(super) fn make(run: &str, here: &Surroundings) -> Result<Self> {
+        const OP: &str = "make the run's own folder";
+        let all = homes(here);
+        control::private_folder(&here.runtime_dir())?;
+        control::private_folder(&all)?;
+        let path = all.join(run);
+        let fault = |why: io::Error| Error::io(OP, path.display().to_string(), why);
+        DirBuilder::new().mode(0o700).create(&path).map_err(fault)?;
+        let lock = File::create(path.join(LOCK)).map_err(fault)?;
+        flock(&lock, FlockOperation::NonBlockingLockExclusive)
+            .map_err(|why| Error::io(OP, path.display().to_string(), why))?;
+        Ok(Self { path, _lock: lock })
+    }
+
+    /// Where it is.
+    pub(super) fn path(&self) -> &Path {
+        &self.path
+    }
+
+    /// Where the run mounts when nobody says otherwise.
+    pub(super) fn mountpoint(&self) -> PathBuf {
+        self.path.join(MOUNTPOINT)
+    }
+
+    /// Writes down what there would be to clean up.
+    pub(super) fn note(&self, left: &Left) -> Result<()> {
+        let path = self.path.join(LEFT);
+        let fault = |why: io::Error| Error::io("write", path.display().to_string(), why);
+        let text = serde_json::to_vec(left).map_err(|why| fault(why.into()))?;
+        fs::write(&path, text).map_err(fault)
+    }
+}
+
+fn homes(here: &Surroundings) -> PathBuf {
+    here.runtime_dir().join("runs")
+}
+
+/// Cleans up what killed runs left. A run whose folder is locked lives.
+pub(super) fn sweep(here: &Surroundings) {
+    for entry in fs::read_dir(homes(here)).into_iter().flatten().flatten() {
+        let home = entry.path();
+        let Ok(text) = fs::read(home.join(LEFT)) else {
+            continue;
+        };
+        let Ok(left) = serde_json::from_slice::<Left>(&text) else {
+            continue;
+        };
+        let lock = File::open(home.join(LOCK));
+        let is_free =
+            lock.is_ok_and(|lock| flock(&lock, FlockOperation::NonBlockingLockExclusive).is_ok());
+        // A killed process whose end is held up keeps its locks.
+        let held_up = || left.socket.as_deref().is_some_and(Client::is_held_up);
+        if left.home == home && (is_free || held_up()) {
+            tracing::warn!("cleaned up after the run {}, which was killed", left.run);
+            bury(&Left {
+                group: None,
+                ..left
+            });
+        }
+    }
+}
+
+/// Cleans up after a run whose process is gone.
+pub(super) fn bury(left: &Left) {
+    if let Some(group) = left.group.and_then(Pid::from_raw) {
+        let _ = kill_process_group(group, Signal::KILL);
+    }
+    let killed = left.group.is_some();
+    for entry in left.mountpoint.iter().flat_map(|path| ours_at(path)) {
+        // Whoever has mounted there since lives.
+        if (killed || mounts::is_dead(&entry.mountpoint))
+            && let Err(why) = mounts::abort(&entry)
+        {
+            tracing::warn!("{why}");
+        }
+    }
+    if left.source.is_none() {
+        Kept::below(&left.server).bury(&left.run);
+    }
+    tidy(left);
+}
+
+fn ours_at(path: &Path) -> Vec<Entry> {
+    let all = mounts::all().unwrap_or_default();
+    let mut found: Vec<Entry> = all
+        .into_iter()
+        .filter(|entry| entry.mountpoint == path && entry.is_ours())
+        .collect();
+    // The last one lies on top.
+    found.reverse();
+    found
+}
+
+/// Removes what a run had on this machine. Only empty directories, since something may be mounted on one.
+pub(super) fn tidy(left: &Left) {
+    if let Some(mountpoint) = left.mountpoint.as_ref().filter(|_| left.made) {
+        let _ = fs::remove_dir(mountpoint);
+    }
+    if let Some(socket) = left
+        .socket
+        .as_ref()
+        .filter(|socket| Client::connect(socket).is_err())
+    {
+        let _ = fs::remove_file(socket);
+    }
+    if let Some(source) = &left.source {
+        let _ = fs::remove_dir_all(source);
+    }
+    let _ = fs::remove_file(left.home.join(LEFT));
+    let _ = fs::remove_file(left.home.join(LOCK));
+    let _ = fs::remove_dir(&left.home);
+}

@@ -1,0 +1,69 @@
+//! The verb `metamorph`: asks the run that it is called in for another command. It never returns while that run lives: what
+//! called it is ended.
+
+use super::Outcome;
+use super::config::Surroundings;
+use super::input;
+use super::run::find_program;
+use super::run_args::MetamorphArgs;
+use crate::actor::CONTROL_VARIABLE;
+use crate::control::{Client, Metamorph, Request, Text};
+use crate::error::{Error, Kind, Result};
+use crate::record::Body;
+use std::io;
+use std::path::Path;
+
+const OP: &str = "metamorph";
+
+/// `storefs metamorph`.
+pub(super) fn metamorph(args: &MetamorphArgs, here: &Surroundings) -> Outcome {
+    let socket = here.var(CONTROL_VARIABLE).ok_or_else(|| {
+        Error::because(
+            OP,
+            "",
+            Kind::Invalid,
+            "this is no run: STOREFS_RUN_SOCKET is not set (start one: storefs run -- COMMAND)",
+        )
+    })?;
+    find_program(&args.command, here)?;
+    let input = args.input.as_deref();
+    let input = input.map(|argument| input::read(argument, args.content_type.as_deref(), here));
+    let input = input.transpose()?;
+    // Handed over in a file, which may be of any length and is gone afterwards.
+    let file = input
+        .as_ref()
+        .map(|input| in_file(&input.body))
+        .transpose()?;
+    let request = Request::Metamorph(Metamorph {
+        command: args
+            .command
+            .iter()
+            .map(|word| Text::from(&**word))
+            .collect(),
+        directory: here.cwd.as_os_str().into(),
+        environment: std::env::vars_os()
+            .map(|(name, value)| (Text::from(&*name), Text::from(&*value)))
+            .collect(),
+        input: file.as_ref().map(|file| file.path().as_os_str().into()),
+        content_type: input.map_or_else(String::new, |input| input.content_type.to_string()),
+    });
+    let mut client = connect(Path::new(socket))?;
+    client.ask(&request, None, &mut |_| {})?;
+    drop(file);
+    client.wait_for_end(None);
+    Ok(())
+}
+
+fn connect(socket: &Path) -> Result<Client> {
+    Client::connect(socket).map_err(|why| {
+        let why = format!("the run does not answer: {why} (it has ended)");
+        Error::because(OP, socket.display().to_string(), Kind::NotFound, why)
+    })
+}
+
+fn in_file(body: &Body) -> Result<tempfile::NamedTempFile> {
+    let fault = |why: io::Error| Error::io("hand over the input", "", why);
+    let mut file = tempfile::NamedTempFile::new().map_err(fault)?;
+    io::copy(&mut body.reader(), &mut file).map_err(fault)?;
+    Ok(file)
+}

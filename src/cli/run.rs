@@ -1,0 +1,329 @@
+//! The verb `run`: prepares a run, has it run, tells how it ended. It never starts anything before all that was asked for is
+//! checked.
+
+use super::config::Surroundings;
+use super::exit::{Failure, print};
+use super::left::{self, Home};
+use super::options::Options;
+use super::place::{self, Place};
+use super::run_args::RunArgs;
+use super::{input, log, source};
+use crate::actor::{self, Ended, Guard, Launch, Left, Plan, Terminal};
+use crate::backend::dir::{Folder, FolderOptions};
+use crate::backend::random;
+use crate::error::{Error, Kind, Result};
+use crate::mount::MountOptions;
+use crate::serve::Run;
+use std::ffi::{OsStr, OsString};
+use std::fs::{self, File};
+use std::io::{self, Write};
+use std::os::unix::fs::PermissionsExt;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+/// The exit code of a command that is not there, as shells have it.
+const NO_PROGRAM: u8 = 127;
+/// What a run is told of memory, at least and at most.
+const LEAST_MEMORY: u64 = 128;
+const MOST_MEMORY: u64 = 32_768;
+
+/// Where the records of a run live.
+struct Source {
+    path: PathBuf,
+    /// It is only for this run.
+    is_temporary: bool,
+}
+
+/// `storefs run`. What the process ends with is what the command ended with.
+pub(super) fn run(args: &RunArgs, here: &Surroundings) -> std::result::Result<u8, Failure> {
+    log::start_quiet(here);
+    find_program(&args.command, here)?;
+    if !args.no_mount {
+        place::check_device(here.uid).map_err(or_without_mount)?;
+    }
+    let input = args.input.as_deref();
+    let input = input.map(|argument| input::read(argument, args.content_type.as_deref(), here));
+    let input = input.transpose()?;
+    // From here on there are more threads, and things to clean up.
+    let guard = Guard::start(left::bury)?;
+    left::sweep(here);
+    let id = random::api_id()?.to_string();
+    let home = Home::make(&id, here)?;
+    let mut left = Left {
+        run: id.clone(),
+        home: home.path().to_owned(),
+        ..Left::default()
+    };
+    let source = open(args.source.as_deref(), here);
+    let ended = source.and_then(|source| {
+        left.server = source.path.join(".storefs/serve");
+        left.source = source.is_temporary.then(|| source.path.clone());
+        let place = prepared(args, here, &source, &home, &mut left)?;
+        let (mount, control) = match &place {
+            Some(place) => {
+                let at = place.path().to_owned();
+                let control = here.socket(&at);
+                (Some((at, mount_options(&source))), control)
+            }
+            None => (None, home.path().join("control.sock")),
+        };
+        let plan = Plan {
+            id: id.clone(),
+            folder: open_folder(&source)?,
+            storage: source.path.clone(),
+            store: args.store.clone(),
+            input,
+            mount,
+            control,
+            launch: Launch {
+                command: args.command.clone(),
+                directory: None,
+                inherited: None,
+                more: args
+                    .env
+                    .iter()
+                    .map(|(name, value)| (name.into(), value.into()))
+                    .collect(),
+                aside: args.output || args.json,
+            },
+            terminal: Terminal::of_process(),
+            timeout: args.timeout,
+            grace: args.grace,
+            memory_mbytes: memory(here),
+            user: here.user_name(),
+            left: left.clone(),
+        };
+        actor::run(plan, &guard)
+    });
+    let told = ended
+        .map_err(Failure::from)
+        .and_then(|ended| tell(args, &ended));
+    left::tidy(&left);
+    guard.dismiss();
+    told
+}
+
+/// Opens the source of a run. It is the one place that decides what a run can stand on: sources on a server need a volume that
+/// sends what was written, and a command that talks to that server itself.
+fn open(named: Option<&str>, here: &Surroundings) -> Result<Source> {
+    if named == Some("memory:") {
+        let folder = tempfile::Builder::new()
+            .prefix("storefs-run-")
+            .tempdir_in(in_memory())
+            .map_err(|why| Error::io("make a temporary folder", "", why))?;
+        return Ok(Source {
+            path: folder.keep(),
+            is_temporary: true,
+        });
+    }
+    let path = source::folder(named, here).map_err(|why| {
+        if why.kind() != Kind::Unsupported {
+            return why;
+        }
+        Error::because(
+            "run on",
+            why.subject(),
+            Kind::Unsupported,
+            "a run stands on a local storage folder, or on memory: (give the path of a folder)",
+        )
+    })?;
+    Ok(Source {
+        path,
+        is_temporary: false,
+    })
+}
+
+/// A folder whose files are in memory, where there is one.
+fn in_memory() -> PathBuf {
+    let shared = PathBuf::from("/dev/shm");
+    match shared.is_dir() {
+        true => shared,
+        false => std::env::temp_dir(),
+    }
+}
+
+fn open_folder(source: &Source) -> Result<std::sync::Arc<Folder>> {
+    Folder::open(&source.path, FolderOptions::default())
+}
+
+fn mount_options(source: &Source) -> MountOptions {
+    MountOptions {
+        passthrough: Options::default().passthrough,
+        source_label: source.path.display().to_string(),
+        ..MountOptions::default()
+    }
+}
+
+/// Makes the place to mount at, and writes down what there would be to clean up.
+fn prepared(
+    args: &RunArgs,
+    here: &Surroundings,
+    source: &Source,
+    home: &Home,
+    left: &mut Left,
+) -> Result<Option<Place>> {
+    let place = match &args.mount {
+        _ if args.no_mount => None,
+        None => Some(Place::prepare(
+            &home.mountpoint(),
+            Some(&source.path),
+            false,
+        )?),
+        Some(named) => {
+            super::reach::let_go_of_held_up("mount at", named, here)?;
+            let at = place::resolve(&here.absolute(named))?;
+            Some(Place::prepare(&at, Some(&source.path), false)?)
+        }
+    };
+    if let Some(place) = &place {
+        left.mountpoint = Some(place.path().to_owned());
+        left.made = place.was_made();
+        left.socket = Some(here.socket(place.path()));
+    } else {
+        left.socket = Some(home.path().join("control.sock"));
+    }
+    home.note(left)?;
+    Ok(place)
+}
+
+fn or_without_mount(why: Error) -> Error {
+    let advice = format!("{why} (or run it with --no-mount: then the API is all the command has)");
+    Error::because("mount for the command", "", why.kind(), advice)
+}
+
+/// Whether there is such a program, before anything is done for it.
+pub(super) fn find_program(
+    command: &[OsString],
+    here: &Surroundings,
+) -> std::result::Result<(), Failure> {
+    let program = command.first().map_or(OsStr::new(""), OsString::as_os_str);
+    let is_program = |path: &Path| {
+        fs::metadata(path)
+            .is_ok_and(|about| about.is_file() && about.permissions().mode() & 0o111 != 0)
+    };
+    let found = if program.as_encoded_bytes().contains(&b'/') {
+        // Whether it may be run is for the system to say.
+        here.absolute(Path::new(program)).exists()
+    } else {
+        let folders = here.var("PATH").cloned().unwrap_or_default();
+        std::env::split_paths(&folders)
+            .any(|folder| is_program(&here.absolute(&folder.join(program))))
+    };
+    if found {
+        return Ok(());
+    }
+    Err(Failure {
+        code: NO_PROGRAM,
+        message: format!("start {}: there is no such program", program.display()),
+    })
+}
+
+/// What a run is told of memory: half of this machine's, as a power of two, or what this process was told.
+fn memory(here: &Surroundings) -> u64 {
+    let told = here
+        .var("ACTOR_MEMORY_MBYTES")
+        .and_then(|text| text.to_str()?.parse::<u64>().ok());
+    let of_machine = || {
+        let text = fs::read_to_string("/proc/meminfo").ok()?;
+        let line = text
+            .lines()
+            .find_map(|line| line.strip_prefix("MemTotal:"))?;
+        let kib: u64 = line.split_whitespace().next()?.parse().ok()?;
+        let half = kib / 1024 / 2;
+        (half > 0).then(|| 1 << half.ilog2())
+    };
+    let wanted = told.or_else(of_machine).unwrap_or(1024);
+    wanted.clamp(LEAST_MEMORY, MOST_MEMORY)
+}
+
+/// Says how a run ended, and what its command ended with.
+fn tell(args: &RunArgs, ended: &Ended) -> std::result::Result<u8, Failure> {
+    for warning in &ended.warnings {
+        tracing::warn!("{warning}");
+    }
+    let code = u8::try_from(ended.code).unwrap_or(1);
+    if args.json {
+        print(&format!("{:#}\n", ended.run.shown(&ended.user)));
+    } else if args.output {
+        print_output(ended.output.as_deref())?;
+    }
+    let memory = args.source.as_deref() == Some("memory:");
+    let mut line = line(&ended.run, ended, memory);
+    line.push('\n');
+    let _ = io::stderr().write_all(line.as_bytes());
+    match &ended.fault {
+        None => Ok(code),
+        Some(why) => Err(Failure {
+            code,
+            message: why.to_string(),
+        }),
+    }
+}
+
+fn line(run: &Run, ended: &Ended, memory: bool) -> String {
+    let took = run.finished.unwrap_or(run.started);
+    let took = took.duration_since(run.started).unwrap_or_default();
+    let took = Duration::from_millis(u64::try_from(took.as_millis()).unwrap_or(u64::MAX));
+    let output = match &ended.output {
+        _ if memory => "nothing is kept of memory:".to_owned(),
+        Some(path) => format!("OUTPUT is {}", path.display()),
+        None => "no OUTPUT".to_owned(),
+    };
+    let records = match ended.records {
+        1 => "1 record".to_owned(),
+        count => format!("{count} records"),
+    };
+    format!(
+        "run {} in store {}: {} after {}, exit code {}, {records} written, {output}",
+        run.id,
+        ended.store,
+        run.status.as_str(),
+        humantime::format_duration(took),
+        ended.code,
+    )
+}
+
+fn print_output(path: Option<&Path>) -> Result<()> {
+    let Some(path) = path else {
+        tracing::warn!("the command has stored no OUTPUT");
+        return Ok(());
+    };
+    let fault = |why: io::Error| Error::io("print", path.display().to_string(), why);
+    let mut file = File::open(path).map_err(fault)?;
+    match io::copy(&mut file, &mut io::stdout().lock()) {
+        // A reader that has gone away is no failure.
+        Err(why) if why.kind() != io::ErrorKind::BrokenPipe => Err(fault(why)),
+        _ => Ok(()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+    use super::*;
+
+    #[test]
+    fn a_program_is_looked_for_where_the_system_will() {
+        let temp = tempfile::tempdir().unwrap();
+        let at = temp.path().join("tool");
+        fs::write(&at, "").unwrap();
+        let here = Surroundings::made_of(
+            &[("PATH", temp.path().to_str().unwrap())],
+            temp.path(),
+            1000,
+        );
+        let find = |name: &str| find_program(&[name.into()], &here);
+        assert_eq!(find("tool").unwrap_err().code, NO_PROGRAM);
+        fs::set_permissions(&at, fs::Permissions::from_mode(0o755)).unwrap();
+        assert!(find("tool").is_ok() && find("./tool").is_ok());
+        assert!(find("no-such-tool").is_err() && find("./nothing").is_err());
+    }
+
+    #[test]
+    fn memory_is_a_power_of_two_within_limits() {
+        let here = Surroundings::made_of(&[], Path::new("/"), 0);
+        assert!(memory(&here).is_power_of_two());
+        let told = Surroundings::made_of(&[("ACTOR_MEMORY_MBYTES", "1")], Path::new("/"), 0);
+        assert_eq!(memory(&told), LEAST_MEMORY);
+    }
+}

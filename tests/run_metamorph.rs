@@ -1,0 +1,182 @@
+//! Another command in the place of the one that runs.
+#![allow(clippy::unwrap_used)]
+
+mod runs;
+mod support;
+
+use runs::{Running, attempt, kept, only_run, script, store_of_last};
+use serde_json::Value;
+use std::fs;
+use std::process::Command;
+use support::{STOREFS, World, clean, said};
+
+/// A program that shows what it finds, to be run by another command of the same run.
+fn step(world: &World, name: &str, body: &str) {
+    use std::os::unix::fs::PermissionsExt;
+    let path = world.root().join(name);
+    let text = format!("#!/bin/bash\nset -euo pipefail\n{body}\n");
+    // Another program writes it: a file that this one had open could not be run.
+    world.sh(&format!("cat >{name} <<'STEP'\n{text}STEP\n"));
+    fs::set_permissions(&path, fs::Permissions::from_mode(0o755)).unwrap();
+}
+
+// README: S104, S105
+#[test]
+fn a_run_metamorphs_twice() {
+    let world = World::new();
+    let show = r#"cd "$ACTOR_MOUNT/default"; echo "$ACTOR_INPUT_KEY $APIFY_INPUT_KEY $CRAWLEE_INPUT_KEY: $(cat INPUT) $(readlink INPUT)""#;
+    step(
+        &world,
+        "second",
+        &format!(
+            r#"{show}; echo "original: $(cat ../.storefs/INPUT)"; echo "$0 $*"; cd "$HERE"; printf 'a,b' | storefs metamorph -i - --content-type text/csv -- ./third; echo never"#
+        ),
+    );
+    step(
+        &world,
+        "third",
+        &format!(
+            r#"{show}; ls; getfattr --only-values -n user.mime_type INPUT; echo; echo "original: $(cat ../.storefs/INPUT)"; echo "$ACTOR_RUN_ID $ACTOR_DEFAULT_KEY_VALUE_STORE_ID" >OUTPUT; exit 4"#
+        ),
+    );
+    let here = format!("HERE={}", world.root().display());
+    let said = attempt(
+        &world,
+        &["--input", r#"{"n":0}"#, "--env", &here],
+        &format!(
+            r#"{show} || true; cat "$ACTOR_MOUNT/default/INPUT" >/dev/null; cd "$HERE"; storefs metamorph --input '{{"n":1}}' -- ./second x 'y z'; echo never"#
+        ),
+    );
+    assert_eq!(said.code, Some(4), "{said:?}");
+    assert_eq!(
+        said.out,
+        "INPUT INPUT INPUT: {\"n\":0} \n\
+         INPUT-METAMORPH-1 INPUT-METAMORPH-1 INPUT-METAMORPH-1: {\"n\":1} INPUT-METAMORPH-1\n\
+         original: {\"n\":0}\n\
+         ./second x y z\n\
+         INPUT-METAMORPH-2 INPUT-METAMORPH-2 INPUT-METAMORPH-2: a,b INPUT-METAMORPH-2\n\
+         INPUT\nINPUT-METAMORPH-1\nINPUT-METAMORPH-2\n\
+         text/csv\n\
+         original: {\"n\":0}\n",
+        "{said:?}"
+    );
+    let run = only_run(&world);
+    let (id, store) = (run["id"].as_str().unwrap(), run["store"].as_str().unwrap());
+    let output = fs::read_to_string(world.source(store).join("OUTPUT.txt")).unwrap();
+    assert_eq!(output, format!("{id} {store}\n"));
+    let input = fs::read_to_string(world.source(store).join("INPUT.json")).unwrap();
+    assert_eq!(input, r#"{"n":0}"#);
+}
+
+// README: S104
+#[test]
+fn the_old_command_has_the_grace_to_end_and_the_time_of_the_run_goes_on() {
+    let world = World::new();
+    let shown = script(
+        &world,
+        &[],
+        r#"trap 'echo "old says bye"; exit' TERM; sleep 600 & storefs metamorph -- echo "new" & wait"#,
+    );
+    assert_eq!(shown, "old says bye\nnew\n");
+    let said = attempt(
+        &world,
+        &["--timeout", "700ms"],
+        "storefs metamorph -- sleep 600",
+    );
+    assert_eq!(said.code, Some(124), "{said:?}");
+}
+
+#[test]
+fn without_an_input_there_is_none() {
+    let world = World::new();
+    let shown = script(
+        &world,
+        &["--input", "1"],
+        r#"storefs metamorph -- bash -c 'echo $ACTOR_INPUT_KEY; cat "$ACTOR_MOUNT/default/INPUT" 2>&1 || echo none'"#,
+    );
+    assert!(
+        shown.starts_with("INPUT-METAMORPH-1\n") && shown.ends_with("none\n"),
+        "{shown}"
+    );
+}
+
+#[test]
+fn a_long_input_and_one_that_is_no_json_pass() {
+    let world = World::new();
+    let shown = script(
+        &world,
+        &[],
+        r#"head -c 40000000 /dev/zero >zeros; storefs metamorph --input zeros -- bash -c 'stat -Lc %s "$ACTOR_MOUNT/default/INPUT"; cmp zeros "$ACTOR_MOUNT/default/INPUT"'"#,
+    );
+    assert_eq!(shown, "40000000\n");
+}
+
+// README: S104
+#[test]
+fn what_cannot_be_is_refused_and_the_command_goes_on() {
+    let world = World::new();
+    let shown = script(
+        &world,
+        &["--input", "1"],
+        r#"
+        ! storefs metamorph --input '{"a":' -- true 2>&1
+        ! storefs metamorph --input 2 -- no-such-program 2>&1
+        ! STOREFS_RUN_SOCKET=/nowhere storefs metamorph --input 2 -- true 2>&1
+        cat "$ACTOR_MOUNT/default/INPUT"
+        "#,
+    );
+    let lines: Vec<&str> = shown.lines().collect();
+    assert_eq!(lines.len(), 4, "{shown}");
+    assert!(lines[0].contains("no JSON"), "{shown}");
+    assert!(lines[1].contains("no such program"), "{shown}");
+    assert!(lines[2].contains("does not answer"), "{shown}");
+    assert_eq!(lines[3], "1");
+    let mut outside = Command::new(STOREFS);
+    let refused = said(clean(&mut outside).args(["metamorph", "--", "true"]));
+    assert_eq!(refused.code, Some(2));
+    assert!(refused.err.contains("storefs run"), "{refused:?}");
+}
+
+// README: S106
+#[test]
+fn the_apis_own_metamorph_says_what_to_use() {
+    let world = World::new();
+    let shown = script(
+        &world,
+        &[],
+        r#"curl -s -X POST -H "Authorization: Bearer $APIFY_TOKEN" --data '{}' -w '%{http_code}' \
+            "$APIFY_API_BASE_URL/v2/actor-runs/$ACTOR_RUN_ID/metamorph?targetActorId=a~b""#,
+    );
+    assert!(
+        shown.ends_with("501") && shown.contains("storefs metamorph --input"),
+        "{shown}"
+    );
+}
+
+#[test]
+fn without_a_mount_it_metamorphs_too() {
+    let world = World::new();
+    let shown = script(
+        &world,
+        &["--no-mount", "--input", "1"],
+        r#"storefs metamorph --input 2 -- sh -c 'curl -sf -H "Authorization: Bearer $APIFY_TOKEN" \
+            "$APIFY_API_BASE_URL/v2/key-value-stores/$ACTOR_DEFAULT_KEY_VALUE_STORE_ID/records/$ACTOR_INPUT_KEY"'"#,
+    );
+    assert_eq!(shown, "2");
+    assert!(store_of_last(&world).join("INPUT.json").exists());
+    let runs: Vec<Value> = kept(&world);
+    assert_eq!(runs.len(), 1);
+    let _ = Running::start;
+}
+
+// README: S104
+#[test]
+fn the_new_command_starts_where_it_was_asked_for_and_with_that_environment() {
+    let world = World::new();
+    let shown = script(
+        &world,
+        &["--env", "KEPT=1"],
+        r#"mkdir sub; cd sub; MINE=2 KEPT=3 ACTOR_RUN_ID=other storefs metamorph -- bash -c 'basename "$PWD"; echo "$MINE $KEPT"; [ "$ACTOR_RUN_ID" != other ]'"#,
+    );
+    assert_eq!(shown, "sub\n2 1\n");
+}

@@ -1,0 +1,197 @@
+//! Where runs can be: for a user without rights, without /dev/fuse, at a terminal.
+#![allow(clippy::unwrap_used)]
+
+mod runs;
+mod support;
+
+use runs::kept;
+use std::fs;
+use std::process::{Command, Stdio};
+use support::{STOREFS, World, as_nobody, clean};
+
+// README: S107
+#[test]
+fn a_user_without_rights_runs_commands_too() {
+    let world = World::new();
+    let shown = as_nobody(
+        &world,
+        r#"
+        id -un
+        storefs run --input '{"a":1}' --output "$SRC" -- bash -euo pipefail -c '
+            cat "$ACTOR_MOUNT/default/INPUT"; echo
+            grep -c " $ACTOR_MOUNT fuse.storefs" /proc/mounts
+            [ "$(curl -sf -H "Authorization: Bearer $APIFY_TOKEN" \
+                "$APIFY_API_BASE_URL/v2/key-value-stores/$ACTOR_DEFAULT_KEY_VALUE_STORE_ID/records/INPUT")" = "{\"a\":1}" ]
+            echo "{\"b\":2}" >"$ACTOR_MOUNT/default/OUTPUT"
+            storefs metamorph --input 2 -- cat "$ACTOR_MOUNT/default/INPUT"' 2>said
+        head -n 3 said; echo
+        mounts() { grep " $XDG_RUNTIME_DIR/.* fuse.storefs " /proc/mounts; }
+        ! mounts
+        ls "$XDG_RUNTIME_DIR/storefs/runs"
+        # Killed, it is cleaned up by fusermount3.
+        storefs run "$SRC" -- bash -c 'echo ready >ready; sleep 600' & run=$!
+        until [ -e ready ]; do sleep 0.01; done
+        mounts >/dev/null
+        kill -9 $run
+        for i in $(seq 1000); do mounts >/dev/null || break; sleep 0.01; done
+        ! mounts
+        "#,
+    );
+    assert!(
+        shown.starts_with("nobody\n{\"b\":2}\n{\"a\":1}\n1\n2"),
+        "{shown}"
+    );
+    assert_eq!(kept(&world).len(), 2);
+}
+
+// README: S107
+#[test]
+fn without_the_device_the_message_says_what_is_missing_and_no_mount_works() {
+    let world = World::new();
+    let script = r#"
+        mount --make-rprivate /
+        mkdir dev; mount -t tmpfs none dev; mkdir dev/shm
+        for name in null zero urandom; do touch dev/$name; mount --bind /dev/$name dev/$name; done
+        mount --rbind dev /dev
+        ! storefs run -- touch started
+        [ ! -e started ]
+        storefs run --no-mount --input '{"a":1}' -- sh -c 'curl -sf -H "Authorization: Bearer $APIFY_TOKEN" \
+            "$APIFY_API_BASE_URL/v2/key-value-stores/$ACTOR_DEFAULT_KEY_VALUE_STORE_ID/records/INPUT"'
+    "#;
+    let path = std::env::var("PATH").unwrap();
+    let programs = std::path::Path::new(STOREFS).parent().unwrap();
+    let mut command = Command::new("unshare");
+    clean(&mut command)
+        .args(["--mount", "--", "bash", "-euo", "pipefail", "-c", script])
+        .current_dir(world.root())
+        .env("PATH", format!("{}:{path}", programs.display()))
+        .env("LC_ALL", "C")
+        .stdin(Stdio::null());
+    let output = command.output().unwrap();
+    let (out, err) = (
+        String::from_utf8_lossy(&output.stdout),
+        String::from_utf8_lossy(&output.stderr),
+    );
+    assert!(output.status.success(), "{out}\n{err}");
+    assert_eq!(out, "{\"a\":1}");
+    assert!(
+        err.contains("/dev/fuse") && err.contains("--no-mount"),
+        "{err}"
+    );
+}
+
+/// Runs a script of Python that has `storefs run` at a terminal of its own: `child(*arguments)` starts it there and
+/// `until(text)` waits for what it prints.
+fn at_terminal(world: &World, script: &str) -> String {
+    const PRELUDE: &str = r#"
+import os, pty, select, signal, sys, termios, time
+def child(*arguments):
+    global pid, fd
+    pid, fd = pty.fork()
+    if pid == 0:
+        os.execv(os.environ['STOREFS'], ['storefs', *arguments])
+seen = ''
+def until(text, limit=30):
+    global seen
+    end = time.time() + limit
+    while text not in seen:
+        ready, _, _ = select.select([fd], [], [], 0.1)
+        if ready:
+            try:
+                seen += os.read(fd, 4096).decode()
+            except OSError:
+                break
+        if time.time() > end:
+            break
+    if text not in seen:
+        sys.exit(f'{text!r} did not come: {seen!r}')
+    seen = seen[seen.index(text) + len(text):]
+def send(text):
+    os.write(fd, text.encode())
+def code():
+    status = os.waitpid(pid, 0)[1]
+    return os.waitstatus_to_exitcode(status)
+"#;
+    let mut command = Command::new("python3");
+    clean(&mut command)
+        .args(["-c", &format!("{PRELUDE}{script}")])
+        .current_dir(world.root())
+        .env("STOREFS", STOREFS)
+        .stdin(Stdio::null());
+    let output = command.output().unwrap();
+    assert!(output.status.success(), "{output:?}");
+    String::from_utf8(output.stdout).unwrap()
+}
+
+// README: S101
+#[test]
+fn a_command_at_a_terminal_reads_from_it_and_control_c_reaches_it() {
+    let world = World::new();
+    at_terminal(
+        &world,
+        r#"
+child('run', '--', 'bash', '-c', 'trap "echo interrupted; exit 9" INT; read x; echo "got $x"; sleep 600 & wait')
+send('hello\n')
+until('got hello')
+send('\x03')
+until('interrupted')
+until('exit code 9')
+assert code() == 9
+# One that never asks for the terminal gets it through the run.
+child('run', '--', 'bash', '-c', 'trap "echo interrupted; exit 8" INT; echo ready; while :; do sleep 0.05; done')
+until('ready')
+send('\x03')
+until('interrupted')
+assert code() == 8
+"#,
+    );
+    assert_eq!(kept(&world).len(), 2);
+}
+
+// README: S101
+#[test]
+fn a_shell_with_jobs_of_its_own_can_be_the_command() {
+    let world = World::new();
+    at_terminal(
+        &world,
+        r#"
+child('run', '--', 'bash', '--norc', '--noprofile', '-i')
+until('# ')
+send('echo $((6*7))\n')
+until('42')
+send('cat "$ACTOR_MOUNT/default/INPUT" || echo no-"input"\n')
+until('no-input')
+send('sleep 600\n'); time.sleep(0.3); send('\x1a')
+until('Stopped')
+send('fg\n'); time.sleep(0.3); send('\x03'); time.sleep(0.1)
+send('exit 6\n')
+until('exit code 6')
+assert code() == 6
+"#,
+    );
+}
+
+// README: S101
+#[test]
+fn the_job_can_be_stopped_and_goes_on() {
+    let world = World::new();
+    at_terminal(
+        &world,
+        r#"
+child('run', '--', 'bash', '-c', 'echo ready; read x; echo "got $x"; read y; echo "then $y"')
+until('ready')
+send('one\n')
+until('got one')
+# The terminal is the command's: it is stopped, and so is the run.
+send('\x1a')
+assert os.WIFSTOPPED(os.waitpid(pid, os.WUNTRACED)[1])
+time.sleep(0.2)
+os.kill(pid, signal.SIGCONT)
+send('two\n')
+until('then two')
+until('exit code 0')
+assert code() == 0
+"#,
+    );
+    let _ = fs::read_dir(world.root());
+}
