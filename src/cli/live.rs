@@ -118,6 +118,13 @@ impl Live {
         }
     }
 
+    /// Lets those who wait for an answer have it before the process ends.
+    pub(super) fn finish(&self) {
+        if let Some(server) = &*lock(&self.server) {
+            server.finish(Duration::from_secs(2));
+        }
+    }
+
     /// Gives the mountpoint back.
     pub(super) fn give_back(&self) {
         self.place.leave();

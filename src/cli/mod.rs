@@ -20,6 +20,7 @@ mod options;
 mod place;
 mod reach;
 mod remote;
+mod remote_options;
 mod run;
 mod run_args;
 mod serve;

@@ -209,6 +209,7 @@ fn stay(plan: &Plan, here: &Surroundings, announce: &Announce) -> Outcome {
     // Before sending, which may take long: somebody may want to mount there again.
     live.give_back();
     let drained = live.drain();
+    live.finish();
     live.leave();
     if let Err(why) = &drained {
         tracing::warn!("{why}");

@@ -1,10 +1,10 @@
 //! Reads the `-o` options of a mount. It never looks at the environment or the disk.
 
-use super::args::{duration, size};
+use super::args::duration;
+use super::remote_options::RemoteOptions;
 use crate::backend::dir::Layout;
 use crate::error::{Error, Kind, Result};
 use crate::record::{Key, StoreName};
-use std::path::PathBuf;
 use std::time::Duration;
 
 /// What `-o` said.
@@ -40,31 +40,6 @@ pub(super) struct Options {
     pub without_effect: Vec<String>,
     /// What concerns sources that are not local folders.
     pub remote: RemoteOptions,
-}
-
-/// The options of sources that are not local folders.
-#[derive(Clone, PartialEq, Eq, Debug, Default)]
-pub(super) struct RemoteOptions {
-    /// `write=through`: a close waits until the source has the record.
-    pub write_through: bool,
-    /// `fsync=local`: an fsync does not wait for the source.
-    pub fsync_local: bool,
-    /// `debounce=`.
-    pub debounce: Option<Duration>,
-    /// `cache=`.
-    pub cache: Option<PathBuf>,
-    /// `cache-size=`, in bytes.
-    pub cache_size: Option<u64>,
-    /// `allow-store-delete`.
-    pub allow_store_delete: bool,
-    /// `compress`.
-    pub compress: bool,
-    /// `token-file=`.
-    pub token_file: Option<PathBuf>,
-    /// `insecure`.
-    pub insecure: bool,
-    /// One of them that was given, for the error when the source is a folder.
-    pub given: Option<String>,
 }
 
 impl Default for Options {
@@ -203,32 +178,6 @@ impl Options {
     }
 }
 
-impl RemoteOptions {
-    fn take(&mut self, option: &str, name: &str, value: Option<&str>) -> Result<bool> {
-        match (name, value) {
-            ("write", Some("through")) => self.write_through = true,
-            ("write", Some("back")) => self.write_through = false,
-            ("write", Some(_)) => return Err(invalid(option, "it is back or through")),
-            ("fsync", Some("local")) => self.fsync_local = true,
-            ("fsync", Some("remote")) => self.fsync_local = false,
-            ("fsync", Some(_)) => return Err(invalid(option, "it is local or remote")),
-            ("debounce", Some(value)) => {
-                self.debounce = Some(duration(value).map_err(|why| invalid(option, why))?);
-            }
-            ("cache", Some(value)) => self.cache = Some(value.into()),
-            ("cache-size", Some(value)) => {
-                self.cache_size = Some(size(value).map_err(|why| invalid(option, why))?);
-            }
-            ("token-file", Some(value)) => self.token_file = Some(value.into()),
-            ("allow-store-delete", None) => self.allow_store_delete = true,
-            ("compress", None) => self.compress = true,
-            ("insecure", None) => self.insecure = true,
-            _ => return Ok(false),
-        }
-        Ok(true)
-    }
-}
-
 impl Options {
     /// `Kind::Invalid` names an option that means nothing for a local folder, or nothing for what is none.
     pub(super) fn fit(&self, is_folder: bool) -> Result<()> {
@@ -289,7 +238,7 @@ fn ignored_family(name: &str) -> bool {
     .any(|family| name.starts_with(family))
 }
 
-fn invalid(option: &str, why: impl Into<String>) -> Error {
+pub(super) fn invalid(option: &str, why: impl Into<String>) -> Error {
     Error::because(OP, format!("`{option}`"), Kind::Invalid, why)
 }
 
@@ -396,19 +345,6 @@ mod tests {
         }
         let local = parse(&["layout=plain"], false).unwrap();
         assert!(local.fit(true).is_ok() && local.fit(false).is_err());
-    }
-
-    #[test]
-    fn every_option_of_a_remote_source_is_read() {
-        let text = "write=through,fsync=local,debounce=2s,cache=/c,cache-size=1GiB,allow-store-delete,compress,\
-                    token-file=/t,insecure";
-        let remote = parse(&[text], false).unwrap().remote;
-        assert!(remote.write_through && remote.fsync_local && remote.allow_store_delete);
-        assert!(remote.compress && remote.insecure);
-        assert_eq!(remote.debounce, Some(Duration::from_secs(2)));
-        assert_eq!(remote.cache_size, Some(1 << 30));
-        assert!(why("write=later").contains("through"));
-        assert!(why("cache-size=many").contains("cache-size"));
     }
 
     #[test]

@@ -10,8 +10,9 @@ use std::os::unix::fs::{DirBuilderExt, MetadataExt, PermissionsExt};
 use std::os::unix::net::{UnixListener, UnixStream};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::thread;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 const OP: &str = "make the control socket";
 /// How long a client may take to send its request.
@@ -50,6 +51,7 @@ pub trait Served: Send + Sync + 'static {
 pub struct Server {
     path: PathBuf,
     identity: (u64, u64),
+    underway: Arc<AtomicUsize>,
 }
 
 impl Server {
@@ -66,19 +68,30 @@ impl Server {
             }
             _ => {}
         }
+        let underway = Arc::new(AtomicUsize::new(0));
+        let counted = Arc::clone(&underway);
         let made = UnixListener::bind(path).and_then(|listener| {
             fs::set_permissions(path, fs::Permissions::from_mode(0o600))?;
             let about = fs::symlink_metadata(path)?;
             thread::Builder::new()
                 .name("control".to_owned())
-                .spawn(move || accept(&listener, &served))?;
+                .spawn(move || accept(&listener, &served, &counted))?;
             Ok((about.dev(), about.ino()))
         });
         let identity = made.map_err(|why| Error::io(OP, subject(), why))?;
         Ok(Self {
             path: path.to_owned(),
             identity,
+            underway,
         })
+    }
+
+    /// Waits until every request so far is answered, at most for `limit`: the process is about to end.
+    pub fn finish(&self, limit: Duration) {
+        let until = Instant::now() + limit;
+        while self.underway.load(Ordering::SeqCst) > 0 && Instant::now() < until {
+            thread::sleep(Duration::from_millis(2));
+        }
     }
 
     /// Takes the socket's name away, unless another process has made its own there. Open connections go on.
@@ -141,14 +154,15 @@ fn sweep(folder: &Path) {
     }
 }
 
-fn accept(listener: &UnixListener, served: &Arc<dyn Served>) {
+fn accept(listener: &UnixListener, served: &Arc<dyn Served>, underway: &Arc<AtomicUsize>) {
     loop {
         match listener.accept() {
             Ok((stream, _)) => {
                 let served = Arc::clone(served);
+                let underway = Arc::clone(underway);
                 let started = thread::Builder::new()
                     .name("control".to_owned())
-                    .spawn(move || answer(stream, &*served));
+                    .spawn(move || answer(stream, &*served, &underway));
                 if let Err(why) = started {
                     tracing::warn!("a control request was dropped: {why}");
                 }
@@ -162,7 +176,7 @@ fn accept(listener: &UnixListener, served: &Arc<dyn Served>) {
     }
 }
 
-fn answer(stream: UnixStream, served: &dyn Served) {
+fn answer(stream: UnixStream, served: &dyn Served, underway: &AtomicUsize) {
     let mut text = String::new();
     let read = stream
         .set_read_timeout(Some(PATIENCE))
@@ -170,6 +184,7 @@ fn answer(stream: UnixStream, served: &dyn Served) {
     if !read.is_ok_and(|length| length > 0) {
         return;
     }
+    underway.fetch_add(1, Ordering::SeqCst);
     let mut out = &stream;
     let mut ends = false;
     let line = match serde_json::from_str(&text) {
@@ -193,6 +208,7 @@ fn answer(stream: UnixStream, served: &dyn Served) {
     if let Err(why) = send(&mut out, &line) {
         tracing::debug!("nobody waited for the answer to a control request: {why}");
     }
+    underway.fetch_sub(1, Ordering::SeqCst);
     if ends && matches!(line, Line::Done(_)) {
         // The connection ends with the process, so that whoever asked knows when that is gone.
         loop {
