@@ -149,7 +149,7 @@ impl Record {
             State::Clean {
                 remote: Remote::At(tag),
             } => Some(tag),
-            _ => None,
+            State::Clean { .. } | State::Dirty { .. } | State::Uploading { .. } => None,
         }
     }
 
