@@ -245,3 +245,45 @@ fn a_change_of_one_mount_is_seen_by_the_other_at_its_next_open() {
     one.sync().unwrap();
     until("the other sees it", || !two.exists("a.txt"));
 }
+
+#[test]
+fn the_kernel_is_told_of_a_change_by_somebody_else() {
+    let world = World::new();
+    world.put("a.txt", b"first");
+    let mount = world.mount();
+    let (send, notices) = std::sync::mpsc::channel();
+    mount.fs.send_notices_to(send);
+    let ino = mount.look("a.txt").unwrap().ino;
+    assert_eq!(mount.text("a.txt"), "first");
+    world.put("a.txt", b"second");
+    world.put("b.txt", b"new");
+    let mut told = String::new();
+    until("it is told", || {
+        told.extend(notices.try_iter().map(|notice| format!("{notice:?} ")));
+        told.contains(&format!("({ino})")) || told.contains("\"a.txt\"")
+    });
+    let dir = mount.dir("default").unwrap();
+    until("the new name is told", || {
+        told.extend(notices.try_iter().map(|notice| format!("{notice:?} ")));
+        told.contains(&format!("Contents({dir})")) || told.contains("\"b.txt\"")
+    });
+    assert_eq!(mount.text("a.txt"), "second");
+}
+
+#[test]
+fn a_failure_that_will_not_pass_is_told_once_by_the_next_close() {
+    let world = World::new();
+    let mount = world.mount();
+    world
+        .behind
+        .add(Rule::on(Verb::Put, Fault::Fail(Kind::Denied)));
+    mount.write("a.txt", b"first").unwrap();
+    until("it fails", || {
+        mount.attribute("a.txt", "user.storefs.error").is_ok()
+    });
+    assert_eq!(mount.append("a.txt", b" more"), Err(Kind::Denied));
+    assert_eq!(mount.text("a.txt"), "first more");
+    world.behind.clear();
+    mount.sync().unwrap();
+    assert_eq!(world.there("a.txt").unwrap(), b"first more");
+}

@@ -120,16 +120,21 @@ fn judge(before: &State, event: &Event, after: &State, aside: Option<Edit>, spoo
         assert!(spool.kept.contains(&newest.seq));
     }
     // The newest edit goes only when it was accepted, refused, or replaced by a newer one.
-    let newest = match event {
-        Event::Saved(edit, _) => Some(*edit),
-        _ => before.newest(),
+    let newest = if let Event::Saved(edit, _) = event {
+        Some(*edit)
+    } else {
+        before.newest()
     };
     let Some(newest) = newest else { return };
     let kept = after.newest() == Some(newest);
     let settled = match event {
         Event::Accepted(_) => true,
         Event::Refused(_) => aside == Some(newest) || newest.change == Change::Delete,
-        _ => false,
+        Event::Saved(..)
+        | Event::Started
+        | Event::Ours(_)
+        | Event::Failed { .. }
+        | Event::Seen(_) => false,
     };
     assert!(kept || settled, "{before:?} {event:?} loses {newest:?}");
     if let (Event::Seen(_), false) = (event, matches!(before, State::Clean { .. })) {

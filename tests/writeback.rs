@@ -320,3 +320,55 @@ fn when_too_much_waits_a_write_waits_and_then_fails_before_it_writes_anything() 
     mount.sync().unwrap();
     assert_eq!(world.there("c.txt").unwrap().len(), 900);
 }
+
+#[test]
+fn a_drain_sends_what_it_can_in_its_time_and_says_what_is_left() {
+    let world = World::new();
+    let mount = world.mount_with("one", never());
+    mount.write("a.txt", b"bytes").unwrap();
+    let drain = |time| {
+        world
+            .runtime
+            .block_on(mount.volume.drain(Duration::from_millis(time)))
+    };
+    drain(5000).unwrap();
+    assert_eq!(world.there("a.txt").unwrap(), b"bytes");
+    world.behind.add(Rule::on(Verb::Put, Fault::Fail(Kind::Io)));
+    mount.write("b.txt", b"bytes").unwrap();
+    let left = drain(100).unwrap_err();
+    assert_eq!(left.kind(), Kind::TimedOut);
+    assert!(left.to_string().contains("1 not sent yet"), "{left}");
+    assert!(
+        mount.queue().contains("\"key\":\"b.txt\""),
+        "{}",
+        mount.queue()
+    );
+}
+
+#[test]
+fn a_record_is_renamed_into_another_store_unless_it_is_very_long() {
+    let world = World::new();
+    let mount = world.mount_with("one", never());
+    let made = mount
+        .fs
+        .mkdir(storefs::fs::ROOT, "other", 0o755, cached::caller());
+    let other = mount.wait(made).unwrap().ino;
+    let dir = mount.dir("default").unwrap();
+    mount.write("a.txt", b"bytes").unwrap();
+    mount
+        .wait(mount.fs.rename((dir, "a.txt"), (other, "b.txt"), 0))
+        .unwrap();
+    assert_eq!(mount.list_of("other").unwrap(), ["b.txt"]);
+    assert!(mount.list().unwrap().is_empty());
+    mount.write("long.bin", b"").unwrap();
+    let change = Change {
+        size: Some(65 << 20),
+        ..Change::default()
+    };
+    mount.set("long.bin", change).unwrap();
+    let moved = mount.wait(mount.fs.rename((dir, "long.bin"), (other, "long.bin"), 0));
+    assert_eq!(moved, Err(Kind::CrossDevice));
+    mount.remove("long.bin").unwrap();
+    mount.sync().unwrap();
+    assert!(world.keys_there().is_empty());
+}

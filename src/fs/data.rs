@@ -105,7 +105,9 @@ impl Fs {
                 SeekFrom::Data(_) | SeekFrom::Hole(_) => {
                     Err(Error::io("seek", "", rustix::io::Errno::NXIO))
                 }
-                other => rustix::fs::seek(&*bytes, other).map_err(|e| Error::io("seek", "", e)),
+                other @ (SeekFrom::Start(_) | SeekFrom::End(_) | SeekFrom::Current(_)) => {
+                    rustix::fs::seek(&*bytes, other).map_err(|e| Error::io("seek", "", e))
+                }
             };
         }
         rustix::fs::seek(&*bytes, from).map_err(|e| Error::io("seek", "", e))

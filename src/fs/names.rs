@@ -351,10 +351,13 @@ impl Fs {
         if let Some(replaced) = replaced.filter(|_| overwritten) {
             self.abandon(&replaced);
         }
-        match kept {
-            Some(kept) => self.keep_type(&target, &kept),
-            None => Ok(()),
+        // The rename is done; a type that could not be kept is guessed.
+        if let Some(kept) = kept
+            && let Err(e) = self.keep_type(&target, &kept)
+        {
+            tracing::warn!("the type of {} was not kept: {e}", target.name);
         }
+        Ok(())
     }
 
     /// The type of the record that is replaced, when the one that replaces it was made here and never given a type:

@@ -72,9 +72,20 @@ impl Fs {
             (None, _) => {}
             (Some(parent), None) => self.doubt_store(parent),
             (Some(parent), Some(name)) => {
-                if self.take_in_record(store, parent, name, true) {
-                    self.notify(Notice::Contents(parent));
+                // What it is now may not be known yet: the kernel asks again, and that asks the volume.
+                let mut table = lock(&self.table);
+                let known = table.find(parent, name).map(|inode| inode.ino);
+                if let Some(inode) = known.and_then(|ino| table.get_mut(ino)) {
+                    inode.told = 0;
                 }
+                drop(table);
+                if known.is_some() {
+                    self.notify(Notice::Entry {
+                        parent,
+                        name: name.into(),
+                    });
+                }
+                self.notify(Notice::Contents(parent));
             }
         }
     }

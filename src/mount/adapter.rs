@@ -187,7 +187,7 @@ impl Filesystem for Adapter {
                     Err(e) => reply.error(told("read", &e)),
                 }
             }),
-            coming => {
+            coming @ (Now::Ready(_) | Now::Wait(_)) => {
                 let fs = fs.clone();
                 let read = coming.then(move |()| {
                     let mut buffer = vec![0; size as usize];
@@ -207,7 +207,7 @@ impl Filesystem for Adapter {
                 Ok(()) => reply.written(length),
                 Err(e) => reply.error(told("write", &e)),
             },
-            coming => {
+            coming @ (Now::Ready(_) | Now::Wait(_)) => {
                 let (fs, data) = (fs.clone(), data.to_vec());
                 let written = coming.then(move |()| fs.write(fh.0, offset, &data));
                 answer(&self.runtime, "write", written, reply, move |(), reply: ReplyWrite| reply.written(length));

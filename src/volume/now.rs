@@ -103,12 +103,10 @@ impl<T: Send + 'static> Now<T> {
     }
 
     /// The answer as a future.
-    pub fn into_wait(self) -> impl Future<Output = Result<T>> + Send {
-        async move {
-            match self {
-                Self::Ready(result) => result,
-                Self::Wait(wait) => wait.await,
-            }
+    pub async fn into_wait(self) -> Result<T> {
+        match self {
+            Self::Ready(result) => result,
+            Self::Wait(wait) => wait.await,
         }
     }
 

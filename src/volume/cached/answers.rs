@@ -56,7 +56,9 @@ impl Inner {
         if self.known_store(dir, false).is_some() {
             let id = match classify(name) {
                 NameKind::Scratch => return scratch::stat(self, dir, name).into(),
-                _ => self.id(dir, name),
+                NameKind::Key(_) | NameKind::Foreign(_) | NameKind::Illegal(_) => {
+                    self.id(dir, name)
+                }
             };
             match id {
                 Err(e) => return Now::err(e),
@@ -204,6 +206,8 @@ impl Inner {
 pub(super) fn legal(name: &str) -> Result<()> {
     match classify(name) {
         NameKind::Scratch => Ok(()),
-        _ => crate::record::Key::new(name).map(|_| ()),
+        NameKind::Key(_) | NameKind::Foreign(_) | NameKind::Illegal(_) => {
+            crate::record::Key::new(name).map(|_| ())
+        }
     }
 }

@@ -76,7 +76,10 @@ impl Inner {
             seen.extend(page.records.into_iter().map(|(key, _)| key));
             match page.next {
                 None => break,
-                Some(_) if first_page => return Ok(self.changed(id, changed)),
+                Some(_) if first_page => {
+                    self.changed(id, changed);
+                    return Ok(());
+                }
                 Some(next) => after = Some(next),
             }
         }
@@ -142,17 +145,14 @@ impl Inner {
 
     pub(super) fn note_store_failure(&self, id: &StoreId, kind: Kind) {
         let mut index = self.index();
-        match kind {
-            Kind::Denied => {
-                if let Some(store) = index.stores.get_mut(id) {
-                    store.denied = true;
-                }
-            }
-            Kind::StoreNotFound => {
-                index.remove_store(id);
-                self.keeper.no_store(id);
-            }
-            _ => {}
+        if kind == Kind::Denied
+            && let Some(store) = index.stores.get_mut(id)
+        {
+            store.denied = true;
+        }
+        if kind == Kind::StoreNotFound {
+            index.remove_store(id);
+            self.keeper.no_store(id);
         }
     }
 

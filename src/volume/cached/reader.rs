@@ -85,7 +85,7 @@ impl Ranges {
             }
             start = have.end;
         }
-        (start < range.end).then(|| start..range.end)
+        (start < range.end).then_some(start..range.end)
     }
 }
 
@@ -293,9 +293,12 @@ impl Reader {
         let get = self.inner.backend.get(&self.id, asked);
         let patience = self.inner.options.patience;
         let fetched = self.inner.within(patience, "read", &subject, get).await;
-        let fetched = fetched.map_err(|e| match e.kind() {
-            Kind::NotFound => self.gone(),
-            _ => e,
+        let fetched = fetched.map_err(|e| {
+            if e.kind() == Kind::NotFound {
+                self.gone()
+            } else {
+                e
+            }
         })?;
         let other_size = matches!(fetched.meta.size, Size::Exact(size) if size != self.size);
         if other_size || (self.etag.is_some() && fetched.meta.etag != self.etag) {

@@ -7,7 +7,7 @@ use super::state::{Change, Remote, State};
 use crate::error::Kind;
 use crate::record::{ContentType, ETag, Key, Meta, Size};
 use crate::volume::FileStat;
-use std::collections::{BTreeMap, HashMap};
+use std::collections::BTreeMap;
 use std::sync::{Arc, Weak};
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
@@ -56,7 +56,7 @@ pub(super) struct Failure {
     pub(super) text: String,
 }
 
-/// One record.
+/// One record. There may be a million, so what few of them have is in boxes.
 #[derive(Debug)]
 pub(super) struct Record {
     pub(super) state: State,
@@ -84,15 +84,15 @@ pub(super) struct Record {
     /// Notes of the edits that wait, by number.
     pub(super) notes: BTreeMap<u64, Arc<Note>>,
     /// What the edits that wait take of the room for unsent bytes.
-    pub(super) rooms: HashMap<u64, Arc<Room>>,
+    pub(super) rooms: BTreeMap<u64, Arc<Room>>,
     /// When the newest is due.
     pub(super) due: Instant,
     pub(super) tries: u32,
-    pub(super) failure: Option<Failure>,
+    pub(super) failure: Option<Box<Failure>>,
     /// The highest edit that was accepted or settled in another way.
     pub(super) done: u64,
     /// Our side of the last conflict: which edit, and what it is called now.
-    pub(super) aside: Option<(u64, Key)>,
+    pub(super) aside: Option<Box<(u64, Key)>>,
 }
 
 impl Record {
@@ -117,7 +117,7 @@ impl Record {
             held: None,
             base: None,
             notes: BTreeMap::new(),
-            rooms: HashMap::new(),
+            rooms: BTreeMap::new(),
             due: Instant::now(),
             tries: 0,
             failure: None,
@@ -149,7 +149,7 @@ impl Record {
             State::Clean {
                 remote: Remote::At(tag),
             } => Some(tag),
-            _ => None,
+            State::Clean { .. } | State::Dirty { .. } | State::Uploading { .. } => None,
         }
     }
 

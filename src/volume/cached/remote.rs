@@ -51,9 +51,12 @@ impl Inner {
         let answer = self
             .within(self.options.look_patience, op, subject, asked)
             .await;
-        answer.map_err(|e| match e.kind() {
-            Kind::TimedOut if self.is_offline() => e.with_kind(Kind::Offline),
-            _ => e,
+        answer.map_err(|e| {
+            if e.kind() == Kind::TimedOut && self.is_offline() {
+                e.with_kind(Kind::Offline)
+            } else {
+                e
+            }
         })
     }
 

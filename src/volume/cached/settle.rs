@@ -189,7 +189,7 @@ impl Inner {
                 if let Some(record) = index.record_mut(id) {
                     record.rooms.remove(&edit.seq);
                     record.done = record.done.max(edit.seq);
-                    record.aside = Some((edit.seq, other.key.clone()));
+                    record.aside = Some(Box::new((edit.seq, other.key.clone())));
                 }
                 index.unsettled.remove(&edit.seq);
                 drop(index);

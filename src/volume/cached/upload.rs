@@ -173,11 +173,11 @@ impl Inner {
             } else {
                 self.options.backoff * doubled
             };
-            record.failure = Some(Failure {
+            record.failure = Some(Box::new(Failure {
                 attempt,
                 kind,
                 text: error.to_string(),
-            });
+            }));
             record.due = Instant::now() + pause;
             if kind == Kind::Denied
                 && let Some(store) = index.stores.get_mut(&id.store)

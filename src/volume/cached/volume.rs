@@ -303,11 +303,13 @@ impl Volume for Cached {
             }
             match classify(&from.1) {
                 NameKind::Scratch => Ok(()),
-                _ => match inner.hydrated(&from.0, &from.1).await {
-                    // It may be a draft that has no record yet.
-                    Err(e) if e.kind() != Kind::NotFound => Err(e),
-                    _ => Ok(()),
-                },
+                NameKind::Key(_) | NameKind::Foreign(_) | NameKind::Illegal(_) => {
+                    match inner.hydrated(&from.0, &from.1).await {
+                        // It may be a draft that has no record yet.
+                        Err(e) if e.kind() != Kind::NotFound => Err(e),
+                        _ => Ok(()),
+                    }
+                }
             }
         })
     }

@@ -69,7 +69,8 @@ impl Inner {
         self.kick(store, false);
         let mut kicked = Instant::now();
         while self.index().is_pending(store) {
-            if !watch.moved().await {
+            // Not for longer than that at a time: what was saved meanwhile may be due much later.
+            if tokio::time::timeout(KICKS, watch.moved()).await == Ok(false) {
                 return Err(self.not_sent("sync"));
             }
             // What was saved meanwhile need not wait either.
@@ -132,7 +133,7 @@ impl Inner {
         let Some(record) = index.record(id) else {
             return Standing::Sent;
         };
-        if let Some((edit, key)) = &record.aside
+        if let Some((edit, key)) = record.aside.as_deref()
             && *edit >= seq
         {
             let store = id.store.clone();
