@@ -5,7 +5,6 @@ mod runs;
 mod support;
 
 use runs::kept;
-use std::fs;
 use std::process::{Command, Stdio};
 use support::{STOREFS, World, as_nobody, clean};
 
@@ -193,5 +192,39 @@ until('exit code 0')
 assert code() == 0
 "#,
     );
-    let _ = fs::read_dir(world.root());
+}
+
+// README: S101
+#[test]
+fn a_shell_can_take_a_run_to_the_background_and_back() {
+    let world = World::new();
+    at_terminal(
+        &world,
+        r#"
+os.environ['PATH'] = os.path.dirname(os.environ['STOREFS']) + ':' + os.environ['PATH']
+pid, fd = pty.fork()
+if pid == 0:
+    os.execvp('bash', ['bash', '--norc', '--noprofile', '-i'])
+until('# ')
+send('storefs run -- bash -c "read x; echo got \$x; read y; echo then \$y" &\n')
+# It waits for the terminal, and the shell keeps that.
+time.sleep(1)
+send('echo $((6*7)); jobs\n')
+until('42')
+until('Stopped')
+send('fg\n'); time.sleep(0.3)
+send('one\n')
+until('got one')
+send('\x1a')
+until('Stopped')
+send('echo $((7*7))\n')
+until('49')
+send('fg\n'); time.sleep(0.3)
+send('two\n')
+until('then two')
+until('exit code 0')
+send('exit 5\n')
+assert code() == 5
+"#,
+    );
 }

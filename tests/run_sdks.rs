@@ -128,17 +128,24 @@ fn null_deletes_the_file_and_a_removed_file_is_nothing_to_them() {
         r#"
         D="$ACTOR_MOUNT/default"
         echo 1 >"$D/a"; echo 2 >"$D/b"; echo 3 >"$D/c"; echo 4 >"$D/d"
-        js '{"op":"set","key":"a","json":null}' '{"op":"exists","key":"b"}' >/dev/null
+        js '{"op":"set","key":"a","json":null}' '{"op":"set","store":"results","key":"shared","json":7}' >/dev/null
         py '{"op":"delete","key":"b"}' >/dev/null
         actor set-value c null
         rm "$D/d"
         ls "$D"
         js '{"op":"get","key":"d"}' '{"op":"list"}'
-        py '{"op":"get","key":"d"}' '{"op":"list"}'
+        py '{"op":"get","key":"d"}' '{"op":"list"}' '{"op":"list","store":"results"}'
+        cat "$ACTOR_MOUNT/results/shared"
         "#,
     );
     let nothing = [json!({"ok": null}), json!({"ok": []})];
-    assert_eq!(answers(&printed), [nothing.clone(), nothing].concat());
+    // A store that one opens by its name is the same for all.
+    let shared = vec![json!({"ok": ["shared"]}), json!(7)];
+    let nothing = nothing.to_vec();
+    assert_eq!(
+        answers(&printed),
+        [nothing.clone(), nothing, shared].concat()
+    );
 }
 
 #[test]

@@ -42,25 +42,24 @@ pub struct Launch {
     pub aside: bool,
 }
 
-/// The terminal that this process is in the foreground of.
+/// The terminal of this process.
 #[derive(Debug)]
 pub struct Terminal {
     file: File,
     own: Pid,
-    /// The group of the command has it.
-    given: bool,
+    /// The group of the command that was given it.
+    given: Option<Pid>,
 }
 
 impl Terminal {
-    /// The terminal of this process, if it is in its foreground.
+    /// The terminal of this process, if it has one.
     pub fn of_process() -> Option<Self> {
         let file = File::options().read(true).write(true).open("/dev/tty");
         let file = file.ok()?;
-        let own = process::getpgrp();
-        (sys::foreground_of(file.as_fd()) == Some(own)).then_some(Self {
+        Some(Self {
             file,
-            own,
-            given: false,
+            own: process::getpgrp(),
+            given: None,
         })
     }
 
@@ -69,11 +68,13 @@ impl Terminal {
     }
 
     fn give(&mut self, group: Pid) {
-        self.given = sys::set_foreground_of(self.file.as_fd(), group).is_ok();
+        let done = sys::set_foreground_of(self.file.as_fd(), group);
+        self.given = done.ok().map(|()| group);
     }
 
-    fn take_back(&mut self) {
-        if self.given {
+    fn take_back(&self) {
+        // Whoever else has it by now, most likely a shell, keeps it.
+        if self.given.is_some() && sys::foreground_of(self.file.as_fd()) == self.given {
             let _ = sys::set_foreground_of(self.file.as_fd(), self.own);
         }
     }
@@ -173,7 +174,7 @@ impl Supervisor<'_> {
             self.end_rest(group).await;
             if let Some(terminal) = &mut self.terminal {
                 terminal.take_back();
-                terminal.given = false;
+                terminal.given = None;
             }
             (self.tell)(None);
             match ending {
@@ -264,14 +265,10 @@ impl Supervisor<'_> {
             status.stopping_signal(),
             Some(libc::SIGTTIN | libc::SIGTTOU)
         );
-        if wants_it && !terminal.given {
-            if terminal.is_ours() {
-                terminal.give(group);
-                pass(group, SIGCONT);
-            }
-            return;
-        }
-        if terminal.given {
+        if wants_it && terminal.is_ours() {
+            terminal.give(group);
+            pass(group, SIGCONT);
+        } else if wants_it || terminal.given.is_some() {
             terminal.take_back();
             let _ = process::kill_process(process::getpid(), Signal::STOP);
         }
@@ -285,7 +282,7 @@ impl Supervisor<'_> {
             return;
         }
         if let Some(terminal) = &mut self.terminal
-            && terminal.given
+            && terminal.given.is_some()
             && terminal.is_ours()
         {
             terminal.give(group);

@@ -259,12 +259,16 @@ pub(super) fn walk(
     ended
 }
 
-/// Makes a directory with exactly this mode, whatever the umask. True when it was not there.
+/// Makes a directory with exactly this mode, whatever the umask. True when it was not there; false also when somebody has
+/// removed it again since.
 pub(super) fn make_dir(dir: BorrowedFd<'_>, name: &str, mode: u32) -> Result<bool> {
     let failed = |error: Errno| Error::io("make the directory", name, error);
     match fs::mkdirat(dir, name, Mode::from_raw_mode(mode)) {
         Ok(()) => {
-            let made = open_dir(dir, name).map_err(failed)?;
+            let made = match open_dir(dir, name) {
+                Err(Errno::NOENT) => return Ok(false),
+                other => other.map_err(failed)?,
+            };
             set_mode(&made, mode).map_err(failed)?;
             Ok(true)
         }
