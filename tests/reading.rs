@@ -209,3 +209,27 @@ fn cached_bytes_go_when_there_are_too_many_and_unsent_ones_never() {
     mount.sync().unwrap();
     assert!(world.there("unsent.bin").unwrap() == pattern(450_000));
 }
+
+#[test]
+fn bytes_of_a_version_that_is_gone_are_not_kept() {
+    let world = World::new();
+    world.put("a.bin", &pattern(1000));
+    world.put("b.bin", &pattern(1000));
+    let mount = world.mount();
+    let cached = || names_in(&world.cache("one").join("bytes")).len();
+    mount.read("a.bin").unwrap();
+    mount.read("b.bin").unwrap();
+    assert_eq!(cached(), 2);
+    for round in 0..5 {
+        let bytes = vec![round; 500];
+        world.put("a.bin", &bytes);
+        until("the change is seen", || {
+            mount.read("a.bin") == Ok(bytes.clone())
+        });
+        assert_eq!(cached(), 2);
+    }
+    world.delete("b.bin");
+    until("it is gone", || !mount.exists("b.bin"));
+    assert_eq!(cached(), 1);
+    assert_eq!(mount.volume_status()["cachedBytes"], 500);
+}

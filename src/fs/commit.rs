@@ -21,6 +21,10 @@ impl Fs {
         if !handle.writer || handle.text.is_some() {
             return Now::ok(());
         }
+        if self.volume.has_descriptors() {
+            // What was committed is where it belongs.
+            return self.flush_writer(&handle, thread).map(drop).into();
+        }
         let spot = lock(&self.table).spot(handle.file.ino);
         // A commit makes a new try, so what became of the one before is asked first.
         let earlier = spot

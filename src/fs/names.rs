@@ -4,7 +4,7 @@ use super::handle::{OpenFile, lock};
 use super::inode::{Node, Spot};
 use super::{Attr, CONTROL, CONTROL_NAME, Caller, Fs, Notice, ROOT};
 use crate::error::{Error, Kind, Result};
-use crate::record::{ContentType, StoreName};
+use crate::record::StoreName;
 use crate::volume::Now;
 use std::sync::Arc;
 use std::time::Duration;
@@ -201,6 +201,9 @@ impl Fs {
         } else {
             to.1
         };
+        if self.volume.has_descriptors() {
+            return self.rename_onto(from, to, onto, no_replace).into();
+        }
         let prepared = match (self.spot_of(from.0, from.1), self.spot_of(to.0, onto)) {
             (Ok(source), Ok(target)) => self
                 .volume
@@ -358,48 +361,6 @@ impl Fs {
             tracing::warn!("the type of {} was not kept: {e}", target.name);
         }
         Ok(())
-    }
-
-    /// The type of the record that is replaced, when the one that replaces it was made here and never given a type:
-    /// editors save so.
-    fn type_to_keep(
-        &self,
-        from: (u64, &str),
-        to: (u64, &str),
-        target: &Spot,
-    ) -> Option<ContentType> {
-        let table = lock(&self.table);
-        let guessed = table
-            .find(from.0, from.1)
-            .is_some_and(|inode| inode.guessed);
-        let there = table.find(to.0, to.1).is_some();
-        drop(table);
-        if !guessed || !there {
-            return None;
-        }
-        self.volume
-            .content_type(&target.store, &target.name)
-            .wait()
-            .ok()
-    }
-
-    fn keep_type(&self, target: &Spot, kept: &ContentType) -> Result<()> {
-        let opened = self
-            .volume
-            .open(&target.store, &target.name, false, true)
-            .wait()?;
-        let decided = ContentType::decide(None, Some(kept), &target.name, &*opened.file)
-            .map_err(|e| Error::io("read", &*target.name, e))?;
-        let now = self
-            .volume
-            .content_type(&target.store, &target.name)
-            .wait()?;
-        if now == decided {
-            return Ok(());
-        }
-        self.volume
-            .set_content_type(&target.store, &target.name, Some(&decided))
-            .wait()
     }
 
     /// A file that is still being written takes the new name now and its record when it is finished: until then other

@@ -1,6 +1,7 @@
 //! Extended attributes: the content type, ours that show state, and what users keep on their files.
 
 use super::handle::lock;
+use super::inode::Spot;
 use super::{CONTROL, Fs, ROOT, control};
 use crate::error::{Error, Kind, Result};
 use crate::record::{ContentType, ETag, StoreName};
@@ -279,6 +280,48 @@ impl Fs {
                 .map_err(|e| Error::io("remove the attribute", name, e))
         })
         .into()
+    }
+
+    /// The type of the record that is replaced, when the one that replaces it was made here and never given a type:
+    /// editors save so.
+    pub(super) fn type_to_keep(
+        &self,
+        from: (u64, &str),
+        to: (u64, &str),
+        target: &Spot,
+    ) -> Option<ContentType> {
+        let table = lock(&self.table);
+        let guessed = table
+            .find(from.0, from.1)
+            .is_some_and(|inode| inode.guessed);
+        let there = table.find(to.0, to.1).is_some();
+        drop(table);
+        if !guessed || !there {
+            return None;
+        }
+        self.volume
+            .content_type(&target.store, &target.name)
+            .wait()
+            .ok()
+    }
+
+    pub(super) fn keep_type(&self, target: &Spot, kept: &ContentType) -> Result<()> {
+        let opened = self
+            .volume
+            .open(&target.store, &target.name, false, true)
+            .wait()?;
+        let decided = ContentType::decide(None, Some(kept), &target.name, &*opened.file)
+            .map_err(|e| Error::io("read", &*target.name, e))?;
+        let now = self
+            .volume
+            .content_type(&target.store, &target.name)
+            .wait()?;
+        if now == decided {
+            return Ok(());
+        }
+        self.volume
+            .set_content_type(&target.store, &target.name, Some(&decided))
+            .wait()
     }
 
     /// The names of an inode's attributes, each ended by a NUL.

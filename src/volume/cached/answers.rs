@@ -179,23 +179,30 @@ impl Inner {
         let Ok(id) = self.id(dir, name) else {
             return Now::ok(());
         };
-        let newest = self
+        let (saved, waits) = {
+            let index = self.index();
+            let record = index.record(&id);
+            record.map_or((0, false), |record| (record.saved, !record.is_clean()))
+        };
+        // Who writes through is also told of an upload that ended before it was asked for.
+        if !(waits || self.options.write_through && saved > 0) {
+            return Now::ok(());
+        }
+        let seq = self
             .index()
             .record(&id)
             .and_then(|record| record.state.newest());
-        let Some(edit) = newest else {
-            return Now::ok(());
-        };
+        let seq = seq.map_or(saved, |edit| edit.seq);
         let inner = self.clone();
         self.run(async move {
             if on_disk {
                 let spool = inner.clone();
-                Now::blocking(move || spool.spool.sync(edit.seq))
+                Now::blocking(move || spool.spool.sync(seq))
                     .into_wait()
                     .await?;
             }
             if sent {
-                inner.wait_record(&id, edit.seq).await?;
+                inner.wait_record(&id, seq).await?;
             }
             Ok(())
         })

@@ -216,6 +216,7 @@ impl Inner {
         record.reader = std::sync::Weak::new();
         record.tries = 0;
         record.failure = None;
+        record.saved = seq;
         if note.change == Change::Put {
             record.size = note.size.map_or(Size::Unknown, Size::Exact);
             record.content_type.clone_from(&note.content_type);

@@ -237,6 +237,14 @@ impl Inner {
         self.cache_bytes.fetch_sub(bytes, Ordering::Relaxed);
     }
 
+    /// Removes the cached files of versions that are gone.
+    pub(super) fn sweep(&self) {
+        let dropped = std::mem::take(&mut self.index().dropped);
+        for kept in dropped {
+            self.drop_cached(kept);
+        }
+    }
+
     /// Removes a cached file that the index does not name any more.
     pub(super) fn drop_cached(&self, kept: Kept) {
         let _ = std::fs::remove_file(self.cached_file(kept.number));

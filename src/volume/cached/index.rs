@@ -1,6 +1,6 @@
 //! What is known of every record: the one table of the cached volume. Its lock is held for work in memory only.
 
-use super::record::Record;
+use super::record::{Kept, Record};
 use super::state::{Edit, Event, Remote, State};
 use crate::record::key::StoreId;
 use crate::record::{Key, Meta, RecordId, Size, StoreName};
@@ -53,6 +53,8 @@ pub(super) struct Index {
     pub(super) unsettled: BTreeSet<u64>,
     /// What is being sent.
     pub(super) in_flight: BTreeSet<RecordId>,
+    /// Cached files of versions that are gone.
+    pub(super) dropped: Vec<Kept>,
     count: u64,
     pub(super) conflicts: u64,
 }
@@ -130,8 +132,11 @@ impl Index {
     pub(super) fn remove_store(&mut self, id: &StoreId) {
         if let Some(store) = self.stores.get(id) {
             self.dirs.remove(&store.dir);
-            if !self.has_pending(id) {
-                self.stores.remove(id);
+            if !self.has_pending(id)
+                && let Some(gone) = self.stores.remove(id)
+            {
+                let kept = gone.records.into_values().filter_map(|record| record.kept);
+                self.dropped.extend(kept);
             }
         }
     }
@@ -228,9 +233,10 @@ impl Index {
             record.state = step.state;
         }
         record.version = version;
-        record.kept = None;
+        let old = record.kept.take();
         record.reader = Weak::new();
         record.take_in(meta);
+        self.dropped.extend(old);
         true
     }
 
@@ -241,7 +247,8 @@ impl Index {
             .map(|record| (record.tick, record.is_clean()));
         match known {
             Some((tick, true)) if tick <= since => {
-                self.remove(id);
+                let gone = self.remove(id);
+                self.dropped.extend(gone.and_then(|record| record.kept));
                 self.note_absent(id);
                 true
             }

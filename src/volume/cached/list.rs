@@ -133,6 +133,7 @@ impl Inner {
             }
             index.stores.get(id).map(|store| store.dir.clone())
         };
+        self.sweep();
         let Some(dir) = dir else { return };
         // The kernel was told of few of very many.
         if changed.len() > PAGE {

@@ -9,8 +9,10 @@ use crate::record::{ETag, RecordId, Size, StoreName};
 use crate::volume::{Draft, FileStat, Now, Opened, Origin, Stat};
 use rustix::fs::Timestamps;
 use std::fs::{File, OpenOptions};
+use std::io::Read;
 use std::os::unix::fs::{FileExt, OpenOptionsExt};
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
 /// Copies of more than this are made on the blocking pool, in bytes.
@@ -34,6 +36,20 @@ fn copy(from: &File, to: &File) -> std::io::Result<()> {
         }
         to.write_all_at(&piece[..count], at)?;
         at += count as u64;
+    }
+}
+
+/// Copies a body and tells how far it is.
+fn copy_counted(from: &mut dyn Read, to: &File, so_far: &AtomicU64) -> std::io::Result<u64> {
+    let mut piece = vec![0; 256 << 10];
+    loop {
+        let at = so_far.load(Ordering::Relaxed);
+        let count = from.read(&mut piece)?;
+        if count == 0 {
+            return Ok(at);
+        }
+        to.write_all_at(&piece[..count], at)?;
+        so_far.fetch_add(count as u64, Ordering::Relaxed);
     }
 }
 
@@ -311,12 +327,25 @@ impl Inner {
             .await;
         let mut fetched = fetched?;
         let (file, number, path) = self.cache_file()?;
-        let copied = tokio::task::spawn_blocking(move || {
-            let mut file = file;
-            std::io::copy(&mut fetched.bytes, &mut file).map(|size| (size, fetched.meta))
+        let so_far = Arc::new(AtomicU64::new(0));
+        let count = so_far.clone();
+        let mut copied = tokio::task::spawn_blocking(move || {
+            copy_counted(&mut fetched.bytes, &file, &count).map(|size| (size, fetched.meta))
         });
         let failed = |why: String| Error::because("read", id.to_string(), Kind::Io, why);
-        let copied = copied.await.map_err(|e| failed(e.to_string()))?;
+        let mut before = u64::MAX;
+        let copied = loop {
+            match tokio::time::timeout(self.options.patience, &mut copied).await {
+                Ok(done) => break done.map_err(|e| failed(e.to_string()))?,
+                Err(_) => {
+                    let now = so_far.load(Ordering::Relaxed);
+                    if std::mem::replace(&mut before, now) == now {
+                        let _ = std::fs::remove_file(&path);
+                        return Err(failed("nothing came any more".to_owned()));
+                    }
+                }
+            }
+        };
         let (size, mut meta) = copied.map_err(|e| {
             let _ = std::fs::remove_file(&path);
             failed(e.to_string())
@@ -330,11 +359,15 @@ impl Inner {
                 .filter(|record| record.is_clean())
                 .map(|record| {
                     record.size = meta.size;
-                    record.kept = Some(Kept { number, size });
+                    record.kept.replace(Kept { number, size })
                 });
+            if let Some(old) = kept {
+                index.dropped.extend(old);
+            }
             self.keeper.record(&index, id);
-            kept
+            kept.map(drop)
         };
+        self.sweep();
         match kept {
             Some(()) => self.cache_grew(size),
             None => drop(std::fs::remove_file(&path)),

@@ -89,6 +89,8 @@ pub(super) struct Record {
     pub(super) due: Instant,
     pub(super) tries: u32,
     pub(super) failure: Option<Box<Failure>>,
+    /// The last edit that was saved by this mount.
+    pub(super) saved: u64,
     /// The highest edit that was accepted or settled in another way.
     pub(super) done: u64,
     /// Our side of the last conflict: which edit, and what it is called now.
@@ -121,6 +123,7 @@ impl Record {
             due: Instant::now(),
             tries: 0,
             failure: None,
+            saved: 0,
             done: 0,
             aside: None,
         }
