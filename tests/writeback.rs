@@ -8,6 +8,7 @@ use std::time::Duration;
 use storefs::backend::faulty::{Fault, Rule, Verb};
 use storefs::error::Kind;
 use storefs::fs::Change;
+use storefs::volume::Volume;
 use storefs::volume::cached::Options;
 
 /// Nothing is sent unless somebody waits for it.
@@ -329,7 +330,7 @@ fn a_drain_sends_what_it_can_in_its_time_and_says_what_is_left() {
     let drain = |time| {
         world
             .runtime
-            .block_on(mount.volume.drain(Duration::from_millis(time)))
+            .block_on(mount.volume.drain(Duration::from_millis(time)).into_wait())
     };
     drain(5000).unwrap();
     assert_eq!(world.there("a.txt").unwrap(), b"bytes");

@@ -15,34 +15,12 @@
 # and 5 GiB in /dev/shm; for the row "dual" also node and scripts/install-tools.sh.
 set -euo pipefail
 
-here=$(cd "$(dirname "${BASH_SOURCE[0]}")/../.." && pwd)
-command_line="scripts/bench/local.sh $*"
-binary='' hp='' only='' raw='' quick=no
-die() { printf 'bench: %s\n' "$*" >&2; exit 2; }
-say() { printf 'bench: %s\n' "$*" >&2; }
-while [[ $# -gt 0 ]]; do
-    case $1 in
-        --binary | --hp | --only | --raw)
-            [[ $# -ge 2 ]] || die "$1 needs a value"
-            declare "${1#--}=$2"
-            shift 2
-            ;;
-        --quick) quick=yes; shift ;;
-        -h | --help) sed -n '2,/^set /{/^set /d;s/^# \{0,1\}//;p}' "${BASH_SOURCE[0]}"; exit 0 ;;
-        *) die "unknown argument '$1' (see --help)" ;;
-    esac
-done
-known=(read stat create dual overwrite rename unlink type list stream memory)
-for row in ${only//,/ }; do [[ " ${known[*]} " == *" $row "* ]] || die "no row '$row' (there are: ${known[*]})"; done
-wanted() { [[ -z $only || ",$only," == *",$1,"* ]]; }
+known=(read stat create dual overwrite rename unlink type list stream memory) more=(hp)
+source "$(dirname "${BASH_SOURCE[0]}")/arguments.sh"
 any() { local row; for row in "$@"; do wanted "$row" && return; done; return 1; }
 [[ $(id -u) == 0 ]] || die "needs root: it mounts file systems"
-for tool in gcc mkfs.ext4 fio python3 losetup; do command -v $tool >/dev/null || die "$tool is missing"; done
-if [[ -z $binary ]]; then
-    (cd "$here" && cargo build --release --locked --quiet)
-    binary=$here/target/release/storefs
-fi
-[[ -x $binary ]] || die "no program at $binary"
+needs gcc mkfs.ext4 fio python3 losetup
+find_binary
 [[ -n $hp ]] || hp=$("$here/scripts/bench/build-hp.sh")
 [[ -x $hp ]] || die "no passthrough_hp at $hp"
 if [[ -f $(dirname "$hp")/version ]]; then
@@ -50,7 +28,7 @@ if [[ -f $(dirname "$hp")/version ]]; then
 else
     hp_version="libfuse $("$hp" --version 2>/dev/null | sed -n 's/.*libfuse version \([0-9.a-z-]*\).*/\1/p;s/.*library version \([0-9.a-z-]*\).*/\1/p' | head -n 1)"
 fi
-binary=$(realpath "$binary") hp=$(realpath "$hp")
+hp=$(realpath "$hp")
 
 if [[ $quick == yes ]]; then
     rounds=3 records=500 listed=20000 stream_rounds=1 stream=256 many=100000

@@ -13,35 +13,12 @@
 # within a round, and the table has the medians. Needs /dev/fuse, gcc, node, python3 and scripts/install-tools.sh.
 set -euo pipefail
 
-here=$(cd "$(dirname "${BASH_SOURCE[0]}")/../.." && pwd)
-command_line="scripts/bench/run.sh $*"
-binary='' only='' raw='' quick=no
-die() { printf 'bench: %s\n' "$*" >&2; exit 2; }
-say() { printf 'bench: %s\n' "$*" >&2; }
-while [[ $# -gt 0 ]]; do
-    case $1 in
-        --binary | --only | --raw)
-            [[ $# -ge 2 ]] || die "$1 needs a value"
-            declare "${1#--}=$2"
-            shift 2
-            ;;
-        --quick) quick=yes; shift ;;
-        -h | --help) sed -n '2,/^set /{/^set /d;s/^# \{0,1\}//;p}' "${BASH_SOURCE[0]}"; exit 0 ;;
-        *) die "unknown argument '$1' (see --help)" ;;
-    esac
-done
 known=(start records)
-for row in ${only//,/ }; do [[ " ${known[*]} " == *" $row "* ]] || die "no row '$row' (there are: ${known[*]})"; done
-wanted() { [[ -z $only || ",$only," == *",$1,"* ]]; }
-for tool in gcc node python3; do command -v $tool >/dev/null || die "$tool is missing"; done
+source "$(dirname "${BASH_SOURCE[0]}")/arguments.sh"
+needs gcc node python3
 tools=${STOREFS_TOOLS:-${HOME:?HOME is not set}/.cache/storefs-tools}
 [[ -e $tools/js/.installed && -e $tools/cli/.installed ]] || die "the SDKs are missing: scripts/install-tools.sh"
-if [[ -z $binary ]]; then
-    (cd "$here" && cargo build --release --locked --quiet)
-    binary=$here/target/release/storefs
-fi
-[[ -x $binary ]] || die "no program at $binary"
-binary=$(realpath "$binary")
+find_binary
 if [[ $quick == yes ]]; then starts=3 rounds=1 count=300; else starts=21 rounds=7 count=2000; fi
 
 work=$(mktemp -d "${TMPDIR:-/tmp}/storefs-bench.XXXXXX")

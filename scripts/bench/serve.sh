@@ -16,35 +16,12 @@
 # and 5 GiB in /dev/shm; for the row "sdk" also node and scripts/install-tools.sh.
 set -euo pipefail
 
-here=$(cd "$(dirname "${BASH_SOURCE[0]}")/../.." && pwd)
-command_line="scripts/bench/serve.sh $*"
-binary='' only='' raw='' quick=no
-die() { printf 'bench: %s\n' "$*" >&2; exit 2; }
-say() { printf 'bench: %s\n' "$*" >&2; }
-while [[ $# -gt 0 ]]; do
-    case $1 in
-        --binary | --only | --raw)
-            [[ $# -ge 2 ]] || die "$1 needs a value"
-            declare "${1#--}=$2"
-            shift 2
-            ;;
-        --quick) quick=yes; shift ;;
-        -h | --help) sed -n '2,/^set /{/^set /d;s/^# \{0,1\}//;p}' "${BASH_SOURCE[0]}"; exit 0 ;;
-        *) die "unknown argument '$1' (see --help)" ;;
-    esac
-done
 known=(get put page stream sdk memory)
-for row in ${only//,/ }; do [[ " ${known[*]} " == *" $row "* ]] || die "no row '$row' (there are: ${known[*]})"; done
-wanted() { [[ -z $only || ",$only," == *",$1,"* ]]; }
+source "$(dirname "${BASH_SOURCE[0]}")/arguments.sh"
 export PATH="$PATH:/usr/sbin"
-for tool in wrk nginx curl gcc python3; do command -v $tool >/dev/null || die "$tool is missing"; done
+needs wrk nginx curl gcc python3
 nginx -V 2>&1 | grep -q http_dav_module || die "this nginx has no WebDAV"
-if [[ -z $binary ]]; then
-    (cd "$here" && cargo build --release --locked --quiet)
-    binary=$here/target/release/storefs
-fi
-[[ -x $binary ]] || die "no program at $binary"
-binary=$(realpath "$binary")
+find_binary
 
 if [[ $quick == yes ]]; then
     rounds=1 seconds=2 records=1000 small=10000 large=100000 stream=64 long=256 count=50

@@ -11,6 +11,7 @@ pub mod pace;
 pub mod random;
 pub mod retry;
 mod stores;
+pub mod streamed;
 pub mod trouble;
 pub mod watch;
 

@@ -3,7 +3,7 @@
 
 use super::options::Options;
 use crate::error::{Error, Kind, Result};
-use crate::record::Key;
+use crate::record::{Key, hex};
 use sha2::{Digest, Sha256};
 use std::collections::HashMap;
 use std::ffi::OsString;
@@ -246,10 +246,7 @@ impl Surroundings {
 /// The first 16 hex digits of the path's SHA-256.
 pub(super) fn fingerprint(path: &Path) -> String {
     let digest = Sha256::digest(path.as_os_str().as_bytes());
-    digest[..8]
-        .iter()
-        .map(|byte| format!("{byte:02x}"))
-        .collect()
+    hex(&digest[..8])
 }
 
 #[cfg(test)]

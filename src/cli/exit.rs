@@ -1,7 +1,7 @@
 //! What the program ends with: the exit code of a failure and the one line that tells it. It never ends the process.
 
 use crate::error::{Error, Kind};
-use std::io::{self, IsTerminal, Write};
+use std::io::{self, Write};
 
 /// Wrong usage.
 pub(super) const USAGE: u8 = 2;
@@ -28,37 +28,6 @@ impl Failure {
     /// Tells it on standard error.
     pub(super) fn tell(&self) {
         let _ = writeln!(io::stderr(), "storefs: {}", self.message.trim_end());
-    }
-}
-
-/// A line on standard error that is written over as things go on; nothing where that is no terminal.
-#[derive(Debug)]
-pub(super) struct Progress {
-    on: bool,
-    shown: bool,
-}
-
-impl Progress {
-    pub(super) fn on_terminal() -> Self {
-        let on = io::stderr().is_terminal();
-        Self { on, shown: false }
-    }
-
-    /// Shows how it is now.
-    pub(super) fn show(&mut self, note: &str) {
-        if self.on {
-            self.shown = true;
-            // Back to the start of the line, and the rest of it cleared (ECMA-48).
-            let _ = write!(io::stderr(), "\r{note}\x1b[K");
-        }
-    }
-}
-
-impl Drop for Progress {
-    fn drop(&mut self) {
-        if self.shown {
-            let _ = write!(io::stderr(), "\r\x1b[K");
-        }
     }
 }
 

@@ -2,6 +2,7 @@
 //! never kept.
 
 use crate::backend::apify::Token;
+use crate::record::hex;
 use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
 use std::fs;
@@ -100,10 +101,6 @@ impl Entry {
     fn is_of(&self, token: Option<&Token>) -> bool {
         self.mark == token.map(|token| hex(&token.mark(self.salt.as_bytes())))
     }
-}
-
-fn hex(bytes: &[u8]) -> String {
-    bytes.iter().map(|byte| format!("{byte:02x}")).collect()
 }
 
 #[cfg(test)]

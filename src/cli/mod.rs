@@ -18,6 +18,7 @@ mod mount;
 mod mounts;
 mod options;
 mod place;
+mod progress;
 mod reach;
 mod remote;
 mod remote_options;

@@ -4,10 +4,10 @@
 use super::args::{Mount8Args, MountArgs};
 use super::config::Surroundings;
 use super::exit::print;
-use super::live::{Live, Reload};
+use super::live::Live;
 use super::options::{self, Options};
 use super::place::{self, Place};
-use super::remote::Remote;
+use super::remote::{Remote, Started};
 use super::{Outcome, background, log, reach, signals, source};
 use crate::backend::dir::{Folder, FolderOptions};
 use crate::backend::open::Source;
@@ -20,18 +20,17 @@ use std::os::unix::ffi::OsStrExt;
 use std::os::unix::net::{SocketAddr, UnixDatagram};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
-use tempfile::TempDir;
 
 /// Everything that is decided before anything is touched.
 struct Plan {
-    source: From,
+    source: MountSource,
     mountpoint: PathBuf,
     options: Options,
     mount: MountOptions,
 }
 
 /// What is mounted.
-enum From {
+enum MountSource {
     Folder(PathBuf, FolderOptions),
     Remote(Box<Remote>),
 }
@@ -101,9 +100,9 @@ impl Plan {
             input_keys,
         };
         let source = match (folder, remote) {
-            (Some(folder), _) => From::Folder(folder, of_folder),
-            (None, Some(remote)) => From::Remote(Box::new(remote)),
-            (None, None) => From::Folder(source::folder(source, here)?, of_folder),
+            (Some(folder), _) => MountSource::Folder(folder, of_folder),
+            (None, Some(remote)) => MountSource::Remote(Box::new(remote)),
+            (None, None) => MountSource::Folder(source::folder(source, here)?, of_folder),
         };
         let mount = MountOptions {
             read_only: options.read_only,
@@ -135,7 +134,7 @@ impl Plan {
     }
 }
 
-impl From {
+impl MountSource {
     fn shown(&self) -> String {
         match self {
             Self::Folder(path, _) => path.display().to_string(),
@@ -174,11 +173,15 @@ fn stay(plan: &Plan, here: &Surroundings, announce: &Announce) -> Outcome {
     }
     place::check_device(here.uid)?;
     let folder = match &plan.source {
-        From::Folder(path, _) => Some(path.as_path()),
-        From::Remote(_) => None,
+        MountSource::Folder(path, _) => Some(path.as_path()),
+        MountSource::Remote(_) => None,
     };
     let place = Place::prepare(&plan.mountpoint, folder, plan.options.nonempty)?;
-    let (mounted, _temp, reload) = match start(plan, here) {
+    let Started {
+        mounted,
+        temp: _temp,
+        reload,
+    } = match start(plan, here) {
         Ok(mounted) => mounted,
         Err(why) => {
             place.leave();
@@ -218,15 +221,13 @@ fn stay(plan: &Plan, here: &Surroundings, announce: &Announce) -> Outcome {
     Ok(ended.and(drained)?)
 }
 
-fn start(plan: &Plan, here: &Surroundings) -> Result<(Mounted, Option<TempDir>, Option<Reload>)> {
+fn start(plan: &Plan, here: &Surroundings) -> Result<Started> {
     let started = match &plan.source {
-        From::Folder(path, options) => {
+        MountSource::Folder(path, options) => {
             let folder = Folder::open(path, options.clone())?;
-            Mounted::start(folder, &plan.mountpoint, plan.mount.clone()).map(|it| (it, None, None))
+            Mounted::start(folder, &plan.mountpoint, plan.mount.clone()).map(Started::folder)
         }
-        From::Remote(remote) => remote
-            .start(&plan.mountpoint, plan.mount.clone(), here)
-            .map(|started| (started.mounted, started.temp, started.reload)),
+        MountSource::Remote(remote) => remote.start(&plan.mountpoint, plan.mount.clone(), here),
     };
     started.map_err(|why| {
         let in_container = why.kind() == Kind::NotPermitted && here.uid == 0;

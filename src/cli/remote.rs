@@ -38,7 +38,8 @@ pub(super) struct Remote {
 struct Folders {
     cache: PathBuf,
     spool: PathBuf,
-    _temp: Option<TempDir>,
+    /// Where `memory:` keeps them.
+    temp: Option<TempDir>,
 }
 
 /// A mount, and the folder that goes with it.
@@ -48,6 +49,17 @@ pub(super) struct Started {
     pub(super) temp: Option<TempDir>,
     /// Reads the token again.
     pub(super) reload: Option<Reload>,
+}
+
+impl Started {
+    /// A mount of a folder, with nothing beside it.
+    pub(super) fn folder(mounted: Mounted) -> Self {
+        Self {
+            mounted,
+            temp: None,
+            reload: None,
+        }
+    }
 }
 
 impl Remote {
@@ -127,7 +139,7 @@ impl Remote {
         let mounted = Mounted::over(runtime, Arc::new(volume), mountpoint, options)?;
         Ok(Started {
             mounted,
-            temp: folders._temp,
+            temp: folders.temp,
             reload,
         })
     }
@@ -161,7 +173,7 @@ impl Remote {
             let folders = Folders {
                 cache: temp.path().join("cache"),
                 spool: temp.path().join("spool"),
-                _temp: Some(temp),
+                temp: Some(temp),
             };
             return Ok((folders, false));
         };
@@ -207,15 +219,20 @@ impl Remote {
         let folders = Folders {
             cache,
             spool,
-            _temp: None,
+            temp: None,
         };
         Ok((folders, is_away))
     }
 
     /// The directory of the default store, and its id when it has no name.
-    fn default(&self, backend: &dyn Backend, runtime: &Runtime, away: bool) -> Result<Default> {
+    fn default(
+        &self,
+        backend: &dyn Backend,
+        runtime: &Runtime,
+        away: bool,
+    ) -> Result<DefaultStore> {
         let named = |shown: &str| {
-            Ok(Default {
+            Ok(DefaultStore {
                 shown: StoreName::new(shown)?,
                 unnamed: None,
             })
@@ -224,7 +241,7 @@ impl Remote {
             return named("default");
         };
         let unnamed = || {
-            Ok(Default {
+            Ok(DefaultStore {
                 shown: StoreName::new("default")?,
                 unnamed: Some(StoreName::new(said)?),
             })
@@ -250,7 +267,7 @@ impl Remote {
     }
 }
 
-struct Default {
+struct DefaultStore {
     shown: StoreName,
     unnamed: Option<StoreName>,
 }

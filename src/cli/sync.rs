@@ -3,7 +3,7 @@
 use super::Outcome;
 use super::args::SyncArgs;
 use super::config::Surroundings;
-use super::exit::Progress;
+use super::progress::Progress;
 use super::reach;
 use crate::control::Request;
 use crate::error::Error;

@@ -3,8 +3,9 @@
 
 use super::args::UmountArgs;
 use super::config::Surroundings;
-use super::exit::{Failure, Progress};
+use super::exit::Failure;
 use super::mounts::{self, Entry};
+use super::progress::Progress;
 use super::{Outcome, busy, reach};
 use crate::control::Request;
 use crate::error::{Error, Kind, Result};

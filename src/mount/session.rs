@@ -58,7 +58,7 @@ pub struct Mounted {
     session: Mutex<Option<BackgroundSession>>,
     /// Hangs up when the event loops have ended.
     alive: Mutex<Option<Receiver<()>>>,
-    runtime: Runtime,
+    _runtime: Runtime,
 }
 
 impl Mounted {
@@ -120,7 +120,7 @@ impl Mounted {
             passthrough,
             session: Mutex::new(Some(session)),
             alive: Mutex::new(Some(alive)),
-            runtime,
+            _runtime: runtime,
         })
     }
 
@@ -141,20 +141,7 @@ impl Mounted {
 
     /// Sends what waits. `Kind::TimedOut` when that is not done within `limit`; the rest stays saved.
     pub fn drain(&self, limit: Duration) -> Result<()> {
-        let sent = self.volume.sync(None).into_wait();
-        let done = async { tokio::time::timeout(limit, sent).await };
-        self.runtime.block_on(done).unwrap_or_else(|_| {
-            let why = format!(
-                "{} not sent within {limit:?}; they stay saved, and the next mount sends them",
-                self.volume.pending()
-            );
-            Err(Error::because(
-                "send",
-                "what was written",
-                Kind::TimedOut,
-                why,
-            ))
-        })
+        self.volume.drain(limit).wait()
     }
 
     /// Waits until what was changed in the folder so far is seen in the mount, where changes are told.

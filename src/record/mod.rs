@@ -4,6 +4,7 @@ pub mod body;
 pub mod content_type;
 pub mod encoding;
 pub mod file_name;
+pub mod hex;
 pub mod key;
 pub mod meta;
 pub mod sniff;
@@ -12,6 +13,7 @@ pub mod types_table;
 
 pub use body::Body;
 pub use content_type::ContentType;
+pub use hex::hex;
 pub use key::{Key, RecordId, StoreName};
 pub use meta::{ETag, Meta, Precondition, Size};
 pub use store::{Access, ApiId};

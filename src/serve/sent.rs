@@ -5,7 +5,7 @@ use super::body::blocking;
 use super::encodings::Encoding;
 use super::upload::Received;
 use crate::error::{Error, Result};
-use crate::record::{ETag, RecordId};
+use crate::record::{ETag, RecordId, hex};
 use rustix::fs::{AtFlags, CWD, linkat};
 use sha2::{Digest, Sha256};
 use std::fs::{self, DirBuilder, File};
@@ -59,8 +59,7 @@ impl Sent {
 
     fn path(&self, id: &RecordId) -> PathBuf {
         let digest = Sha256::digest(id.key.as_str());
-        let name: String = digest[..16].iter().map(|b| format!("{b:02x}")).collect();
-        self.folder.join(id.store.as_str()).join(name)
+        self.folder.join(id.store.as_str()).join(hex(&digest[..16]))
     }
 
     /// The encoded body of this version, if it is here and the client accepts it. It looks at one small piece of a disk.

@@ -3,6 +3,7 @@
 
 use crate::backend::random::letters;
 use crate::error::{Error, Kind, Result};
+use crate::record::hex;
 use rustix::fs::{FlockOperation, flock};
 use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
@@ -310,7 +311,7 @@ fn hash(salt: &str, token: &str) -> String {
         .chain_update(salt)
         .chain_update(token)
         .finalize();
-    digest.iter().map(|byte| format!("{byte:02x}")).collect()
+    hex(&digest)
 }
 
 fn millis(time: SystemTime) -> u64 {

@@ -20,6 +20,7 @@ use std::fs::File;
 use std::os::fd::OwnedFd;
 use std::path::PathBuf;
 use std::sync::Arc;
+use std::time::Duration;
 
 /// What is known of a name.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -248,6 +249,10 @@ pub trait Volume: Send + Sync + 'static {
     /// What waits to be sent, a line of JSON each.
     fn queue(&self) -> String {
         String::new()
+    }
+    /// Sends what waits. `Kind::TimedOut` when that is not done within `limit`; the rest stays saved.
+    fn drain(&self, _limit: Duration) -> Now<()> {
+        Now::ok(())
     }
     /// How many edits wait to be sent.
     fn pending(&self) -> usize {

@@ -1,6 +1,6 @@
 //! Disks that cannot hold all that others can.
 
-use super::{World, detach, mountinfo};
+use super::{World, detach, mountinfo, say_untested};
 use std::fs::{self, File};
 use std::path::PathBuf;
 use std::process::{Command, Stdio};
@@ -71,10 +71,12 @@ impl Disk {
         match Self::without_links() {
             Ok(disk) => (disk, true),
             Err(why) => {
-                eprintln!(
-                    "\n*** NOT TESTED HERE: a disk without links (packages exfat-fuse, exfatprogs): {why}"
-                );
-                eprintln!("*** a disk without attributes takes its place\n");
+                // Where the programs are, there is such a disk.
+                let there = |program: &str| run(Command::new("which").arg(program)).is_ok();
+                assert!(!(there("mkfs.exfat") && there("mount.exfat-fuse")), "{why}");
+                say_untested(&format!(
+                    "a disk without links (packages exfat-fuse, exfatprogs); one without attributes takes its place: {why}"
+                ));
                 (Self::without_attributes(), false)
             }
         }

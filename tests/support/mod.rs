@@ -15,6 +15,7 @@ pub use shell::{Said, said, sh_in};
 pub use unprivileged::as_nobody;
 
 use std::fs;
+use std::io::{self, Write};
 use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::time::{Duration, Instant};
@@ -172,7 +173,18 @@ pub fn mountinfo(path: &Path) -> Option<String> {
     found.map(str::to_owned)
 }
 
-/// Whether tests may mount here: as root, with /dev/fuse.
+/// Says past what the test harness keeps to itself that something is not tested on this machine.
+pub fn say_untested(what: &str) {
+    let _ = writeln!(io::stderr(), "\n*** NOT TESTED HERE: {what}\n");
+}
+
+/// Whether tests may make disks here. What is left out without that is said.
+#[track_caller]
 pub fn is_root() -> bool {
-    rustix::process::geteuid().is_root()
+    let root = rustix::process::geteuid().is_root();
+    if !root {
+        let place = std::panic::Location::caller();
+        say_untested(&format!("{place} needs root"));
+    }
+    root
 }

@@ -3,8 +3,9 @@
 
 use super::base::{Base, Token};
 use super::failure::{Asked, Told, rest_asked};
-use super::upload::{Load, Moved};
+use super::upload::Load;
 use crate::backend::pace::{Class, Pace, Rates};
+use crate::backend::streamed::Moved;
 use crate::backend::trouble::Trouble;
 use crate::error::{Error, Kind, Result};
 use crate::record::encoding::Encoding;

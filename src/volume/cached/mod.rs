@@ -214,15 +214,6 @@ impl Cached {
         }
         Ok(Self { inner })
     }
-
-    /// Waits until everything is sent; what still waits when the time is over stays in the spool.
-    pub async fn drain(&self, limit: Duration) -> Result<()> {
-        let drained = self.inner.wait_all(None);
-        match tokio::time::timeout(limit, drained).await {
-            Ok(done) => done,
-            Err(_) => Err(self.inner.not_sent("drain")),
-        }
-    }
 }
 
 impl Drop for Cached {

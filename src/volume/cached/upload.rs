@@ -3,6 +3,7 @@
 use super::Inner;
 use super::record::Failure;
 use super::state::Event;
+use crate::backend::pace::in_background;
 use crate::error::{Error, Kind};
 use crate::record::RecordId;
 use crate::record::key::StoreId;
@@ -141,7 +142,12 @@ impl Inner {
         let Some(parcel) = self.begin(id) else {
             return self.land(id);
         };
-        let answer = self.deliver(id, &parcel).await;
+        let delivery = self.deliver(id, &parcel);
+        // Where a close waits for it, it is in the foreground.
+        let answer = match self.options.write_through {
+            true => delivery.await,
+            false => in_background(delivery).await,
+        };
         let failure = answer.as_ref().err();
         self.note_answer(failure.map(Error::kind));
         let worked = failure.is_none();

@@ -11,6 +11,7 @@ use std::fs::File;
 use std::os::fd::OwnedFd;
 use std::path::PathBuf;
 use std::sync::PoisonError;
+use std::time::Duration;
 
 /// The block size of statfs, and how many blocks there are: 1 PiB.
 const BLOCK: u32 = 4096;
@@ -335,6 +336,16 @@ impl Volume for Cached {
         let inner = self.inner.clone();
         self.inner
             .run(async move { inner.wait_all(id.as_ref()).await })
+    }
+
+    fn drain(&self, limit: Duration) -> Now<()> {
+        let inner = self.inner.clone();
+        self.inner.run(async move {
+            match tokio::time::timeout(limit, inner.wait_all(None)).await {
+                Ok(done) => done,
+                Err(_) => Err(inner.not_sent("drain")),
+            }
+        })
     }
 
     fn sync_record(&self, store: &StoreName, name: &str) -> Now<()> {
