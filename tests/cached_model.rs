@@ -75,8 +75,12 @@ impl Run {
 
     fn set_faults(&mut self) {
         self.world.behind.clear();
+        let was_faulty = self.faulty;
         self.faulty = !self.chance.one_in(3);
         if !self.faulty {
+            if was_faulty {
+                self.wait_out_the_pause();
+            }
             return;
         }
         for _ in 0..self.chance.below(4) {
@@ -101,6 +105,11 @@ impl Run {
             self.log.push(format!("{verb:?} {fault:?} x{times}"));
             self.world.behind.add(Rule::on(verb, fault).times(times));
         }
+    }
+
+    /// A backend that could not be reached is not asked again for a while, also when it could be reached by now.
+    fn wait_out_the_pause(&self) {
+        std::thread::sleep(self.options.offline_pause + Duration::from_millis(5));
     }
 
     fn step(&mut self) {
@@ -268,8 +277,7 @@ impl Run {
         if self.chance.one_in(2) {
             self.remount();
         }
-        // What could not be reached is not asked at once.
-        std::thread::sleep(Duration::from_millis(20));
+        self.wait_out_the_pause();
         let synced = self.mount().sync();
         assert_eq!(
             synced,

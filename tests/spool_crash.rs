@@ -224,3 +224,55 @@ fn files_of_the_volume_are_for_its_owner_alone() {
         assert_eq!(mode(&spool.join(format!("{number}.{end}"))), 0o600, "{end}");
     }
 }
+
+#[test]
+fn after_a_kill_an_edit_still_knows_the_version_that_it_was_made_on() {
+    let world = World::new();
+    let mount = world.mount();
+    let first = Gate::closed();
+    world
+        .behind
+        .add(Rule::on(Verb::Put, Fault::Hang(first.clone())).times(1));
+    mount.write("a.txt", b"first").unwrap();
+    world.runtime.block_on(first.until_arrived(1));
+    mount.write("a.txt", b"second").unwrap();
+    // The first is taken, and the second made on it; that is on its way when the process ends.
+    let second = Gate::closed();
+    world
+        .behind
+        .add(Rule::on(Verb::Put, Fault::Hang(second.clone())).times(1));
+    first.open();
+    world.runtime.block_on(second.until_arrived(1));
+    assert_eq!(world.there("a.txt").unwrap(), b"first");
+    mount.kill();
+    world.put("a.txt", b"of somebody else");
+    let mount = world.mount();
+    mount.sync().unwrap();
+    assert_eq!(world.there("a.txt").unwrap(), b"of somebody else");
+    let keys = world.keys_there();
+    assert_eq!(keys.len(), 2, "{keys:?}");
+    let copy = keys.iter().find(|key| key.contains("conflict")).unwrap();
+    assert_eq!(world.there(copy).unwrap(), b"second");
+}
+
+#[test]
+fn a_rename_sends_the_new_name_first_also_when_that_is_written_again() {
+    let world = World::new();
+    world.put("old.txt", b"bytes");
+    let mount = world.mount();
+    assert_eq!(mount.text("old.txt"), "bytes");
+    let gate = Gate::closed();
+    world
+        .behind
+        .add(Rule::on(Verb::Put, Fault::Hang(gate.clone())).times(1));
+    mount.rename("old.txt", "new.txt").unwrap();
+    mount.write("new.txt", b"newer").unwrap();
+    world.runtime.block_on(gate.until_arrived(1));
+    // The removal is due by now, and nothing is under the new name.
+    std::thread::sleep(Duration::from_millis(200));
+    assert_eq!(world.keys_there(), ["old.txt"]);
+    gate.open();
+    mount.sync().unwrap();
+    assert_eq!(world.keys_there(), ["new.txt"]);
+    assert_eq!(world.there("new.txt").unwrap(), b"newer");
+}

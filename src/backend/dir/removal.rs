@@ -1,4 +1,4 @@
-//! Removing the files of records. A file that somebody else put there since it was looked at is not removed.
+//! Removing the files of records. What a mend takes away by `take_away` is not removed when somebody else has put another file there.
 
 use super::catalog::Entry;
 use super::plan::Plan;

@@ -233,6 +233,7 @@ impl Inner {
         record.notes.insert(seq, Arc::new(note));
         let stat = record.stat();
         let forget = apply_in(&mut index, &id, Event::Saved(edit, base)).map(|step| seqs(&step));
+        index.replace(forget.as_deref().unwrap_or_default(), seq);
         if index.in_flight.contains(&id) {
             if let Some(record) = index.record_mut(&id) {
                 record.due = due;
@@ -314,28 +315,28 @@ impl Inner {
         after: Option<u64>,
     ) -> Result<()> {
         let saving = self.saving.lock().unwrap_or_else(PoisonError::into_inner);
-        let (base, only_here) = {
-            let index = self.index();
+        let base = {
+            // Asked and done in one go: once it is being sent, the backend may have it.
+            let mut index = self.index();
             let missing = || Error::new("remove", id.to_string(), Kind::NotFound);
             let record = index
                 .record(id)
                 .filter(|record| record.exists())
                 .ok_or_else(missing)?;
-            (record.base(), record.is_only_here())
-        };
-        if only_here {
-            let mut index = self.index();
-            let gone = index.remove(id);
-            let seqs: Vec<u64> =
-                gone.map_or_else(Vec::new, |gone| gone.notes.into_keys().collect());
-            for seq in &seqs {
-                index.unsettled.remove(seq);
+            if record.is_only_here() {
+                let gone = index.remove(id);
+                let seqs: Vec<u64> =
+                    gone.map_or_else(Vec::new, |gone| gone.notes.into_keys().collect());
+                for seq in &seqs {
+                    index.unsettled.remove(seq);
+                }
+                drop(index);
+                self.forget(seqs);
+                self.progress.send_modify(|(ended, _)| *ended += 1);
+                return Ok(());
             }
-            drop(index);
-            self.forget(seqs);
-            self.progress.send_modify(|(ended, _)| *ended += 1);
-            return Ok(());
-        }
+            record.base()
+        };
         let note = Note {
             change: Change::Delete,
             after,

@@ -98,7 +98,9 @@ impl Room {
         }
         let fits = self.budget.take(length - has);
         if fits {
-            self.length.fetch_max(length, Ordering::Relaxed);
+            // Another writer may have grown it since; then both took a part of the same.
+            let had = self.length.fetch_max(length, Ordering::Relaxed);
+            self.budget.give_back(had.clamp(has, length) - has);
         }
         fits
     }

@@ -1,6 +1,7 @@
 //! Changes by others, where the backend tells of them. Without a feed, answers grow old instead.
 
 use super::Inner;
+use super::state::Remote;
 use crate::backend::{ChangeEvent, ChangeKind, FeedPosition, random};
 use crate::error::Kind;
 use crate::record::RecordId;
@@ -112,14 +113,17 @@ impl Inner {
     }
 
     fn doubt(&self, id: &StoreId) {
-        if let Some(store) = self.index().stores.get_mut(id) {
-            store.doubt(None);
+        let mut index = self.index();
+        let tick = index.number();
+        if let Some(store) = index.stores.get_mut(id) {
+            store.doubt(None, tick);
         }
     }
 
     fn heard(self: &Arc<Self>, id: &StoreId, event: &ChangeEvent) {
         let (dir, name) = {
             let mut index = self.index();
+            let tick = index.number();
             let Some(store) = index.stores.get_mut(id) else {
                 return;
             };
@@ -129,12 +133,17 @@ impl Inner {
                 .as_ref()
                 .filter(|_| event.kind != ChangeKind::Reset)
             else {
-                store.doubt(None);
+                store.doubt(None, tick);
                 drop(index);
                 return self.tell(&dir, None);
             };
             if let Some(known) = store.records.get_mut(key) {
-                known.heard.clone_from(&event.etag);
+                known.heard = Some(match event.kind {
+                    ChangeKind::Delete => Remote::Absent,
+                    ChangeKind::Put | ChangeKind::Reset => {
+                        event.etag.clone().map_or(Remote::Unknown, Remote::At)
+                    }
+                });
                 let same = event.etag.is_some() && known.etag() == event.etag.as_ref();
                 if !known.is_clean() || same {
                     // Mostly a change of our own that comes back to us. The end of the upload compares.
@@ -143,7 +152,7 @@ impl Inner {
             } else if event.kind == ChangeKind::Delete {
                 return;
             }
-            store.doubt(Some(key));
+            store.doubt(Some(key), tick);
             if store.large {
                 let record = RecordId {
                     store: id.clone(),

@@ -2,43 +2,15 @@
 
 use super::record::{Kept, Record};
 use super::state::{Edit, Event, Remote, State};
+use super::store::Store;
 use crate::record::key::StoreId;
-use crate::record::{Key, Meta, RecordId, Size, StoreName};
+use crate::record::{Meta, RecordId, Size, StoreName};
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::sync::Weak;
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 /// So many names that do not exist are remembered for a store.
 const MOST_ABSENT: usize = 4096;
-
-/// One store.
-#[derive(Debug)]
-pub(super) struct Store {
-    pub(super) id: StoreId,
-    /// Its directory.
-    pub(super) dir: StoreName,
-    pub(super) named: bool,
-    pub(super) created_ns: i64,
-    pub(super) modified_ns: i64,
-    pub(super) records: BTreeMap<Key, Record>,
-    order: BTreeMap<u64, Key>,
-    /// When a complete listing was last taken.
-    pub(super) listed: Option<Instant>,
-    /// All its keys are known here, if perhaps not the newest.
-    pub(super) complete: bool,
-    /// It has more keys than one page of a listing.
-    pub(super) large: bool,
-    /// Changes are pushed, and none was missed since the listing.
-    pub(super) followed: bool,
-    pub(super) following: bool,
-    /// When somebody last asked for something in it that had to be fetched.
-    pub(super) used: Option<Instant>,
-    absent: HashMap<Key, Instant>,
-    removed: HashMap<Key, u64>,
-    pub(super) checked: Option<Instant>,
-    /// Why nothing can be written here, when that is known.
-    pub(super) denied: bool,
-}
 
 /// Everything.
 #[derive(Debug, Default)]
@@ -51,6 +23,8 @@ pub(super) struct Index {
     pub(super) queue: BTreeSet<(Instant, RecordId)>,
     /// Edits that are saved and not settled.
     pub(super) unsettled: BTreeSet<u64>,
+    /// Which edit has taken the place of one that was not settled.
+    replaced: HashMap<u64, u64>,
     /// What is being sent.
     pub(super) in_flight: BTreeSet<RecordId>,
     /// Cached files of versions that are gone.
@@ -64,6 +38,22 @@ impl Index {
     pub(super) fn number(&mut self) -> u64 {
         self.count += 1;
         self.count
+    }
+
+    /// An edit has taken the place of others of its record that waited.
+    pub(super) fn replace(&mut self, old: &[u64], new: u64) {
+        let unsettled = &self.unsettled;
+        self.replaced
+            .retain(|_, newer| unsettled.contains(newer) || old.contains(newer));
+        self.replaced.extend(old.iter().map(|old| (*old, new)));
+    }
+
+    /// Whether an edit, or what has taken its place, waits to be sent.
+    pub(super) fn is_unsettled(&self, mut seq: u64) -> bool {
+        while let Some(newer) = self.replaced.get(&seq) {
+            seq = *newer;
+        }
+        self.unsettled.contains(&seq)
     }
 
     /// Numbers above this are free.
@@ -97,8 +87,10 @@ impl Index {
         if let Some(other) = self.dirs.insert(dir.clone(), id.clone())
             && other != *id
             && !self.has_pending(&other)
+            && let Some(gone) = self.stores.remove(&other)
         {
-            self.stores.remove(&other);
+            let kept = gone.records.into_values().filter_map(|record| record.kept);
+            self.dropped.extend(kept);
         }
         let store = self.stores.entry(id.clone()).or_insert_with(|| Store {
             id: id.clone(),
@@ -117,6 +109,7 @@ impl Index {
             absent: HashMap::new(),
             removed: HashMap::new(),
             checked: None,
+            doubted: 0,
             denied: false,
         });
         store.dir = dir.clone();
@@ -199,11 +192,18 @@ impl Index {
         if record.tick > since || !record.is_clean() {
             return false;
         }
-        record.checked = Some(now);
         if is_new {
+            record.checked = Some(now);
+            // A listing that was asked for before knows nothing of it.
+            record.tick = version;
             record.take_in(meta);
             return true;
         }
+        if meta.etag.is_none() && meta.size == Size::Unknown && record.etag().is_some() {
+            // This answer cannot tell versions apart; one with a tag can.
+            return false;
+        }
+        record.checked = Some(now);
         let before = record.state.clone();
         let same = match (&before, &remote) {
             (
@@ -254,7 +254,10 @@ impl Index {
             }
             Some(_) => false,
             None => {
-                self.note_absent(id);
+                let store = self.stores.get(&id.store);
+                if store.is_some_and(|store| store.doubted <= since) {
+                    self.note_absent(id);
+                }
                 false
             }
         }
@@ -303,68 +306,5 @@ impl Index {
             });
             Some((id, record.state.newest().or(aside)?))
         })
-    }
-}
-
-impl Store {
-    /// Whether it is known that there is no such record, from no longer ago than `ttl`.
-    pub(super) fn is_absent(&self, key: &Key, ttl: Duration) -> bool {
-        if self.records.get(key).is_some_and(|record| !record.exists()) {
-            return true;
-        }
-        let recent = |at: &Instant| at.elapsed() < ttl;
-        !self.records.contains_key(key)
-            && (self.is_fresh(ttl)
-                || self
-                    .absent
-                    .get(key)
-                    .is_some_and(|at| self.followed || recent(at)))
-    }
-
-    /// Whether its listing is complete and no older than `ttl`.
-    pub(super) fn is_fresh(&self, ttl: Duration) -> bool {
-        let recent = self
-            .listed
-            .is_some_and(|at| self.followed || at.elapsed() < ttl);
-        self.complete && recent
-    }
-
-    /// Something may have changed under this key, or under any.
-    pub(super) fn doubt(&mut self, key: Option<&Key>) {
-        match key {
-            Some(key) => {
-                self.absent.remove(key);
-                if let Some(record) = self.records.get_mut(key) {
-                    record.checked = None;
-                }
-            }
-            None => {
-                self.absent.clear();
-                self.listed = None;
-                for record in self.records.values_mut() {
-                    record.checked = None;
-                }
-            }
-        }
-    }
-
-    /// Records in the order of listings, after a position.
-    pub(super) fn after(&self, position: u64) -> impl Iterator<Item = (&Key, &Record)> {
-        let from = (
-            std::ops::Bound::Excluded(position),
-            std::ops::Bound::Unbounded,
-        );
-        self.order.range(from).filter_map(|(_, key)| {
-            let record = self.records.get(key)?;
-            record.exists().then_some((key, record))
-        })
-    }
-
-    /// Whether a record is shown as it is at the backend, from no longer ago than `ttl`.
-    pub(super) fn is_current(&self, record: &Record, ttl: Duration) -> bool {
-        !record.is_clean()
-            || record
-                .checked
-                .is_some_and(|at| self.followed || at.elapsed() < ttl)
     }
 }

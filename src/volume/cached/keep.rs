@@ -119,7 +119,7 @@ impl Keeper {
     }
 
     /// The store is as the index has it.
-    pub(super) fn store(&self, store: &super::index::Store) {
+    pub(super) fn store(&self, store: &super::store::Store) {
         let times = (store.created_ns, store.modified_ns);
         let order = Order::Store(
             store.id.clone(),
@@ -298,12 +298,14 @@ fn load_record(row: &Row<'_>, index: &mut Index) -> rusqlite::Result<()> {
         modified_ns: row.get(9)?,
         changed_ns: row.get(10)?,
     };
+    let mut numbered = 0;
     let kept: (Option<i64>, Option<i64>) = (row.get(11)?, row.get(12)?);
     if let (Some(number), Some(size)) = kept {
         record.kept = Some(Kept {
             number: number.cast_unsigned(),
             size: size.cast_unsigned(),
         });
+        numbered = number.cast_unsigned();
     }
     let base: Option<String> = row.get(13)?;
     let until: Option<i64> = row.get(14)?;
@@ -311,5 +313,7 @@ fn load_record(row: &Row<'_>, index: &mut Index) -> rusqlite::Result<()> {
         etag: ETag::new(&base),
         until: until.map(|ns| UNIX_EPOCH + Duration::from_nanos(ns.unsigned_abs())),
     });
+    // Also when that file is gone: another one must not be taken for it.
+    index.numbers_from(numbered);
     Ok(())
 }

@@ -101,7 +101,7 @@ impl Inner {
         let Some(store) = index.stores.get_mut(id) else {
             return;
         };
-        store.listed = Some(asked);
+        store.listed = (store.doubted <= since).then_some(asked);
         store.complete = true;
         store.checked = Some(asked);
         store.large = seen.len() > PAGE;

@@ -22,6 +22,7 @@ mod settle;
 mod show;
 mod spool;
 pub mod state;
+mod store;
 mod stores;
 mod upload;
 mod volume;

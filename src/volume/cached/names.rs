@@ -13,6 +13,8 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Instant;
 
+/// How often bytes are looked for that move in the moment they are used.
+const TRIES: u32 = 5;
 /// The largest record that is moved to another store by a rename.
 const MOST_MOVED: u64 = 64 << 20;
 
@@ -36,6 +38,8 @@ impl Inner {
             .filter(|record| record.exists())
             .ok_or_else(missing)?;
         record.used = used;
+        // What is done with these bytes is made on this version.
+        record.was_read();
         let path = match (record.state.newest(), record.kept) {
             (Some(edit), _) => self.spool.data(edit.seq),
             (None, Some(Kept { number, .. })) => self.cached_file(number),
@@ -49,9 +53,25 @@ impl Inner {
             stat: record.stat(),
             content_type: record.content_type.clone(),
             base: record.base(),
-            only_here: record.is_only_here(),
         };
         Ok((path, whole))
+    }
+
+    /// Does something with the bytes of a record. It is tried again when they move meanwhile: what was sent goes from the
+    /// spool to the cache.
+    pub(super) fn with_whole<T>(
+        &self,
+        id: &RecordId,
+        mut work: impl FnMut(&Path, Whole) -> Result<T>,
+    ) -> Result<T> {
+        let mut tries = 0;
+        loop {
+            let (path, whole) = self.whole(id)?;
+            match work(&path, whole) {
+                Err(e) if e.kind() == Kind::NotFound && tries < TRIES => tries += 1,
+                done => return done,
+            }
+        }
     }
 
     pub(super) fn rename(
@@ -69,10 +89,12 @@ impl Inner {
             (true, true) => return scratch::rename(self, from, to),
             (true, false) => return scratch::to_record(self, from, to),
             (false, true) => {
-                let (path, whole) = self.whole(&self.id(from.0, from.1)?)?;
-                scratch::from_record(self, &path, &whole.stat, to)?;
+                let id = self.id(from.0, from.1)?;
+                self.with_whole(&id, |path, whole| {
+                    scratch::from_record(self, path, &whole.stat, to)
+                })?;
                 let due = Instant::now() + self.options.parting;
-                return self.save_removal(&self.id(from.0, from.1)?, due, None);
+                return self.save_removal(&id, due, None);
             }
             (false, false) => {}
         }
@@ -82,21 +104,21 @@ impl Inner {
         if source == target.id {
             return Ok(());
         }
-        let (path, whole) = self.whole(&source)?;
-        if from.0 != to.0 && whole.stat.size > MOST_MOVED {
-            return Err(Error::new("rename", from.1, Kind::CrossDevice));
-        }
-        let note = Note {
-            size: Some(whole.stat.size),
-            content_type: whole.content_type,
-            shown: shown_of(&whole.stat),
-            ..blank(target.id, target.base)
-        };
-        let due = Instant::now() + self.delay(to.0, to.1);
-        let seq = self.save_bytes(&path, note, due, Some(whole.version))?;
-        let after = (!whole.only_here).then_some(seq);
+        let seq = self.with_whole(&source, |path, whole| {
+            if from.0 != to.0 && whole.stat.size > MOST_MOVED {
+                return Err(Error::new("rename", from.1, Kind::CrossDevice));
+            }
+            let note = Note {
+                size: Some(whole.stat.size),
+                content_type: whole.content_type,
+                shown: shown_of(&whole.stat),
+                ..blank(target.id.clone(), target.base.clone())
+            };
+            let due = Instant::now() + self.delay(to.0, to.1);
+            self.save_bytes(path, note, due, Some(whole.version))
+        })?;
         let due = Instant::now() + self.options.debounce;
-        match self.save_removal(&source, due, after) {
+        match self.save_removal(&source, due, Some(seq)) {
             // Somebody else removed it in this moment.
             Err(e) if e.kind() == Kind::NotFound => Ok(()),
             done => done,
@@ -136,30 +158,31 @@ impl Inner {
         id: &RecordId,
         to: Option<&ContentType>,
     ) -> Result<()> {
-        let (path, whole) = self.whole(id)?;
         let failed = |e| Error::io("set the content type of", id.to_string(), e);
-        let to = match to {
-            Some(to) => to.clone(),
-            None => {
-                let file = std::fs::File::open(&path).map_err(failed)?;
-                ContentType::guess(id.key.as_str(), &file).map_err(failed)?
+        self.with_whole(id, |path, whole| {
+            let to = match to {
+                Some(to) => to.clone(),
+                None => {
+                    let file = std::fs::File::open(path).map_err(failed)?;
+                    ContentType::guess(id.key.as_str(), &file).map_err(failed)?
+                }
+            };
+            if whole.content_type.as_ref() == Some(&to) {
+                return Ok(());
             }
-        };
-        if whole.content_type.as_ref() == Some(&to) {
-            return Ok(());
-        }
-        let note = Note {
-            size: Some(whole.stat.size),
-            content_type: Some(to),
-            shown: Shown {
-                changed_ns: now_ns(),
-                ..shown_of(&whole.stat)
-            },
-            ..blank(id.clone(), whole.base)
-        };
-        let due = Instant::now() + self.options.debounce;
-        self.save_bytes(&path, note, due, Some(whole.version))
-            .map(|_| ())
+            let note = Note {
+                size: Some(whole.stat.size),
+                content_type: Some(to),
+                shown: Shown {
+                    changed_ns: now_ns(),
+                    ..shown_of(&whole.stat)
+                },
+                ..blank(id.clone(), whole.base)
+            };
+            let due = Instant::now() + self.options.debounce;
+            self.save_bytes(path, note, due, Some(whole.version))
+                .map(|_| ())
+        })
     }
 
     pub(super) fn touch(&self, dir: &StoreName, name: &str, touch: &Touch) -> Result<()> {
@@ -200,5 +223,4 @@ pub(super) struct Whole {
     pub(super) stat: FileStat,
     content_type: Option<ContentType>,
     base: Remote,
-    only_here: bool,
 }

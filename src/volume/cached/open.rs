@@ -19,8 +19,6 @@ use std::time::{Duration, Instant};
 const LARGE: u64 = 1 << 20;
 /// How long bytes are here at least after they were asked for.
 pub(super) const HELD: Duration = Duration::from_secs(2);
-/// How often a file is looked for that moves in the moment it is opened.
-const TRIES: u32 = 5;
 
 /// Copies a file that nobody writes, by sharing its blocks where the disk can.
 fn copy(from: &File, to: &File) -> std::io::Result<()> {
@@ -84,10 +82,11 @@ impl Inner {
     }
 
     /// Whether all bytes of a record are here.
-    fn is_here(&self, id: &RecordId) -> bool {
+    pub(super) fn is_here(&self, id: &RecordId) -> bool {
         let index = self.index();
         let record = index.record(id);
-        record.is_some_and(|record| !record.is_clean() || record.kept.is_some())
+        record
+            .is_some_and(|record| record.exists() && (!record.is_clean() || record.kept.is_some()))
     }
 
     pub(super) fn open(
@@ -152,19 +151,10 @@ impl Inner {
 
     /// Opens a record whose bytes are here.
     fn open_file(self: &Arc<Self>, id: &RecordId, write: bool) -> Result<Opened> {
-        let mut tries = 0;
-        let (file, stat) = loop {
-            let (path, whole) = self.whole(id)?;
-            match File::open(&path) {
-                Ok(file) => break (file, whole.stat),
-                // It was sent or evicted just now.
-                Err(e) if e.kind() == std::io::ErrorKind::NotFound && tries < TRIES => tries += 1,
-                Err(e) => return Err(Error::io("open", path.display().to_string(), e)),
-            }
-        };
-        if let Some(record) = self.index().record_mut(id) {
-            record.was_read();
-        }
+        let (file, stat) = self.with_whole(id, |path, whole| match File::open(path) {
+            Ok(file) => Ok((file, whole.stat)),
+            Err(e) => Err(Error::io("open", path.display().to_string(), e)),
+        })?;
         let stat = Stat {
             file: stat,
             origin: Origin::Record,
@@ -239,6 +229,10 @@ impl Inner {
             .record_mut(id)
             .filter(|record| record.exists())
             .ok_or_else(gone)?;
+        if !std::ptr::eq(record.reader.as_ptr(), Arc::as_ptr(&reader)) {
+            // Another version came since. The name is looked up again.
+            return Err(Error::new("open", id.to_string(), Kind::Stale));
+        }
         record.was_read();
         record.used = used;
         Ok(Opened {
@@ -283,13 +277,20 @@ impl Inner {
             }
         };
         let (file, number, path) = self.cache_file()?;
-        let reader = Reader::new(self, id, (etag, size), (file, number, path));
+        let reader = Reader::new(self, id, (etag.clone(), size), (file, number, path));
         let mut index = self.index();
         let Some(record) = index.record_mut(id) else {
             return Err(Error::new("open", id.to_string(), Kind::NotFound));
         };
+        if !record.is_clean() {
+            // Somebody wrote it here since.
+            return Ok(None);
+        }
         if let Some(other) = record.reader.upgrade() {
             return Ok(Some(other));
+        }
+        if record.etag() != etag.as_ref() || record.size != Size::Exact(size) {
+            return Err(Error::new("open", id.to_string(), Kind::Stale));
         }
         record.reader = Arc::downgrade(&reader);
         Ok(Some(reader))
@@ -356,7 +357,7 @@ impl Inner {
             index.seen(id, &meta, since);
             let kept = index
                 .record_mut(id)
-                .filter(|record| record.is_clean())
+                .filter(|record| record.is_clean() && record.tick <= since)
                 .map(|record| {
                     record.size = meta.size;
                     record.kept.replace(Kept { number, size })

@@ -71,8 +71,8 @@ pub(super) struct Record {
     pub(super) checked: Option<Instant>,
     /// The count of changes when it last changed here.
     pub(super) tick: u64,
-    /// The last version that the feed told of.
-    pub(super) heard: Option<ETag>,
+    /// What the feed told last.
+    pub(super) heard: Option<Remote>,
     /// What the backend has as far as is known, whatever is saved here.
     pub(super) there: Remote,
     pub(super) kept: Option<Kept>,

@@ -53,11 +53,8 @@ pub(super) fn recover(
                 counts
             })
             .collect();
-        let base = older
-            .first()
-            .map_or(&newest, |(_, first)| first)
-            .base
-            .clone();
+        // It was saved last, and again whenever it was known better.
+        let base = newest.base.clone();
         take(index, budget, &id, (seq, newest), older, base);
     }
     Ok(())

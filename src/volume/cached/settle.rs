@@ -144,7 +144,7 @@ impl Inner {
             (Event::Accepted(_), true) => {
                 unused.extend(std::mem::replace(&mut record.kept, kept));
                 // The feed may have told of somebody else's version since.
-                let ours = record.heard.is_none() || record.heard.as_ref() == record.etag();
+                let ours = record.heard.as_ref().is_none_or(|heard| *heard == remote);
                 record.checked = ours.then(Instant::now);
                 if let Some(meta) = &answer.meta {
                     record.content_type.clone_from(&meta.content_type);

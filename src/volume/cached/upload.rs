@@ -63,7 +63,7 @@ impl Inner {
             let after = index
                 .record(&id)
                 .and_then(|record| record.newest_note()?.after);
-            if after.is_some_and(|seq| index.unsettled.contains(&seq)) {
+            if after.is_some_and(|seq| index.is_unsettled(seq)) {
                 index.enqueue(&id, now + BEHIND);
                 continue;
             }
@@ -148,9 +148,7 @@ impl Inner {
             true => delivery.await,
             false => in_background(delivery).await,
         };
-        let failure = answer.as_ref().err();
-        self.note_answer(failure.map(Error::kind));
-        let worked = failure.is_none();
+        let worked = answer.is_ok();
         match answer {
             Ok(answer) => self.settle(id, &parcel, answer),
             Err(error) => self.failed(id, &error, attempt),

@@ -190,7 +190,7 @@ impl Volume for Cached {
             .inner
             .id(store, name)
             .ok()
-            .filter(|id| self.inner.whole(id).is_ok());
+            .filter(|id| self.inner.is_here(id));
         if let Some(id) = here.filter(|id| self.inner.is_current(id)) {
             return self.inner.set_type(&id, to.as_ref()).into();
         }
@@ -280,7 +280,7 @@ impl Volume for Cached {
             is_scratch(name)
                 || self.inner.id(dir, name).is_ok_and(|id| {
                     self.inner.is_current(&id)
-                        && (self.inner.whole(&id).is_ok() || self.inner.known(dir, name).is_err())
+                        && (self.inner.is_here(&id) || self.inner.known(dir, name).is_err())
                 })
         };
         let current = |dir, name| {

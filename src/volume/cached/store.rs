@@ -1,0 +1,105 @@
+//! One store as the index has it: its records, how old what is known of it is, and what became doubtful.
+
+use super::record::Record;
+use crate::record::key::StoreId;
+use crate::record::{Key, StoreName};
+use std::collections::{BTreeMap, HashMap};
+use std::time::{Duration, Instant};
+
+/// One store.
+#[derive(Debug)]
+pub(super) struct Store {
+    pub(super) id: StoreId,
+    /// Its directory.
+    pub(super) dir: StoreName,
+    pub(super) named: bool,
+    pub(super) created_ns: i64,
+    pub(super) modified_ns: i64,
+    pub(super) records: BTreeMap<Key, Record>,
+    pub(super) order: BTreeMap<u64, Key>,
+    /// When a complete listing was last taken.
+    pub(super) listed: Option<Instant>,
+    /// All its keys are known here, if perhaps not the newest.
+    pub(super) complete: bool,
+    /// It has more keys than one page of a listing.
+    pub(super) large: bool,
+    /// Changes are pushed, and none was missed since the listing.
+    pub(super) followed: bool,
+    pub(super) following: bool,
+    /// When somebody last asked for something in it that had to be fetched.
+    pub(super) used: Option<Instant>,
+    pub(super) absent: HashMap<Key, Instant>,
+    pub(super) removed: HashMap<Key, u64>,
+    pub(super) checked: Option<Instant>,
+    /// The count of changes when something was last told of it that an earlier answer does not know.
+    pub(super) doubted: u64,
+    /// Why nothing can be written here, when that is known.
+    pub(super) denied: bool,
+}
+
+impl Store {
+    /// Whether it is known that there is no such record, from no longer ago than `ttl`.
+    pub(super) fn is_absent(&self, key: &Key, ttl: Duration) -> bool {
+        if self.records.get(key).is_some_and(|record| !record.exists()) {
+            return true;
+        }
+        let recent = |at: &Instant| at.elapsed() < ttl;
+        !self.records.contains_key(key)
+            && (self.is_fresh(ttl)
+                || self
+                    .absent
+                    .get(key)
+                    .is_some_and(|at| self.followed || recent(at)))
+    }
+
+    /// Whether its listing is complete and no older than `ttl`.
+    pub(super) fn is_fresh(&self, ttl: Duration) -> bool {
+        let recent = self
+            .listed
+            .is_some_and(|at| self.followed || at.elapsed() < ttl);
+        self.complete && recent
+    }
+
+    /// Something may have changed under this key, or under any. `tick` is the count of changes now: answers that were
+    /// asked for before do not count.
+    pub(super) fn doubt(&mut self, key: Option<&Key>, tick: u64) {
+        let doubt = |record: &mut Record| {
+            record.checked = None;
+            record.tick = tick;
+        };
+        self.doubted = tick;
+        match key {
+            Some(key) => {
+                self.absent.remove(key);
+                if let Some(record) = self.records.get_mut(key) {
+                    doubt(record);
+                }
+            }
+            None => {
+                self.absent.clear();
+                self.listed = None;
+                self.records.values_mut().for_each(doubt);
+            }
+        }
+    }
+
+    /// Records in the order of listings, after a position.
+    pub(super) fn after(&self, position: u64) -> impl Iterator<Item = (&Key, &Record)> {
+        let from = (
+            std::ops::Bound::Excluded(position),
+            std::ops::Bound::Unbounded,
+        );
+        self.order.range(from).filter_map(|(_, key)| {
+            let record = self.records.get(key)?;
+            record.exists().then_some((key, record))
+        })
+    }
+
+    /// Whether a record is shown as it is at the backend, from no longer ago than `ttl`.
+    pub(super) fn is_current(&self, record: &Record, ttl: Duration) -> bool {
+        !record.is_clean()
+            || record
+                .checked
+                .is_some_and(|at| self.followed || at.elapsed() < ttl)
+    }
+}
