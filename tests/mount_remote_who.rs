@@ -18,9 +18,7 @@ fn command(world: &World, server: &Scripted) -> Command {
     command
         .arg(world.root().join("mnt"))
         .env("APIFY_TOKEN", remote::TOKEN)
-        .env("HOME", world.root())
-        .env("XDG_STATE_HOME", world.root().join("state"))
-        .env("XDG_CACHE_HOME", world.root().join("cache"));
+        .env("HOME", world.root());
     command
 }
 
