@@ -46,6 +46,8 @@ struct Filling {
     next: u64,
     window: u64,
     failed: Option<(Kind, String)>,
+    /// Nothing has come for too long, and what is coming has not ended yet.
+    stalled: bool,
     /// Every byte is here and belongs to the cache.
     kept: bool,
     bytes: u64,
@@ -203,6 +205,7 @@ impl Reader {
             {
                 let mut filling = reader.filling();
                 filling.coming.retain(|coming| *coming != range);
+                filling.stalled = false;
                 if let Err(e) = fetched {
                     filling.failed = Some((e.kind(), e.to_string()));
                 }
@@ -245,6 +248,10 @@ impl Reader {
                     }
                     return Err(error);
                 }
+                if filling.stalled {
+                    // The kernel asks once more for what it could not read ahead.
+                    return Err(self.nothing_came());
+                }
                 self.plan(&mut filling, &range)
             };
             if let Some(fetch) = fetch {
@@ -252,10 +259,17 @@ impl Reader {
             }
             let patience = self.inner.options.patience;
             if tokio::time::timeout(patience, news).await.is_err() {
-                let why = format!("nothing came for {} seconds", patience.as_secs());
-                return Err(Error::because("read", self.id.to_string(), Kind::Io, why));
+                let mut filling = self.filling();
+                filling.stalled = !filling.coming.is_empty();
+                return Err(self.nothing_came());
             }
         }
+    }
+
+    fn nothing_came(&self) -> Error {
+        let patience = self.inner.options.patience;
+        let why = format!("nothing came for {} seconds", patience.as_secs());
+        Error::because("read", self.id.to_string(), Kind::Io, why)
     }
 
     /// Fetches a range, in more than one request when an answer breaks off.
@@ -338,6 +352,7 @@ impl Reader {
             let mut filling = self.filling();
             filling.have.add(at..at + count as u64);
             filling.bytes += count as u64;
+            filling.stalled = false;
             drop(filling);
             self.inner.cache_grew(count as u64);
             at += count as u64;
