@@ -69,7 +69,7 @@ fn each_way_in_which_programs_write_a_file_is_one_put() {
         dd if=/dev/zero of=dd bs=4096 count=64 status=none
         curl -s -o curl file:///etc/hostname
         python3 -c 'open(\"python\", \"w\").write(\"p\")'
-        vim.tiny -u NONE -es -c 'call setline(1, \"v\")' -c 'wq' vim 2>/dev/null || vim -u NONE -es -c 'call setline(1, \"v\")' -c 'wq' vim
+        $(command -v vim || command -v vim.tiny) -u NONE -es -c 'normal iv' -c wq vim || test -s vim
         echo '4913 leaves nothing' > plain");
     mount.sync();
     for key in [

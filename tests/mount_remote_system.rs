@@ -237,7 +237,7 @@ fn the_tools_that_people_use_do_what_they_do_elsewhere() {
         tar cf ../t.tar -C $MNT/default a.json b.bin; mkdir ../out; tar xf ../t.tar -C ../out; diff -r . ../out
         cp $MNT/default/b.bin ../b; cmp ../b b.bin
         rsync -a ./ $MNT/default/; test -z "$(rsync -ai ./ $MNT/default/ | grep '^[<>c]f')"
-        vim -u NONE -es -c 'call setline(1, "by vim")' -c wq $MNT/default/notes.txt || true
+        $(command -v vim || command -v vim.tiny) -u NONE -es -c 'normal iby vim' -c wq $MNT/default/notes.txt || true
         test "$(cat $MNT/default/notes.txt)" = 'by vim'
         sed -i 's/by vim/by sed/' $MNT/default/notes.txt; test "$(cat $MNT/default/notes.txt)" = 'by sed'
         echo more >> $MNT/default/notes.txt; test $(wc -l < $MNT/default/notes.txt) = 2
