@@ -152,8 +152,9 @@ impl Line {
     pub(super) fn into_meta(self) -> Meta {
         let exact = self.is_exact();
         Meta {
-            size: match self.size.filter(|_| exact) {
-                Some(size) => Size::Exact(size),
+            size: match self.size {
+                Some(size) if exact => Size::Exact(size),
+                Some(size) => Size::Told(size),
                 None => Size::Unknown,
             },
             content_type: self.content_type.as_deref().map(ContentType::stored),

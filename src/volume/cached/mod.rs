@@ -20,6 +20,7 @@ mod scratch;
 mod send;
 mod settle;
 mod show;
+mod sizes;
 mod spool;
 pub mod state;
 mod store;
@@ -71,6 +72,8 @@ pub struct Options {
     pub default_store: Option<StoreName>,
     /// An empty store may be removed.
     pub allow_store_delete: bool,
+    /// Lengths that the backend does not tell are learned by reading.
+    pub exact_sizes: bool,
     /// What this machine is called, for the names of conflict copies.
     pub host: String,
     /// How long a record waits that a program probably renames in a moment.
@@ -99,6 +102,7 @@ impl Default for Options {
             unsent_size: 8 << 30,
             default_store: None,
             allow_store_delete: false,
+            exact_sizes: false,
             host: "host".to_owned(),
             young: Duration::from_secs(30),
             parting: Duration::from_secs(5),
@@ -137,6 +141,8 @@ pub(in crate::volume) struct Inner {
     saving: Mutex<()>,
     /// Listings that are being taken, one of each store at a time.
     listings: Mutex<HashMap<StoreName, Arc<tokio::sync::Mutex<()>>>>,
+    /// Stores that are being looked at again.
+    store_looks: Mutex<HashSet<StoreName>>,
     /// Names that are being made exclusively.
     claims: Mutex<HashSet<(StoreName, Box<str>)>>,
     /// How many uploads ended, and how many of them worked.
@@ -201,6 +207,7 @@ impl Cached {
             schedule: Notify::new(),
             saving: Mutex::default(),
             listings: Mutex::default(),
+            store_looks: Mutex::default(),
             claims: Mutex::default(),
             progress: watch::Sender::new((0, 0)),
             attempts: AtomicU64::new(0),

@@ -46,6 +46,8 @@ struct Filling {
     next: u64,
     window: u64,
     failed: Option<(Kind, String)>,
+    /// Nothing has come for too long, and what is coming has not ended yet.
+    stalled: bool,
     /// Every byte is here and belongs to the cache.
     kept: bool,
     bytes: u64,
@@ -203,6 +205,7 @@ impl Reader {
             {
                 let mut filling = reader.filling();
                 filling.coming.retain(|coming| *coming != range);
+                filling.stalled = false;
                 if let Err(e) = fetched {
                     filling.failed = Some((e.kind(), e.to_string()));
                 }
@@ -245,6 +248,10 @@ impl Reader {
                     }
                     return Err(error);
                 }
+                if filling.stalled {
+                    // The kernel asks once more for what it could not read ahead.
+                    return Err(self.nothing_came());
+                }
                 self.plan(&mut filling, &range)
             };
             if let Some(fetch) = fetch {
@@ -252,10 +259,17 @@ impl Reader {
             }
             let patience = self.inner.options.patience;
             if tokio::time::timeout(patience, news).await.is_err() {
-                let why = format!("nothing came for {} seconds", patience.as_secs());
-                return Err(Error::because("read", self.id.to_string(), Kind::Io, why));
+                let mut filling = self.filling();
+                filling.stalled = !filling.coming.is_empty();
+                return Err(self.nothing_came());
             }
         }
+    }
+
+    fn nothing_came(&self) -> Error {
+        let patience = self.inner.options.patience;
+        let why = format!("nothing came for {} seconds", patience.as_secs());
+        Error::because("read", self.id.to_string(), Kind::Io, why)
     }
 
     /// Fetches a range, in more than one request when an answer breaks off.
@@ -288,6 +302,7 @@ impl Reader {
     async fn fetch_once(self: &Arc<Self>, range: Range<u64>) -> Result<()> {
         let asked = (self.ranged && range != (0..self.size)).then(|| range.clone());
         let start = if asked.is_some() { range.start } else { 0 };
+        let asked_for_all = asked.is_none();
         let subject = self.id.to_string();
         self.inner.must_answer("read", &subject)?;
         let get = self.inner.backend.get(&self.id, asked);
@@ -305,8 +320,10 @@ impl Reader {
             return Err(self.gone());
         }
         let reader = self.clone();
-        let copied =
-            tokio::task::spawn_blocking(move || reader.copy(fetched.bytes, start, range.end));
+        let whole = asked_for_all && range.end == self.size;
+        let copied = tokio::task::spawn_blocking(move || {
+            reader.copy(fetched.bytes, start..range.end, whole)
+        });
         match copied.await {
             Ok(done) => done,
             Err(e) => Err(Error::because(
@@ -322,15 +339,25 @@ impl Reader {
         Error::new("read", self.id.to_string(), Kind::Stale)
     }
 
-    fn copy(&self, mut bytes: Box<dyn Read + Send>, mut at: u64, end: u64) -> Result<()> {
+    fn copy(&self, mut bytes: Box<dyn Read + Send>, range: Range<u64>, whole: bool) -> Result<()> {
+        let (mut at, end) = (range.start, range.end);
+        let failed = |e| Error::io("read", self.id.to_string(), e);
         let mut piece = vec![0; PIECE];
         while at < end {
             let most = usize::try_from(end - at).unwrap_or(PIECE).min(PIECE);
-            let count = bytes
-                .read(&mut piece[..most])
-                .map_err(|e| Error::io("read", self.id.to_string(), e))?;
+            let count = bytes.read(&mut piece[..most]).map_err(failed)?;
             if count == 0 {
                 break;
+            }
+            let last = whole && at + count as u64 == end;
+            if last && bytes.read(&mut [0]).map_err(failed)? > 0 {
+                let why = format!("the record is longer than the {end} bytes that were told of it");
+                return Err(Error::because(
+                    "read",
+                    self.id.to_string(),
+                    Kind::Corrupt,
+                    why,
+                ));
             }
             self.file
                 .write_all_at(&piece[..count], at)
@@ -338,6 +365,7 @@ impl Reader {
             let mut filling = self.filling();
             filling.have.add(at..at + count as u64);
             filling.bytes += count as u64;
+            filling.stalled = false;
             drop(filling);
             self.inner.cache_grew(count as u64);
             at += count as u64;
