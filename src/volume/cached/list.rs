@@ -13,6 +13,15 @@ use std::time::{Duration, Instant};
 
 /// How many keys a page has.
 const PAGE: usize = 1000;
+/// How long a listing waits at a time for what it told to be written down.
+const BEHIND: Duration = Duration::from_millis(5);
+
+/// Something else is shown under a key now. Of very many it is enough to know that there are.
+fn note(changed: &mut Vec<RecordId>, record: RecordId) {
+    if changed.len() <= PAGE {
+        changed.push(record);
+    }
+}
 
 impl Inner {
     /// Takes a complete listing of a store, unless there is one no older than `ttl`. With `first_page` a store that has more
@@ -40,9 +49,22 @@ impl Inner {
             }
             index.tick()
         };
+        let mut changed = Vec::new();
+        let taken = self.take_pages(id, since, first_page, &mut changed).await;
+        self.told(id, changed);
+        taken
+    }
+
+    /// Takes the pages of a listing into the index, one after another: no more than a page is held beside it.
+    async fn take_pages(
+        &self,
+        id: &StoreId,
+        since: u64,
+        first_page: bool,
+        changed: &mut Vec<RecordId>,
+    ) -> Result<()> {
         let asked = Instant::now();
         let mut seen = HashSet::new();
-        let mut changed = Vec::new();
         let mut after = None;
         loop {
             let query = ListQuery {
@@ -66,25 +88,25 @@ impl Inner {
                         key: key.clone(),
                     };
                     if index.seen(&record, meta, since) {
-                        changed.push(record);
+                        self.keeper.record(&index, &record);
+                        note(changed, record);
                     }
                 }
                 if let Some(store) = index.stores.get_mut(id) {
                     store.large = store.large || page.next.is_some();
                 }
             }
+            while self.keeper.is_behind() {
+                tokio::time::sleep(BEHIND).await;
+            }
             seen.extend(page.records.into_iter().map(|(key, _)| key));
             match page.next {
                 None => break,
-                Some(_) if first_page => {
-                    self.changed(id, changed);
-                    return Ok(());
-                }
+                Some(_) if first_page => return Ok(()),
                 Some(next) => after = Some(next),
             }
         }
-        self.listed(id, &seen, since, asked, &mut changed);
-        self.changed(id, changed);
+        self.listed(id, &seen, since, asked, changed);
         Ok(())
     }
 
@@ -119,20 +141,15 @@ impl Inner {
         self.keeper.store(store);
         for record in gone {
             if index.seen_absent(&record, since) {
-                changed.push(record);
+                self.keeper.record(&index, &record);
+                note(changed, record);
             }
         }
     }
 
-    /// Something else is shown now under these keys.
-    fn changed(&self, id: &StoreId, changed: Vec<RecordId>) {
-        let dir = {
-            let index = self.index();
-            for record in &changed {
-                self.keeper.record(&index, record);
-            }
-            index.stores.get(id).map(|store| store.dir.clone())
-        };
+    /// Something else is shown now under these keys, as the index says.
+    fn told(&self, id: &StoreId, changed: Vec<RecordId>) {
+        let dir = self.index().stores.get(id).map(|store| store.dir.clone());
         self.sweep();
         let Some(dir) = dir else { return };
         // The kernel was told of few of very many.
@@ -164,14 +181,18 @@ impl Inner {
         let head = self.look("look up", &subject, self.backend.head(id)).await;
         let changed = {
             let mut index = self.index();
-            match &head {
+            let changed = match &head {
                 Ok(meta) => index.seen(id, meta, since),
                 Err(e) if e.kind() == Kind::NotFound => index.seen_absent(id, since),
                 Err(_) => false,
+            };
+            if changed {
+                self.keeper.record(&index, id);
             }
+            changed
         };
         if changed {
-            self.changed(&id.store, vec![id.clone()]);
+            self.told(&id.store, vec![id.clone()]);
         }
         match head {
             Err(e) if e.kind() != Kind::NotFound => {

@@ -40,7 +40,7 @@ use evict::Budget;
 use index::Index;
 use keep::Keeper;
 use spool::Spool;
-use std::collections::{HashMap, HashSet};
+use std::collections::HashMap;
 use std::fs::File;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
@@ -137,8 +137,8 @@ pub(in crate::volume) struct Inner {
     saving: Mutex<()>,
     /// Listings that are being taken, one of each store at a time.
     listings: Mutex<HashMap<StoreName, Arc<tokio::sync::Mutex<()>>>>,
-    /// Names that are being made exclusively.
-    claims: Mutex<HashSet<(StoreName, Box<str>)>>,
+    /// Names that are being made exclusively, and whether as a temporary one is.
+    claims: Mutex<HashMap<(StoreName, Box<str>), bool>>,
     /// How many uploads ended, and how many of them worked.
     progress: watch::Sender<(u64, u64)>,
     attempts: AtomicU64,
