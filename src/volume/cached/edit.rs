@@ -327,7 +327,7 @@ impl Inner {
             if record.is_only_here() {
                 let gone = index.remove(id);
                 let seqs: Vec<u64> =
-                    gone.map_or_else(Vec::new, |gone| gone.notes.into_keys().collect());
+                    gone.map_or_else(Vec::new, |gone| gone.notes.keys().copied().collect());
                 for seq in &seqs {
                     index.unsettled.remove(seq);
                 }

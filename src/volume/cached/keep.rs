@@ -325,10 +325,12 @@ fn load_record(row: &Row<'_>, index: &mut Index) -> rusqlite::Result<()> {
     }
     let base: Option<String> = row.get(13)?;
     let until: Option<i64> = row.get(14)?;
-    record.base = base.map(|base| Base {
-        etag: ETag::new(&base),
-        until: until.map(|ns| UNIX_EPOCH + Duration::from_nanos(ns.unsigned_abs())),
-    });
+    if let Some(base) = base {
+        record.base = Some(Base {
+            etag: ETag::new(&base),
+            until: until.map(|ns| UNIX_EPOCH + Duration::from_nanos(ns.unsigned_abs())),
+        });
+    }
     // Also when that file is gone: another one must not be taken for it.
     index.numbers_from(numbered);
     Ok(())

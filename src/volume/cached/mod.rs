@@ -12,6 +12,7 @@ mod list;
 mod names;
 mod note;
 mod open;
+mod ranges;
 mod reader;
 mod record;
 mod recover;
