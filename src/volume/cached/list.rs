@@ -2,12 +2,12 @@
 //! happened here since it was asked for.
 
 use super::Inner;
-use super::state::State;
+use super::index::Index;
 use crate::backend::ListQuery;
 use crate::error::{Error, Kind, Result};
 use crate::record::key::StoreId;
-use crate::record::{Key, RecordId, StoreName};
-use std::collections::HashSet;
+use crate::record::{Key, Meta, RecordId, StoreName};
+use std::ops::Bound;
 use std::sync::{Arc, PoisonError};
 use std::time::{Duration, Instant};
 
@@ -21,6 +21,38 @@ fn note(changed: &mut Vec<RecordId>, record: RecordId) {
     if changed.len() <= PAGE {
         changed.push(record);
     }
+}
+
+/// What the index has in a part of a store, after one key and up to another, and a page of just that part has not.
+fn missing_in(
+    index: &Index,
+    id: &StoreId,
+    (after, upto): (Option<&Key>, Option<&Key>),
+    page: &[(Key, Meta)],
+) -> Vec<RecordId> {
+    let Some(store) = index.stores.get(id) else {
+        return Vec::new();
+    };
+    if after.zip(upto).is_some_and(|(after, upto)| after >= upto) {
+        return Vec::new();
+    }
+    let part = (
+        after.map_or(Bound::Unbounded, Bound::Excluded),
+        upto.map_or(Bound::Unbounded, Bound::Included),
+    );
+    let mut listed = page.iter().map(|(key, _)| key).peekable();
+    let known = store.records.range::<Key, _>(part);
+    known
+        .filter(|(key, record)| {
+            // Both are in byte order.
+            while listed.next_if(|listed| listed < key).is_some() {}
+            listed.peek() != Some(key) && record.is_clean()
+        })
+        .map(|(key, _)| RecordId {
+            store: id.clone(),
+            key: key.clone(),
+        })
+        .collect()
 }
 
 impl Inner {
@@ -64,8 +96,8 @@ impl Inner {
         changed: &mut Vec<RecordId>,
     ) -> Result<()> {
         let asked = Instant::now();
-        let mut seen = HashSet::new();
-        let mut after = None;
+        let mut count = 0;
+        let mut after: Option<Key> = None;
         loop {
             let query = ListQuery {
                 after: after.clone(),
@@ -95,30 +127,30 @@ impl Inner {
                 if let Some(store) = index.stores.get_mut(id) {
                     store.large = store.large || page.next.is_some();
                 }
+                let part = (after.as_ref(), page.next.as_ref());
+                for record in missing_in(&index, id, part, &page.records) {
+                    if index.seen_absent(&record, since) {
+                        self.keeper.record(&index, &record);
+                        note(changed, record);
+                    }
+                }
             }
             while self.keeper.is_behind() {
                 tokio::time::sleep(BEHIND).await;
             }
-            seen.extend(page.records.into_iter().map(|(key, _)| key));
+            count += page.records.len();
             match page.next {
                 None => break,
                 Some(_) if first_page => return Ok(()),
                 Some(next) => after = Some(next),
             }
         }
-        self.listed(id, &seen, since, asked, changed);
+        self.listed(id, count, since, asked);
         Ok(())
     }
 
-    /// A complete listing was taken: what is not in it is gone.
-    fn listed(
-        &self,
-        id: &StoreId,
-        seen: &HashSet<Key>,
-        since: u64,
-        asked: Instant,
-        changed: &mut Vec<RecordId>,
-    ) {
+    /// A complete listing was taken.
+    fn listed(&self, id: &StoreId, count: usize, since: u64, asked: Instant) {
         let mut index = self.index();
         let Some(store) = index.stores.get_mut(id) else {
             return;
@@ -126,25 +158,8 @@ impl Inner {
         store.listed = (store.doubted <= since).then_some(asked);
         store.complete = true;
         store.checked = Some(asked);
-        store.large = seen.len() > PAGE;
-        let gone: Vec<_> = store
-            .records
-            .iter()
-            .filter(|(key, record)| {
-                !seen.contains(*key) && matches!(record.state, State::Clean { .. })
-            })
-            .map(|(key, _)| RecordId {
-                store: id.clone(),
-                key: key.clone(),
-            })
-            .collect();
+        store.large = count > PAGE;
         self.keeper.store(store);
-        for record in gone {
-            if index.seen_absent(&record, since) {
-                self.keeper.record(&index, &record);
-                note(changed, record);
-            }
-        }
     }
 
     /// Something else is shown now under these keys, as the index says.
