@@ -225,8 +225,8 @@ pub trait Volume: Send + Sync + 'static {
     /// Whether a new record of this name may be made; the rule it breaks otherwise.
     fn may_create(&self, store: &StoreName, name: &str) -> Result<()>;
     /// Claims a name for an exclusive creation against every other mount of this source, until `release_claim`.
-    /// `Kind::Exists` when another one has it.
-    fn claim(&self, store: &StoreName, name: &str) -> Result<()>;
+    /// `Kind::Exists` when another one has it. A `temporary` one is probably renamed in a moment.
+    fn claim(&self, store: &StoreName, name: &str, temporary: bool) -> Result<()>;
     /// Gives a claim back.
     fn release_claim(&self, store: &StoreName, name: &str);
     /// A new draft with these permission bits and owner; with `replacing` it takes mode, owner, ACL and `user.*` of that

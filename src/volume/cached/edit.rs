@@ -95,7 +95,7 @@ impl Inner {
 
     pub(super) fn target(&self, dir: &StoreName, name: &str) -> Result<Target> {
         let id = self.id(dir, name)?;
-        let claimed = self.claimed(dir, name);
+        let claimed = self.claimed(dir, name).is_some();
         let index = self.index();
         let record = index.record(&id);
         let exists = record.is_some_and(Record::exists);
@@ -116,15 +116,16 @@ impl Inner {
         })
     }
 
-    fn claimed(&self, dir: &StoreName, name: &str) -> bool {
+    /// Whether a name is being made exclusively, and then whether as a temporary one is.
+    fn claimed(&self, dir: &StoreName, name: &str) -> Option<bool> {
         let claims = self.claims.lock().unwrap_or_else(PoisonError::into_inner);
-        claims.contains(&(dir.clone(), name.into()))
+        claims.get(&(dir.clone(), name.into())).copied()
     }
 
     pub(super) fn delay(&self, dir: &StoreName, name: &str) -> Duration {
         if self.options.write_through {
             Duration::ZERO
-        } else if is_young(name) || self.claimed(dir, name) {
+        } else if is_young(name) || self.claimed(dir, name) == Some(true) {
             self.options.young
         } else {
             self.options.debounce
@@ -352,7 +353,7 @@ impl Inner {
             if record.is_only_here() {
                 let gone = index.remove(id);
                 let seqs: Vec<u64> =
-                    gone.map_or_else(Vec::new, |gone| gone.notes.into_keys().collect());
+                    gone.map_or_else(Vec::new, |gone| gone.notes.keys().copied().collect());
                 for seq in &seqs {
                     index.unsettled.remove(seq);
                 }

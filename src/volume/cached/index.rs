@@ -92,11 +92,16 @@ impl Index {
     }
 
     pub(super) fn record(&self, id: &RecordId) -> Option<&Record> {
-        self.stores.get(&id.store)?.records.get(&id.key)
+        self.stores
+            .get(&id.store)?
+            .records
+            .get(&id.key)
+            .map(|record| &**record)
     }
 
     pub(super) fn record_mut(&mut self, id: &RecordId) -> Option<&mut Record> {
-        self.stores.get_mut(&id.store)?.records.get_mut(&id.key)
+        let store = self.stores.get_mut(&id.store)?;
+        store.records.get_mut(&id.key).map(|record| &mut **record)
     }
 
     /// A store under this directory name; one that had it before has it no more.
@@ -164,13 +169,13 @@ impl Index {
         if !store.records.contains_key(&id.key) {
             store.order.insert(position, id.key.clone());
             let record = Record::new(position, version, remote);
-            store.records.insert(id.key.clone(), record);
+            store.records.insert(id.key.clone(), Box::new(record));
         }
-        store.records.get_mut(&id.key)
+        store.records.get_mut(&id.key).map(|record| &mut **record)
     }
 
     /// Nothing is known of the record any more, or that it is not there.
-    pub(super) fn remove(&mut self, id: &RecordId) -> Option<Record> {
+    pub(super) fn remove(&mut self, id: &RecordId) -> Option<Box<Record>> {
         let tick = self.number();
         let store = self.stores.get_mut(&id.store)?;
         let gone = store.records.remove(&id.key)?;

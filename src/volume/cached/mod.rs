@@ -12,6 +12,7 @@ mod list;
 mod names;
 mod note;
 mod open;
+mod ranges;
 mod reader;
 mod record;
 mod recover;
@@ -143,8 +144,8 @@ pub(in crate::volume) struct Inner {
     listings: Mutex<HashMap<StoreName, Arc<tokio::sync::Mutex<()>>>>,
     /// Stores that are being looked at again.
     store_looks: Mutex<HashSet<StoreName>>,
-    /// Names that are being made exclusively.
-    claims: Mutex<HashSet<(StoreName, Box<str>)>>,
+    /// Names that are being made exclusively, and whether as a temporary one is.
+    claims: Mutex<HashMap<(StoreName, Box<str>), bool>>,
     /// How many uploads ended, and how many of them worked.
     progress: watch::Sender<(u64, u64)>,
     attempts: AtomicU64,

@@ -8,6 +8,7 @@ use crate::error::Kind;
 use crate::record::{ContentType, ETag, Key, Meta, Size, nanoseconds};
 use crate::volume::FileStat;
 use std::collections::BTreeMap;
+use std::ops::{Deref, DerefMut};
 use std::sync::{Arc, Weak};
 use std::time::{Duration, Instant, SystemTime};
 
@@ -51,7 +52,7 @@ pub(super) struct Failure {
     pub(super) text: String,
 }
 
-/// One record. There may be a million, so what few of them have is in boxes.
+/// One record. There may be a million, so what few of them have is apart.
 #[derive(Debug)]
 pub(super) struct Record {
     pub(super) state: State,
@@ -66,10 +67,19 @@ pub(super) struct Record {
     pub(super) checked: Option<Instant>,
     /// The count of changes when it last changed here.
     pub(super) tick: u64,
-    /// What the feed told last.
-    pub(super) heard: Option<Remote>,
     /// What the backend has as far as is known, whatever is saved here.
     pub(super) there: Remote,
+    /// When the newest edit is due.
+    pub(super) due: Instant,
+    rare: Option<Box<Rare>>,
+}
+
+/// What only records have that were read, written or told of since they were listed. A record leads to it as if it were its
+/// own; it takes room once something of it is set.
+#[derive(Debug)]
+pub(super) struct Rare {
+    /// What the feed told last.
+    pub(super) heard: Option<Remote>,
     pub(super) kept: Option<Kept>,
     pub(super) reader: Weak<Reader>,
     pub(super) used: u64,
@@ -80,8 +90,6 @@ pub(super) struct Record {
     pub(super) notes: BTreeMap<u64, Arc<Note>>,
     /// What the edits that wait take of the room for unsent bytes.
     pub(super) rooms: BTreeMap<u64, Arc<Room>>,
-    /// When the newest is due.
-    pub(super) due: Instant,
     pub(super) tries: u32,
     pub(super) failure: Option<Box<Failure>>,
     /// The last edit that was saved by this mount.
@@ -92,10 +100,46 @@ pub(super) struct Record {
     pub(super) aside: Option<Box<(u64, Key)>>,
 }
 
+/// The rare part of those that have none.
+static PLAIN: Rare = Rare::new();
+
+impl Rare {
+    const fn new() -> Self {
+        Self {
+            heard: None,
+            kept: None,
+            reader: Weak::new(),
+            used: 0,
+            held: None,
+            base: None,
+            notes: BTreeMap::new(),
+            rooms: BTreeMap::new(),
+            tries: 0,
+            failure: None,
+            saved: 0,
+            done: 0,
+            aside: None,
+        }
+    }
+}
+
+impl Deref for Record {
+    type Target = Rare;
+
+    fn deref(&self) -> &Rare {
+        self.rare.as_deref().unwrap_or(&PLAIN)
+    }
+}
+
+impl DerefMut for Record {
+    fn deref_mut(&mut self) -> &mut Rare {
+        self.rare.get_or_insert_with(|| Box::new(Rare::new()))
+    }
+}
+
 impl Record {
     pub(super) fn new(position: u64, version: u64, remote: Remote) -> Self {
         Self {
-            heard: None,
             there: remote.clone(),
             state: State::Clean { remote },
             version,
@@ -108,19 +152,8 @@ impl Record {
             },
             checked: None,
             tick: 0,
-            kept: None,
-            reader: Weak::new(),
-            used: 0,
-            held: None,
-            base: None,
-            notes: BTreeMap::new(),
-            rooms: BTreeMap::new(),
             due: Instant::now(),
-            tries: 0,
-            failure: None,
-            saved: 0,
-            done: 0,
-            aside: None,
+            rare: None,
         }
     }
 

@@ -207,15 +207,17 @@ impl Volume for Cached {
         self.inner.may_create(store, name)
     }
 
-    fn claim(&self, store: &StoreName, name: &str) -> Result<()> {
+    fn claim(&self, store: &StoreName, name: &str, temporary: bool) -> Result<()> {
         let mut claims = self
             .inner
             .claims
             .lock()
             .unwrap_or_else(PoisonError::into_inner);
-        if !claims.insert((store.clone(), name.into())) {
+        let claim = (store.clone(), name.into());
+        if claims.contains_key(&claim) {
             return Err(Error::new("create", name, Kind::Exists));
         }
+        claims.insert(claim, temporary);
         Ok(())
     }
 
