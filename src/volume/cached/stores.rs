@@ -26,6 +26,14 @@ impl Inner {
         }
     }
 
+    /// Whether its directory is that of the unnamed default store.
+    fn is_hidden(&self, info: &StoreInfo) -> bool {
+        let default = self.options.default_store.as_ref();
+        default.is_some_and(|default| {
+            *default != info.id && info.name.as_ref().is_some_and(|name| name.as_str() == "default")
+        })
+    }
+
     fn enter(&self, index: &mut Index, info: &StoreInfo) -> Result<StoreName> {
         let dir = self.dir_of(info)?;
         let store = index.enter_store(&info.id, &dir, info.name.is_some());
@@ -96,14 +104,14 @@ impl Inner {
             other => other,
         };
         let info = asked?;
+        let missing = || Error::new("open the store", dir.as_str(), Kind::StoreNotFound);
+        if self.is_hidden(&info) {
+            return Err(missing());
+        }
         let shown = self.enter(&mut self.index(), &info)?;
         if shown != *dir {
             // Every store has one directory, and this is another way to say it.
-            return Err(Error::new(
-                "open the store",
-                dir.as_str(),
-                Kind::StoreNotFound,
-            ));
+            return Err(missing());
         }
         Ok(info.id)
     }
@@ -132,6 +140,13 @@ impl Inner {
         {
             return Ok(());
         }
+        if self.options.default_store.is_some() {
+            // A server lists no store without a name.
+            let default = self.resolve(&StoreName::new("default")?).await;
+            if let Err(e) = default {
+                tracing::debug!("the default store is not listed: {e}");
+            }
+        }
         let mut seen = Vec::new();
         let mut after = None;
         loop {
@@ -147,7 +162,9 @@ impl Inner {
             };
             let mut index = self.index();
             for info in &page.stores {
-                self.enter(&mut index, info)?;
+                if !self.is_hidden(info) {
+                    self.enter(&mut index, info)?;
+                }
                 seen.push(info.id.clone());
             }
             match page.next {
