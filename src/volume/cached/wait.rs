@@ -159,8 +159,13 @@ impl Inner {
         if record.done >= seq || record.is_clean() {
             return Standing::Sent;
         }
+        // It may have failed before anybody waited for it.
+        let through = self.options.write_through;
         match &record.failure {
-            Some(failure) if failure.attempt > since && self.is_answer(failure.kind) => {
+            Some(failure)
+                if (failure.attempt > since || through && failure.seq >= seq)
+                    && self.is_answer(failure.kind) =>
+            {
                 let then = match may_be_accepted(failure.kind) {
                     true => "it stays saved and is sent later",
                     false => "it stays saved, remove the file to give it up",
