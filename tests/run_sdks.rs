@@ -46,6 +46,41 @@ fn the_same_input_is_seen_by_all() {
     assert_eq!(answers(&printed), vec![expected; 5]);
 }
 
+#[test]
+fn the_command_line_client_can_be_the_command() {
+    let world = World::new();
+    let actor = sdk::tools().join("cli/node_modules/.bin/actor");
+    let run = |options: &[&str], asked: &[&str]| {
+        let command = ["--", "node", actor.to_str().unwrap()];
+        let arguments = [&["--store", "one"], options, &command, asked].concat();
+        let mut command = runs::command(&world, &arguments);
+        let home = world.root();
+        command.env("HOME", home).env("APIFY_DISABLE_KEYRING", "1");
+        command
+            .env("APIFY_CLI_DISABLE_TELEMETRY", "1")
+            .env("CI", "1");
+        let said = support::said(&mut command);
+        assert_eq!(said.code, Some(0), "{said:?}");
+        said.out
+    };
+    let input = run(&["--input", r#"{"a":[1]}"#], &["get-input"]);
+    assert_eq!(
+        serde_json::from_str::<Value>(&input).unwrap(),
+        json!({"a": [1]})
+    );
+    run(&[], &["set-value", "OUTPUT", r#"{"b":2}"#]);
+    let file = world.source("one/OUTPUT.json");
+    let stored: Value = serde_json::from_slice(&fs::read(&file).unwrap()).unwrap();
+    assert_eq!(stored, json!({"b": 2}));
+    let output = run(&[], &["get-value", "OUTPUT"]);
+    assert_eq!(
+        serde_json::from_str::<Value>(&output).unwrap(),
+        json!({"b": 2})
+    );
+    run(&[], &["set-value", "OUTPUT", "null"]);
+    assert!(!file.exists());
+}
+
 // README: S96
 #[test]
 fn outputs_and_pictures_cross_between_them_with_their_types() {

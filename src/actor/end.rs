@@ -192,23 +192,30 @@ async fn output_at(living: &Living, on: &OnServer) -> Result<Option<Output>> {
 
 impl Ended {
     /// Fetches the bytes of OUTPUT, into a file without a name.
-    pub(super) async fn read_output(&mut self, living: &Living) -> Result<()> {
+    pub(super) async fn read_output(&mut self, living: &Living) {
         let Ok(Some(output)) = &mut self.output else {
-            return Ok(());
+            return;
         };
-        let id = living.record("OUTPUT")?;
-        let fetched = living.backend.get(&id, None).await?;
-        let fault = |why: io::Error| Error::io("read", "OUTPUT", why);
-        let copied = tokio::task::spawn_blocking(move || {
-            let (mut bytes, mut file) = (fetched.bytes, tempfile::tempfile()?);
-            io::copy(&mut bytes, &mut file)?;
-            file.rewind()?;
-            Ok(file)
-        });
-        let copied = copied.await.map_err(|why| fault(io::Error::other(why)))?;
-        output.bytes = Some(copied.map_err(fault)?);
-        Ok(())
+        match fetch(living, "OUTPUT").await {
+            Ok(bytes) => output.bytes = Some(bytes),
+            Err(why) => self.output = Err(why),
+        }
     }
+}
+
+async fn fetch(living: &Living, key: &str) -> Result<File> {
+    let fault = |why: io::Error| Error::io("read", key, why);
+    let fetched = living.backend.get(&living.record(key)?, None).await?;
+    let copied = tokio::task::spawn_blocking(move || {
+        let (mut bytes, mut file) = (fetched.bytes, tempfile::tempfile()?);
+        io::copy(&mut bytes, &mut file)?;
+        file.rewind()?;
+        Ok(file)
+    });
+    copied
+        .await
+        .map_err(|why| fault(io::Error::other(why)))?
+        .map_err(fault)
 }
 
 /// How many records of the store are no inputs, and were changed since then; `None` where nobody tells when.

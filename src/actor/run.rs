@@ -270,7 +270,7 @@ impl Begun {
             let mut ended =
                 end::sum_up(&self.living, &self.stage, plan.store.is_none(), exit).await?;
             if plan.wants_output && unsent.is_none() {
-                ended.read_output(&self.living).await?;
+                ended.read_output(&self.living).await;
             }
             if let Err(why) = self.api.end(&mut ended.run).await {
                 self.warnings.push(why.to_string());

@@ -73,7 +73,9 @@ mod tests {
         let text = "write=through,fsync=local,debounce=2s,cache=/c,cache-size=1GiB,allow-store-delete,compress,\
                     token-file=/t,insecure";
         let remote = parse(&[text], false).unwrap().remote;
-        assert!(remote.write_through == Some(true) && remote.fsync_local && remote.allow_store_delete);
+        assert!(
+            remote.write_through == Some(true) && remote.fsync_local && remote.allow_store_delete
+        );
         assert!(remote.compress && remote.insecure);
         assert_eq!(remote.debounce, Some(Duration::from_secs(2)));
         assert_eq!(remote.cache_size, Some(1 << 30));

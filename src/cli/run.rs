@@ -182,16 +182,16 @@ fn tell(args: &RunArgs, ended: Ended) -> std::result::Result<u8, Failure> {
     for warning in &ended.warnings {
         tracing::warn!("{warning}");
     }
-    if let Err(why) = &ended.output {
-        tracing::warn!("whether there is an OUTPUT is not known: {why}");
-    }
     let memory = args.source.as_deref() == Some("memory:");
     let line = line(&ended, memory) + "\n";
     let code = u8::try_from(ended.code).unwrap_or(1);
+    let mut printed = Ok(());
     if args.json {
         print(&format!("{:#}\n", ended.run.shown(&ended.user)));
     } else if args.output && ended.unsent.is_none() {
-        print_output(ended.output.ok().flatten())?;
+        printed = ended.output.and_then(print_output);
+    } else if let Err(why) = ended.output {
+        tracing::warn!("whether there is an OUTPUT is not known: {why}");
     }
     let _ = io::stderr().write_all(line.as_bytes());
     match (ended.fault, ended.unsent) {
@@ -200,7 +200,7 @@ fn tell(args: &RunArgs, ended: Ended) -> std::result::Result<u8, Failure> {
             message: why.to_string(),
         }),
         (None, Some(why)) => Err(why.into()),
-        (None, None) => Ok(code),
+        (None, None) => Ok(printed.map(|()| code)?),
     }
 }
 

@@ -110,7 +110,8 @@ impl Source {
             return Err(Error::new(OP, remote.shown(), Kind::Unsupported));
         };
         if away {
-            let why = "it cannot be reached, and the run's store and its input have to be made there";
+            let why =
+                "it cannot be reached, and the run's store and its input have to be made there";
             return Err(Error::because(OP, remote.shown(), Kind::Offline, why));
         }
         let user = runtime.block_on(server.inner().user())?;

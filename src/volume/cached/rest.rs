@@ -25,17 +25,19 @@ pub(super) struct Rest {
 /// Removes the spool and the cache of a volume that is gone, unless something in the spool was not sent.
 pub fn remove_spent(spool: &Path, cache: &Path) {
     let _ = fs::remove_dir_all(cache);
-    let is_part = |name: &std::ffi::OsStr| name == "lock" || name == "drafts";
-    let entries = fs::read_dir(spool).into_iter().flatten().flatten();
-    if entries
-        .map(|entry| entry.file_name())
-        .any(|name| !is_part(&name))
-    {
+    if holds_edits(spool) {
         return;
     }
     let _ = fs::remove_dir_all(spool.join("drafts"));
     let _ = fs::remove_file(spool.join("lock"));
     let _ = fs::remove_dir(spool);
+}
+
+/// Whether there is anything in a spool beside what makes it one.
+fn holds_edits(spool: &Path) -> bool {
+    let entries = fs::read_dir(spool).into_iter().flatten().flatten();
+    let mut names = entries.map(|entry| entry.file_name());
+    names.any(|name| name != "lock" && name != "drafts")
 }
 
 impl Cached {
@@ -48,6 +50,10 @@ impl Cached {
         };
         for entry in fs::read_dir(unsent).into_iter().flatten().flatten() {
             let (spool, cache) = (entry.path(), caches.join(entry.file_name()));
+            if !holds_edits(&spool) {
+                // Most likely that of a run which has just begun, and which must find its folder free.
+                continue;
+            }
             let (backend, runtime) = (self.inner.backend.clone(), self.inner.runtime.clone());
             match Self::open(backend, &cache, &spool, options.clone(), runtime) {
                 Ok(volume) if volume.unsent() == 0 => {

@@ -30,7 +30,11 @@ impl Inner {
     fn is_hidden(&self, info: &StoreInfo) -> bool {
         let default = self.options.default_store.as_ref();
         default.is_some_and(|default| {
-            *default != info.id && info.name.as_ref().is_some_and(|name| name.as_str() == "default")
+            *default != info.id
+                && info
+                    .name
+                    .as_ref()
+                    .is_some_and(|name| name.as_str() == "default")
         })
     }
 
