@@ -16,7 +16,6 @@ use std::fs;
 use support::{as_nobody, said};
 
 // README: S122, S125
-
 #[test]
 fn shell_sdks_and_the_api_of_the_server_have_one_store() {
     let shop = Shop::open();
@@ -77,7 +76,6 @@ fn shell_sdks_and_the_api_of_the_server_have_one_store() {
 }
 
 // README: S122
-
 #[test]
 fn long_values_every_legal_character_and_null_pass() {
     let shop = Shop::open();
@@ -109,7 +107,6 @@ fn long_values_every_legal_character_and_null_pass() {
 }
 
 // README: S122
-
 #[test]
 fn the_platforms_own_name_means_the_server_of_the_environment() {
     let shop = Shop::open();
@@ -139,10 +136,7 @@ fn the_platforms_own_name_means_the_server_of_the_environment() {
     assert_eq!(shop.behind(&store, "OUTPUT.json").unwrap(), b"2\n");
 }
 
-// README: S124
-
 // README: S5
-
 #[test]
 fn a_store_of_the_server_that_is_really_called_default_is_hidden_and_left_alone() {
     let shop = Shop::open();
@@ -163,7 +157,6 @@ fn a_store_of_the_server_that_is_really_called_default_is_hidden_and_left_alone(
 }
 
 // README: S123
-
 #[test]
 fn what_a_file_has_when_it_is_closed_the_server_has() {
     let shop = Shop::open();
@@ -189,7 +182,6 @@ fn what_a_file_has_when_it_is_closed_the_server_has() {
 }
 
 // README: S122
-
 #[test]
 fn two_runs_at_once_and_a_mount_write_to_one_named_store_without_loss() {
     let shop = Shop::open();
@@ -241,7 +233,6 @@ fn two_runs_at_once_and_a_mount_write_to_one_named_store_without_loss() {
 }
 
 // README: S122
-
 #[test]
 fn it_metamorphs_there_too() {
     let shop = Shop::open();
@@ -277,7 +268,6 @@ fn it_metamorphs_there_too() {
 }
 
 // README: S122, S125
-
 #[test]
 fn the_output_the_run_and_the_exit_code_are_told() {
     let shop = Shop::open();
@@ -320,14 +310,7 @@ fn the_output_the_run_and_the_exit_code_are_told() {
     nothing_is_left(&shop);
 }
 
-// README: S124
-
-// README: S123, S124
-
-// README: S124
-
 // README: S122, S125
-
 #[test]
 fn a_user_without_rights_runs_on_a_server_too() {
     let shop = Shop::open();
@@ -356,5 +339,3 @@ fn a_user_without_rights_runs_on_a_server_too() {
         0
     );
 }
-
-// README: S122
