@@ -108,32 +108,23 @@ fn long_values_every_legal_character_and_null_pass() {
 
 // README: S122
 #[test]
-fn the_platforms_own_name_means_the_server_of_the_environment() {
+fn the_platforms_own_name_means_the_server_of_the_environment_and_the_token_may_be_in_a_file() {
     let shop = Shop::open();
-    let cache = format!("cache={}", cache(&shop).display());
-    let mut command = runs::command(
-        &shop.world,
-        &[
-            "-o",
-            &cache,
-            "--input",
-            "1",
-            "apify:",
-            "--",
-            "bash",
-            "-c",
-            "echo 2 >$ACTOR_MOUNT/default/OUTPUT",
-        ],
-    );
-    let said = said(
-        command
-            .env("APIFY_TOKEN", &shop.token)
-            .env("APIFY_API_BASE_URL", shop.url()),
-    );
+    fs::write(shop.world.root().join("token"), &shop.token).unwrap();
+    shop.world.sh("chmod 600 token");
+    let options = format!("cache={},token-file=token", cache(&shop).display());
+    let body = r#"echo "$APIFY_TOKEN" >$ACTOR_MOUNT/default/OUTPUT"#;
+    let arguments = [
+        "-o", &options, "--input", "1", "apify:", "--", "bash", "-c", body,
+    ];
+    let mut command = runs::command(&shop.world, &arguments);
+    let said = said(command.env("APIFY_API_BASE_URL", shop.url()));
     assert_eq!(said.code, Some(0), "{said:?}");
+    assert!(!said.err.contains(&shop.token), "{said:?}");
     let (_, store) = last(&shop);
     assert_eq!(shop.behind(&store, "INPUT.json").unwrap(), b"1");
-    assert_eq!(shop.behind(&store, "OUTPUT.json").unwrap(), b"2\n");
+    let token = format!("{}\n", shop.token);
+    assert_eq!(shop.behind(&store, "OUTPUT.txt").unwrap(), token.as_bytes());
 }
 
 // README: S5

@@ -123,6 +123,22 @@ fn what_could_not_be_sent_stays_and_the_next_run_or_mount_sends_it() {
     }
 }
 
+// README: S124
+#[test]
+fn a_run_that_is_asked_to_end_sends_everything_first() {
+    let shop = Shop::open();
+    let body = r#"trap 'echo last >"$ACTOR_MOUNT/default/OUTPUT"; exit 5' TERM; echo ready; while :; do sleep 0.05; done"#;
+    let mut running = start(&shop, &[], "write=back,debounce=10m", &bash(body));
+    running.until_out("ready");
+    running.signal(Signal::TERM);
+    let said = running.ended();
+    assert_eq!(said.code, Some(5), "{said:?}");
+    assert_eq!(kept(&shop).pop().unwrap()["status"], "ABORTED");
+    let (_, store) = last(&shop);
+    assert_eq!(shop.behind(&store, "OUTPUT.txt").unwrap(), b"last\n");
+    nothing_is_left(&shop);
+}
+
 // README: S123, S124
 #[test]
 fn a_close_fails_without_the_server_and_what_was_written_is_sent_later() {
