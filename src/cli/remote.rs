@@ -3,7 +3,7 @@
 
 use super::config::Surroundings;
 use super::credentials;
-use super::known::Known;
+use super::known::{self, Known};
 use super::live::Reload;
 use super::options::Options;
 use crate::backend::apify::Token;
@@ -154,6 +154,7 @@ impl Remote {
             api_base: self.api_base.clone(),
             insecure: remote.insecure,
             compress: remote.compress,
+            read_only: self.options.read_only,
             ..Access::default()
         };
         open::open(&self.source, access)
@@ -241,8 +242,17 @@ impl Remote {
         };
         let (user, is_away) = match asked {
             Ok(Ok(user)) => {
-                known.remember(base, self.token.as_ref(), user.as_deref());
-                (user, false)
+                let before = known.user(base, self.token.as_ref()).flatten();
+                if let (None, Some(before)) = (&user, before) {
+                    // Somebody between us and the server may answer for it.
+                    tracing::warn!(
+                        "{base} does not say who we are now: taken for the user of before"
+                    );
+                    (Some(before), false)
+                } else {
+                    known.remember(base, self.token.as_ref(), user.as_deref());
+                    (user, false)
+                }
             }
             Ok(Err(error)) => away(error)?,
             Err(_) => away(Error::because(
@@ -253,13 +263,17 @@ impl Remote {
             ))?,
         };
         if is_away {
+            server.take_for(user.clone());
             tracing::warn!(
                 "{base} cannot be reached: showing what is kept, and sending edits later"
             );
         }
         let id = Known::id(base, user.as_deref());
         let folders = match dir {
-            Some(dir) => Folders::of(dir.join("cache"), &dir),
+            Some(dir) => {
+                known::claim(&dir, base, &id)?;
+                Folders::of(dir.join("cache"), &dir)
+            }
             None => Folders::of(here.cache_dir().join(&id), &here.state_dir().join(&id)),
         };
         Ok((folders, is_away))

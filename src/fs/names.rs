@@ -184,10 +184,11 @@ impl Fs {
             return Now::err(Error::because("rename", from.1, Kind::Invalid, why));
         }
         let no_replace = flags & libc::RENAME_NOREPLACE != 0;
-        if from.0 == ROOT && to.0 == ROOT {
+        if from.0 == ROOT && to.0 == ROOT && !self.is_link(from.1) {
             return self.rename_store(from.1, to.1, no_replace);
         }
-        if [from.0, to.0].contains(&CONTROL) || self.is_input_link(from.0, from.1) {
+        let link = self.is_input_link(from.0, from.1) || from.0 == ROOT && self.is_link(from.1);
+        if [from.0, to.0].contains(&CONTROL) || link {
             return Now::err(not_permitted("rename", from.1, "it belongs to the mount"));
         }
         if [from.0, to.0].contains(&ROOT) {

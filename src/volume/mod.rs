@@ -15,6 +15,7 @@ pub use local::Local;
 pub use now::Now;
 
 use crate::error::{Error, Kind, Result};
+use crate::record::store::folded_name;
 use crate::record::{ContentType, StoreName};
 use std::fs::File;
 use std::os::fd::OwnedFd;
@@ -122,6 +123,18 @@ pub trait Volume: Send + Sync + 'static {
     fn stores(&self) -> Result<Vec<StoreName>>;
     /// A store's directory; `Kind::StoreNotFound`.
     fn store(&self, store: &StoreName) -> Now<FileStat>;
+    /// The store that another way to say it means: its name in other letter case, or its id.
+    fn store_said_otherwise(&self, said: &str) -> Now<Option<StoreName>> {
+        let wanted = folded_name(said);
+        self.stores()
+            .map(|all| {
+                all.into_iter().find(|store| {
+                    folded_name(store.as_str()) == wanted
+                        || self.store_id(store).is_some_and(|id| id == said)
+                })
+            })
+            .into()
+    }
     /// Makes a store; `Kind::Exists`.
     fn create_store(
         &self,

@@ -72,6 +72,11 @@ impl Apify {
         known.cloned()
     }
 
+    /// Takes it for said that this is our user, as long as nobody else was told.
+    pub fn take_for(&self, user: Option<String>) {
+        let _ = self.me.set(user);
+    }
+
     /// Shows another token from now on. It has to be one of the same user, since what is kept of a server is that user's;
     /// `Kind::Denied` otherwise, and the token stays as it was.
     pub async fn replace_token(&self, token: Token) -> Result<()> {

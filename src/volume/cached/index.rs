@@ -221,6 +221,13 @@ impl Index {
                 },
                 Remote::At(new),
             ) => old == new,
+            // The bytes that are kept were sent to a server that did not say as which version. Somebody else's may be as long.
+            (
+                State::Clean {
+                    remote: Remote::Unknown,
+                },
+                Remote::At(_),
+            ) if record.kept.is_some() => false,
             // Nothing but the length tells versions apart.
             _ => record.size == meta.size,
         };
