@@ -84,6 +84,25 @@ fn runs_are_shown_by_the_api_while_they_last_and_later() {
     assert_eq!(later, format!("SUCCEEDED\nhalf done\n{id}\n{store}\n"));
 }
 
+// README: S109
+#[test]
+fn who_asks_for_a_request_queue_is_told_what_to_do() {
+    let world = World::new();
+    let shown = script(
+        &world,
+        &[],
+        r#"
+        for part in request-queues request-queues/x/requests datasets actors; do
+            curl -s -X POST -H "Authorization: Bearer $APIFY_TOKEN" "$APIFY_API_BASE_URL/v2/$part" -w ' %{http_code}\n' |
+                grep -o 'storefs run --env.*COMMAND\|nothing else\| [0-9]*$' | tr '\n' ' '
+            echo
+        done
+        "#,
+    );
+    let queues = "storefs run --env APIFY_IS_AT_HOME= -- COMMAND  501 \n";
+    assert_eq!(shown, format!("{0}{0}{0}nothing else  501 \n", queues));
+}
+
 // README: S107
 #[test]
 fn without_a_mount_the_api_is_there_all_the_same() {

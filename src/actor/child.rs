@@ -154,7 +154,7 @@ pub(super) struct Supervisor<'s> {
 
 impl Supervisor<'_> {
     /// Runs a command, and what takes its place, to the end. Nothing of its process group is left then.
-    pub(super) async fn run(mut self, mut next: Next) -> Exit {
+    pub(super) async fn run(&mut self, mut next: Next) -> Exit {
         // What a command leaves running becomes our child when its parent ends, so that its end is told to us.
         if let Err(why) = process::set_child_subreaper(Some(process::getpid())) {
             tracing::debug!("the ends of orphans are not told: {why}");

@@ -31,6 +31,9 @@ pub struct Left {
     pub server: PathBuf,
     /// A source that was only for this run.
     pub source: Option<PathBuf>,
+    /// What it has not sent to a server yet, and its cached bytes.
+    #[serde(default)]
+    pub spool: Option<(PathBuf, PathBuf)>,
     /// The process group of its command. Known to the guard alone, since numbers are used again.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub group: Option<i32>,

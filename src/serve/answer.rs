@@ -102,6 +102,11 @@ fn health(door: &Door) -> Answer {
     Ok(reply::json(StatusCode::OK, r#"{"status":"ok"}"#))
 }
 
+const NOTHING_ELSE: &str =
+    "This server has the key-value stores of the Apify API and nothing else of it.";
+const NO_QUEUES: &str = "This server has the key-value stores of the Apify API, no request queues and no datasets. In a run on a \
+    folder an Actor can keep those in the folder: storefs run --env APIFY_IS_AT_HOME= -- COMMAND";
+
 async fn no_route(request: Request) -> Response {
     let path = request.uri().path();
     let mut parts = path.split('/').skip(1);
@@ -113,9 +118,11 @@ async fn no_route(request: Request) -> Response {
              storefs metamorph --input INPUT -- COMMAND",
         )
     } else if elsewhere {
-        Problem::not_here(
-            "This server has the key-value stores of the Apify API and nothing else of it.",
-        )
+        let crawls = path.starts_with("/v2/request-queues") || path.starts_with("/v2/datasets");
+        Problem::not_here(match crawls {
+            true => NO_QUEUES,
+            false => NOTHING_ELSE,
+        })
     } else {
         Problem::no_page()
     };

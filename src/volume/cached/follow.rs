@@ -4,8 +4,8 @@ use super::Inner;
 use super::state::Remote;
 use crate::backend::{ChangeEvent, ChangeKind, FeedPosition, random};
 use crate::error::Kind;
-use crate::record::RecordId;
 use crate::record::key::StoreId;
+use crate::record::{ETag, Key, Meta, RecordId};
 use std::future::Future;
 use std::pin::Pin;
 use std::sync::atomic::Ordering;
@@ -121,7 +121,27 @@ impl Inner {
         }
     }
 
+    /// A record was changed by this program, past this volume. Returns when the volume knows it.
+    pub(super) async fn changed_beside(self: &Arc<Self>, id: &RecordId, to: &Meta) {
+        self.heard_of(&id.store, ChangeKind::Put, Some(&id.key), to.etag.as_ref());
+        if self.index().stores.contains_key(&id.store)
+            && let Err(e) = self.head_record(id).await
+        {
+            tracing::debug!("{id} is looked at later: {e}");
+        }
+    }
+
     fn heard(self: &Arc<Self>, id: &StoreId, event: &ChangeEvent) {
+        self.heard_of(id, event.kind, event.key.as_ref(), event.etag.as_ref());
+    }
+
+    fn heard_of(
+        self: &Arc<Self>,
+        id: &StoreId,
+        kind: ChangeKind,
+        key: Option<&Key>,
+        etag: Option<&ETag>,
+    ) {
         let (dir, name) = {
             let mut index = self.index();
             let tick = index.number();
@@ -129,28 +149,24 @@ impl Inner {
                 return;
             };
             let dir = store.dir.clone();
-            let Some(key) = event
-                .key
-                .as_ref()
-                .filter(|_| event.kind != ChangeKind::Reset)
-            else {
+            let Some(key) = key.filter(|_| kind != ChangeKind::Reset) else {
                 store.doubt(None, tick);
                 drop(index);
                 return self.tell(&dir, None);
             };
             if let Some(known) = store.records.get_mut(key) {
-                known.heard = Some(match event.kind {
+                known.heard = Some(match kind {
                     ChangeKind::Delete => Remote::Absent,
                     ChangeKind::Put | ChangeKind::Reset => {
-                        event.etag.clone().map_or(Remote::Unknown, Remote::At)
+                        etag.cloned().map_or(Remote::Unknown, Remote::At)
                     }
                 });
-                let same = event.etag.is_some() && known.etag() == event.etag.as_ref();
+                let same = etag.is_some() && known.etag() == etag;
                 if !known.is_clean() || same {
                     // Mostly a change of our own that comes back to us. The end of the upload compares.
                     return;
                 }
-            } else if event.kind == ChangeKind::Delete {
+            } else if kind == ChangeKind::Delete {
                 return;
             }
             store.doubt(Some(key), tick);
