@@ -220,9 +220,6 @@ impl Begun {
             ..Run::begun(&plan.id, store.id.as_str())
         };
         let runs = server.runs();
-        if let Err(why) = runs.tell(run.clone()) {
-            warnings.push(why.to_string());
-        }
         let (sender, orders) = mpsc::unbounded_channel();
         let living = Arc::new(Living {
             run,
@@ -243,6 +240,10 @@ impl Begun {
         });
         if let Some(input) = plan.input.clone() {
             runtime.block_on(living.put_input("INPUT", input))?;
+        }
+        // Not before now: a run that does not start is none.
+        if let Err(why) = runs.tell(living.run.clone()) {
+            warnings.push(why.to_string());
         }
         let (stop, stopped) = oneshot::channel();
         let served = runtime.spawn(server.run(async {
@@ -306,8 +307,8 @@ impl Begun {
             sum_up(&self.living, backend, plan.store.is_none(), exit).await
         });
         let mut ended = ended?;
-        // What it said of itself last was told to the server.
-        ended.run.message = self.runs.get(&ended.run.id).and_then(|run| run.message);
+        // What it said of itself last was told to this server, or to another one of the folder.
+        ended.run.message = self.runs.said(&ended.run.id);
         if let Err(why) = self.runs.tell(ended.run.clone()) {
             self.warnings.push(why.to_string());
         }
