@@ -45,7 +45,7 @@ use std::net::{SocketAddr, TcpListener};
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
-use tokio::sync::watch;
+use tokio::sync::{Semaphore, watch};
 
 /// What stands in a part of a path as it is.
 const PLAIN: &AsciiSet = &NON_ALPHANUMERIC
@@ -117,6 +117,8 @@ struct Door {
     sent: Arc<sent::Sent>,
     /// Where long bodies lie on their way.
     work: upload::Work,
+    /// Turns of archives.
+    archives: Arc<Semaphore>,
     runs: Arc<Runs>,
     metrics: metrics::Metrics,
     options: Options,
@@ -157,6 +159,7 @@ impl Server {
         let (end, ending) = watch::channel(false);
         let door = Arc::new(Door {
             is_local: backend.properties().local_dir.is_some(),
+            archives: Arc::new(Semaphore::new(archive::ARCHIVES)),
             known: Arc::new(Known::open(options.users.clone())?),
             remembered: reference::Remembered::default(),
             sent,
