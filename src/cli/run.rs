@@ -245,7 +245,10 @@ fn tell(args: &RunArgs, ended: &Ended) -> std::result::Result<u8, Failure> {
     if args.json {
         print(&format!("{:#}\n", ended.run.shown(&ended.user)));
     } else if args.output {
-        print_output(ended.output.as_deref())?;
+        // The exit code stays the command's own, and how the run ended is told all the same.
+        if let Err(why) = print_output(ended.output.as_deref()) {
+            tracing::warn!("{why}");
+        }
     }
     let memory = args.source.as_deref() == Some("memory:");
     let mut line = line(&ended.run, ended, memory);
