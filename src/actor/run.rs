@@ -289,6 +289,7 @@ impl Begun {
             deadline: plan.timeout.map(|timeout| Instant::now() + timeout),
             orders: self.orders,
             tell: &tell,
+            guard: guard.pipe(),
         };
         let first = self.living.next(plan.launch, "INPUT");
         let exit = runtime.block_on(supervisor.run(first));
