@@ -6,8 +6,10 @@ use rustix::process::Pid;
 use std::ffi::CStr;
 use std::fs::File;
 use std::io;
-use std::os::fd::{AsRawFd, BorrowedFd};
+use std::os::fd::{AsRawFd, BorrowedFd, OwnedFd};
 use std::os::unix::fs::FileExt;
+use std::os::unix::process::CommandExt;
+use std::process::Command;
 
 /// Locks (`F_WRLCK`) or unlocks (`F_UNLCK`) one byte of an open file, without waiting. The lock belongs to the open file
 /// description and ends with it. `EAGAIN` when another one holds it.
@@ -98,6 +100,38 @@ pub fn fork() -> io::Result<Option<Pid>> {
             .map(Some)
             .ok_or_else(io::Error::last_os_error),
     }
+}
+
+/// Has a command write one line to a pipe before its program starts: this word and the number of its process. A pipe that nobody
+/// reads any more holds nothing up.
+pub fn announce(command: &mut Command, pipe: OwnedFd, word: &'static [u8]) {
+    let announce = move || {
+        let mut line = [0_u8; 64];
+        let mut at = line.len() - 1;
+        line[at] = b'\n';
+        let mut number = std::process::id();
+        loop {
+            at -= 1;
+            // The remainder is below ten.
+            line[at] = b'0' + (number % 10) as u8;
+            number /= 10;
+            if number == 0 {
+                break;
+            }
+        }
+        at = at.saturating_sub(word.len());
+        line[at..at + word.len()].copy_from_slice(word);
+        let line = &line[at..];
+        // SAFETY: `line` is initialised and lives through the call; the signal gets back what it had.
+        unsafe {
+            let before = libc::signal(libc::SIGPIPE, libc::SIG_IGN);
+            libc::write(pipe.as_raw_fd(), line.as_ptr().cast(), line.len());
+            libc::signal(libc::SIGPIPE, before);
+        }
+        Ok(())
+    };
+    // SAFETY: between fork and exec this calls getpid, signal and write alone, which are safe there, and allocates nothing.
+    unsafe { command.pre_exec(announce) };
 }
 
 /// Closes every descriptor from 3 up but these two. What owns them must never be used or dropped again.

@@ -338,3 +338,20 @@ fn the_type_of_the_input_is_that_of_the_record() {
     let path = world.root().join("m/default/INPUT");
     assert_eq!(type_of(&path), "application/json; charset=utf-8");
 }
+
+// README: S97 S98
+#[test]
+fn an_output_that_cannot_be_printed_changes_neither_the_exit_code_nor_the_last_line() {
+    let world = World::new();
+    let said = world.sh(&format!(
+        r#"
+        set +e
+        {} run --output -- bash -c 'echo much > "$ACTOR_MOUNT/default/OUTPUT"; exit 3' 2>&1 >/dev/full
+        echo "code $?"
+        "#,
+        support::STOREFS
+    ));
+    assert!(said.ends_with("code 3\n"), "{said}");
+    assert!(said.contains("exit code 3, 1 record written"), "{said}");
+    assert!(said.contains("No space left"), "{said}");
+}

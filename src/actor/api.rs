@@ -129,7 +129,8 @@ impl Api {
             Teller::Own { runs, stop, served } => {
                 let _ = stop.send(());
                 let _ = served.await;
-                run.message = runs.get(&run.id).and_then(|run| run.message);
+                // To this server, or to another one of the folder.
+                run.message = runs.said(&run.id);
                 runs.tell(run.clone())
             }
             Teller::Kept(kept) => kept.keep(run),

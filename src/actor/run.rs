@@ -184,9 +184,6 @@ impl Begun {
                 .map_or(0, |input| input.body.len().unwrap_or(0)),
             ..Run::begun(&plan.id, store.id.as_str())
         };
-        if let Err(why) = api.tell(&run) {
-            warnings.push(why.to_string());
-        }
         let (sender, orders) = mpsc::unbounded_channel();
         let storage = match &stage {
             Stage::Folder(on) => Some(on.path.clone()),
@@ -213,6 +210,10 @@ impl Begun {
         });
         if let Some(input) = plan.input.clone() {
             runtime.block_on(living.put_input("INPUT", input))?;
+        }
+        // Not before now: a run that does not start is none.
+        if let Err(why) = api.tell(&living.run) {
+            warnings.push(why.to_string());
         }
         let control = match control::Server::start(&plan.control, living.clone()) {
             Ok(control) => Some(control),
@@ -252,6 +253,7 @@ impl Begun {
             deadline: plan.timeout.map(|timeout| Instant::now() + timeout),
             orders: self.orders,
             tell: &tell,
+            guard: guard.pipe(),
         };
         let first = self.living.next(plan.launch.clone(), "INPUT");
         let exit = runtime.block_on(supervisor.run(first));

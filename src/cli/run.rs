@@ -200,7 +200,14 @@ fn tell(args: &RunArgs, ended: Ended) -> std::result::Result<u8, Failure> {
             message: why.to_string(),
         }),
         (None, Some(why)) => Err(why.into()),
-        (None, None) => Ok(printed.map(|()| code)?),
+        (None, None) => match printed {
+            // The exit code stays the command's own, if that says that something is wrong.
+            Err(why) if code != 0 => {
+                tracing::warn!("{why}");
+                Ok(code)
+            }
+            other => Ok(other.map(|()| code)?),
+        },
     }
 }
 

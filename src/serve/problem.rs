@@ -6,6 +6,7 @@ use axum::body::Body;
 use axum::http::{HeaderName, HeaderValue, StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use serde_json::json;
+use std::time::Duration;
 
 /// What an operation answers.
 pub(super) type Answer<T = Response> = Result<T, Problem>;
@@ -124,6 +125,14 @@ impl Problem {
             "precondition-failed",
             "The record is not in the state that the request demands.",
         )
+    }
+
+    /// 503 for what is taken by others for now.
+    pub(super) fn busy(message: &str, again: Duration) -> Self {
+        let status = StatusCode::SERVICE_UNAVAILABLE;
+        let mut problem = Self::new(status, "internal-server-error", message);
+        problem.extra = Some((header::RETRY_AFTER, again.as_secs().to_string()));
+        problem
     }
 
     /// 416 for a range that lies behind the end.

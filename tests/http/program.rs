@@ -63,6 +63,14 @@ impl Serving {
         self.lines[0].rsplit_once("http://").unwrap().1.to_owned()
     }
 
+    /// The most memory that it ever had, in KiB.
+    pub fn most_memory(&self) -> u64 {
+        let status = std::fs::read_to_string(format!("/proc/{}/status", self.child.id())).unwrap();
+        let line = status.lines().find(|line| line.starts_with("VmHWM:"));
+        let words = line.unwrap().split_whitespace().nth(1).unwrap();
+        words.parse().unwrap()
+    }
+
     pub fn client(&self, token: &str) -> Client {
         Client::new(self.address().parse().unwrap(), Some(token))
     }
