@@ -19,6 +19,7 @@ mod problem;
 mod query;
 mod records;
 mod reference;
+mod refused;
 mod reply;
 mod routes;
 mod runs;
