@@ -45,7 +45,7 @@ use std::net::{SocketAddr, TcpListener};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
-use tokio::sync::watch;
+use tokio::sync::{Semaphore, watch};
 
 /// What stands in a part of a path as it is.
 const PLAIN: &AsciiSet = &NON_ALPHANUMERIC
@@ -118,6 +118,7 @@ struct Door {
     /// Where long bodies lie on their way.
     work: Arc<Path>,
     runs: Arc<Runs>,
+    decoding: Semaphore,
     metrics: metrics::Metrics,
     options: Options,
     address: SocketAddr,
@@ -156,6 +157,7 @@ impl Server {
             sent,
             work: options.folder.as_path().into(),
             runs: Arc::new(Runs::kept_in(Kept::below(&options.folder))),
+            decoding: Semaphore::new(upload::decoders()),
             metrics: metrics::Metrics::default(),
             backend,
             options,
