@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
-# What takes too long for every run of the tests: the daemon is killed 500 times under load (tests/crash.rs), and fsx runs
-# with many seeds. Takes about half an hour.
+# What takes too long for every run of the tests: the daemon is killed 500 times under load (tests/crash.rs), a record of 2 GiB
+# goes through a server up and down (tests/http_memory.rs), and fsx runs with many seeds. Takes about half an hour.
 #
 #   scripts/soak.sh [--kills N] [--seeds N] [--binary PATH]
 #
@@ -27,7 +27,9 @@ fi
 binary=$(realpath "$binary")
 started=$SECONDS
 STOREFS_KILLS=$kills cargo test --release --locked --test crash -- --nocapture
-echo "soak: $kills kills in $((SECONDS - started)) s"
+killed=$((SECONDS - started))
+STOREFS_LONG_MIB=2048 cargo test --release --locked --test http_memory a_long_record -- --nocapture
+echo "soak: $kills kills in $killed s, a record of 2 GiB in $((SECONDS - started - killed)) s"
 scripts/install-conformance.sh
 scripts/conformance.sh --binary "$binary" --only fsx --seeds "$seeds"
 echo "soak: good, $((SECONDS - started)) s in all"
