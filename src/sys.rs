@@ -68,6 +68,19 @@ fn copy_through_memory(from: &File, to: &File) -> io::Result<()> {
     }
 }
 
+/// Has every block of memory of at least so many bytes given back to the system as soon as it is free. Otherwise glibc learns from
+/// the first large one to keep others, for each thread (mallopt(3), M_MMAP_THRESHOLD). Other C libraries do nothing like it.
+pub fn give_back_blocks_of(bytes: u32) {
+    #[cfg(target_env = "gnu")]
+    {
+        let bytes = libc::c_int::try_from(bytes).unwrap_or(libc::c_int::MAX);
+        // SAFETY: it sets a number within the allocator, which takes its own lock for it.
+        unsafe { libc::mallopt(libc::M_MMAP_THRESHOLD, bytes) };
+    }
+    #[cfg(not(target_env = "gnu"))]
+    let _ = bytes;
+}
+
 /// Marks every descriptor from 3 up as close-on-exec, so that a program started next inherits only its standard three.
 ///
 /// Fails with ENOSYS on kernels before 5.11.

@@ -19,6 +19,7 @@ mod problem;
 mod query;
 mod records;
 mod reference;
+mod refused;
 mod reply;
 mod routes;
 mod runs;
@@ -119,6 +120,7 @@ struct Door {
     /// Turns of archives.
     archives: Arc<Semaphore>,
     runs: Arc<Runs>,
+    decoding: Semaphore,
     metrics: metrics::Metrics,
     options: Options,
     address: SocketAddr,
@@ -164,6 +166,7 @@ impl Server {
             sent,
             work: upload::Work(own.clone()),
             runs: Arc::new(Runs::kept_in(Kept::of(own))),
+            decoding: Semaphore::new(upload::decoders()),
             metrics: metrics::Metrics::default(),
             backend,
             options,

@@ -151,6 +151,26 @@ impl Problem {
         Self::new(StatusCode::NOT_IMPLEMENTED, "not-implemented", message)
     }
 
+    /// What is no request, with the status that hyper gives it.
+    pub(super) fn no_request(status: StatusCode, limit: usize) -> Self {
+        match status {
+            StatusCode::REQUEST_HEADER_FIELDS_TOO_LARGE | StatusCode::URI_TOO_LONG => Self::new(
+                status,
+                "invalid-header",
+                format!(
+                    "The head of the request is too long (limit: {limit} bytes, {} headers).",
+                    super::connection::HEADERS
+                ),
+            ),
+            _ => Self::new(
+                status,
+                "invalid-request",
+                "This is not a request of HTTP/1.1. Check the path for spaces, and the headers, above all Content-Length \
+                 and Transfer-Encoding.",
+            ),
+        }
+    }
+
     /// 413 for a record.
     pub(super) fn too_large(limit: u64) -> Self {
         Self::new(
@@ -166,6 +186,11 @@ impl Problem {
             self.kind = "invalid-record-key";
         }
         self
+    }
+
+    /// The JSON that says it.
+    pub(super) fn envelope(&self) -> String {
+        json!({"error": {"type": self.kind, "message": self.message}}).to_string()
     }
 
     /// Its status.
@@ -231,8 +256,7 @@ fn meaning(kind: Kind) -> (StatusCode, &'static str) {
 
 impl IntoResponse for Problem {
     fn into_response(self) -> Response {
-        let text = json!({"error": {"type": self.kind, "message": self.message}}).to_string();
-        let mut response = Response::new(Body::from(text));
+        let mut response = Response::new(Body::from(self.envelope()));
         *response.status_mut() = self.status;
         let headers = response.headers_mut();
         headers.insert(

@@ -14,6 +14,7 @@ use http_body_util::BodyExt;
 use hyper::body::Body as HttpBody;
 use std::fs::File;
 use std::io::{self, Read, Write};
+use std::num::NonZero;
 use std::os::unix::fs::FileExt;
 use std::sync::Arc;
 use std::time::Duration;
@@ -299,6 +300,11 @@ pub(super) async fn receive_json(
     }
 }
 
+/// How many bodies are decoded at one time: as many as can be. A window of brotli takes 16 MiB, whatever the length of the body.
+pub(super) fn decoders() -> usize {
+    std::thread::available_parallelism().map_or(2, NonZero::get)
+}
+
 /// The plain bytes of an encoded body, and the body. It is never longer than a record may be.
 pub(super) async fn decoded(
     door: &Door,
@@ -306,6 +312,7 @@ pub(super) async fn decoded(
     encoding: Encoding,
 ) -> Answer<(Received, Received)> {
     let (limit, folder) = (door.options.max_record_size, door.work.clone());
+    let _turn = door.decoding.acquire().await;
     let done = tokio::task::spawn_blocking(move || {
         let mut plain = Collected::new(&folder, limit);
         let mut piece = vec![0; SMALL];
