@@ -83,6 +83,13 @@ fn links_out_of_a_store_lead_nowhere() {
                 "{layout}: {name}"
             );
         }
+        for name in ["ABSOLUTE", "RELATIVE"] {
+            let made = fs::write(mount.path("default").join(name), "overwritten");
+            assert_eq!(errno(made), libc::EEXIST, "{layout}: {name}");
+            let link = world.source("default").join(name);
+            assert!(link.is_symlink(), "{layout}: {name}");
+        }
+        assert!(mount.log().contains("link of this name"), "{layout}");
         let _ = fs::remove_file(mount.path("default/ABSOLUTE"));
         keeps_the_secret(&mount, &secret);
         assert_eq!(

@@ -60,7 +60,8 @@ fn what_is_put_by_the_api_is_seen_by_a_mount_that_has_read_it_before() {
 #[test]
 fn each_way_in_which_programs_write_a_file_is_one_put() {
     let shop = Shop::open();
-    let mount = shop.mount("mnt");
+    // The programs may be slow where others use the processors.
+    let mount = shop.mount_with("mnt", "debounce=10m");
     mount.sh("cd $MNT/default
         echo one > echo
         (echo a; echo b) > group
@@ -69,7 +70,7 @@ fn each_way_in_which_programs_write_a_file_is_one_put() {
         dd if=/dev/zero of=dd bs=4096 count=64 status=none
         curl -s -o curl file:///etc/hostname
         python3 -c 'open(\"python\", \"w\").write(\"p\")'
-        vim.tiny -u NONE -es -c 'call setline(1, \"v\")' -c 'wq' vim 2>/dev/null || vim -u NONE -es -c 'call setline(1, \"v\")' -c 'wq' vim
+        \"$(command -v vim || command -v vim.tiny)\" -u NONE -es -c 'normal iv' -c 'wq' vim
         echo '4913 leaves nothing' > plain");
     mount.sync();
     for key in [
@@ -124,6 +125,37 @@ fn two_mounts_do_not_share_a_cache() {
     assert!(said.err.contains("cache-mnt"), "{said:?}");
     assert!(!shop.world.root().join("other").exists());
     mount.unmount();
+}
+
+// README: S115, S119
+#[test]
+fn what_waits_for_one_server_is_never_sent_to_another() {
+    let (mut first, second) = (Shop::open(), Shop::open());
+    let cache = first.world.root().join("cache");
+    let path = first.world.root().join("mnt");
+    let at = |shop: &Shop| {
+        let options = format!("cache={},debounce=10m", cache.display());
+        let mut command =
+            shop.world
+                .storefs(&["mount", "--foreground", "-o", &options, &shop.url()]);
+        command.arg(&path).env("APIFY_TOKEN", &shop.token);
+        command
+    };
+    let mut mount = Mount::start(at(&first), &path, &first.world.storage());
+    fs::write(mount.path("default/mine"), "for the first alone").unwrap();
+    first.close();
+    let left = said(&mut mount.storefs(&["umount", "--timeout", "1s"]));
+    assert_eq!(left.code, Some(3), "{left:?}");
+    mount.wait();
+    let refused = second.refused(&mut at(&second));
+    assert!(refused.err.contains(&first.url()), "{refused:?}");
+    assert!(refused.err.contains("cache="), "{refused:?}");
+    first.start();
+    let mount = Mount::start(at(&first), &path, &first.world.storage());
+    mount.sync();
+    mount.unmount();
+    let sent = first.behind("default", "mine").unwrap();
+    assert_eq!(sent, b"for the first alone");
 }
 
 // README: S121

@@ -152,6 +152,7 @@ fn a_dead_mount_is_shown_and_taken_away_by_umount() {
     let umount = said(&mut dead.storefs(&["umount"]));
     assert_eq!(umount.code, Some(0), "{umount:?}");
     assert_eq!(mountinfo(&world.root().join("mnt")), None);
+    assert!(world.root().join("mnt").is_dir());
 }
 
 // README: S34

@@ -248,6 +248,44 @@ fn an_empty_record_has_a_length_of_nothing_on_the_wire() {
 }
 
 #[test]
+fn a_part_of_the_encoded_bytes_is_not_taken_for_a_part_of_the_record() {
+    let plain: Vec<u8> = (0..5000_u32).map(|n| (n % 251) as u8).collect();
+    let body = encoded("gzip", &plain);
+    let server = Scripted::new(move |request| {
+        let of = |part: &[u8]| {
+            Answer::record(part)
+                .with("content-encoding", "gzip")
+                .with("etag", "\"v1\"")
+                .with("accept-ranges", "bytes")
+        };
+        let Some(asked) = request.header("range") else {
+            return of(&body);
+        };
+        let (from, to) = asked.trim_start_matches("bytes=").split_once('-').unwrap();
+        let from: usize = from.parse().unwrap();
+        let to = to.parse().unwrap_or(usize::MAX).min(body.len() - 1);
+        let part = &body[from.min(to)..=to];
+        let Answer::Full(_, headers, bytes) = of(part) else {
+            unreachable!()
+        };
+        let range = format!("bytes {from}-{to}/{}", body.len());
+        Answer::Full(206, headers, bytes).with("content-range", &range)
+    });
+    let backend = apify(server.address);
+    let runtime = runtime();
+    for range in [10..20_u64, 4000..4800] {
+        let id = record("k");
+        let fetched = backend.get(&id, Some(range.clone()));
+        let mut fetched = runtime.block_on(fetched).unwrap();
+        let mut bytes = Vec::new();
+        fetched.bytes.read_to_end(&mut bytes).unwrap();
+        let wanted = &plain[range.start as usize..range.end as usize];
+        assert!(bytes == wanted, "{range:?}: {} bytes", bytes.len());
+        assert_eq!(fetched.meta.size, Size::Unknown);
+    }
+}
+
+#[test]
 fn a_server_that_refuses_before_it_has_the_body_is_understood() {
     let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
     let address = listener.local_addr().unwrap();

@@ -11,7 +11,7 @@ use remote::{
     runtime,
 };
 use std::io::Read;
-use storefs::backend::apify::{Apify, Token};
+use storefs::backend::apify::{Apify, Options, Token};
 use storefs::backend::{Backend, ListQuery, NewStore, StoreRef};
 use storefs::error::Kind;
 use storefs::record::key::StoreId;
@@ -89,7 +89,7 @@ fn a_server_that_only_knows_the_documents_shows_nothing() {
     assert_eq!(key.as_str(), "k");
     assert_eq!(
         meta.size,
-        Size::Unknown,
+        Size::Told(10),
         "it may be that of a compressed form"
     );
     assert_eq!((&meta.etag, meta.modified), (&None, None));
@@ -164,7 +164,9 @@ fn a_time_stands_for_a_version_where_a_server_tells_no_tags() {
     let server = Scripted::new(|request| match request.method.as_str() {
         "DELETE" => Answer::status(204),
         "PUT" => Answer::json(201, "{}"),
-        _ => Answer::record(b"x").with("last-modified", "Wed, 21 Oct 2015 07:28:00 GMT"),
+        _ => Answer::record(b"x")
+            .with("last-modified", "Wed, 21 Oct 2015 07:28:00 GMT")
+            .with("date", "Wed, 21 Oct 2015 07:28:02 GMT"),
     });
     let backend = apify(server.address);
     let runtime = runtime();
@@ -186,6 +188,56 @@ fn a_time_stands_for_a_version_where_a_server_tells_no_tags() {
         !lines.iter().any(|line| line.starts_with("DELETE")),
         "{lines:?}"
     );
+}
+
+#[test]
+fn a_time_within_the_last_second_stands_for_no_version() {
+    let server = Scripted::new(|_| {
+        Answer::record(b"x")
+            .with("last-modified", "Wed, 21 Oct 2015 07:28:00 GMT")
+            .with("date", "Wed, 21 Oct 2015 07:28:01 GMT")
+    });
+    let found = runtime().block_on(apify(server.address).head(&record("k")));
+    assert_eq!(found.unwrap().etag, None);
+}
+
+#[test]
+fn who_only_reads_asks_for_no_deletion() {
+    let store = format!(r#"{{"data":{{"id":"{}"}}}}"#, remote::STORE);
+    let server = Scripted::new(move |request| match request.path.contains("/keys") {
+        true => Answer::json(200, r#"{"data":{"items":[],"isTruncated":false}}"#),
+        false if request.path.ends_with("/changes") => Answer::status(404),
+        false => Answer::json(200, store.clone()),
+    });
+    let backend = Apify::new(Options {
+        read_only: true,
+        ..options(server.address, TOKEN)
+    });
+    let backend = backend.unwrap();
+    runtime().block_on(backend.learn(&remote::store())).unwrap();
+    let lines = server.lines();
+    assert!(!lines.is_empty());
+    assert!(
+        lines.iter().all(|line| line.starts_with("GET")),
+        "{lines:?}"
+    );
+}
+
+#[test]
+fn a_server_that_takes_the_question_for_a_mistake_checks_no_conditions() {
+    for status in [400, 405, 422, 501] {
+        let server = Scripted::new(move |request| match request.method.as_str() {
+            "DELETE" => Answer::status(status),
+            "PUT" => Answer::json(201, "{}"),
+            _ => Answer::record(b"x").with("etag", "\"v1\""),
+        });
+        let backend = apify(server.address);
+        let matching = Precondition::Match(ETag::new("v1"));
+        let id = record("k");
+        let put = put_if(&backend, &id, b"y", matching);
+        runtime().block_on(put).unwrap();
+        assert!(!backend.properties().conditional_put, "{status}");
+    }
 }
 
 #[test]
@@ -251,7 +303,8 @@ fn a_token_that_may_not_ask_whose_it_is_may_use_stores() {
         let backend = apify(server.address);
         let id = StoreRef::Id(remote::store());
         let found = runtime().block_on(backend.store(&id)).unwrap();
-        assert_eq!(found.owner.as_deref(), Some("uS3dE5gH7jK9mN1pQ"));
+        // The server has let us in: nobody else is said to be the owner.
+        assert_eq!(found.owner, None);
     }
     let server = Scripted::bare(|_| Answer::status(401));
     let error = runtime()

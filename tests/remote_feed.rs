@@ -4,11 +4,13 @@
 mod http;
 mod remote;
 
-use remote::{Answer, Request, STORE, Scripted, apify, runtime, store};
+use http::Served;
+use remote::{Answer, Request, STORE, Scripted, apify, opened, put, record_in, runtime, store};
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
-use storefs::backend::{Backend, ChangeEvent, ChangeKind, Feed, FeedPosition};
+use storefs::backend::{Backend, ChangeEvent, ChangeKind, Feed, FeedPosition, NewStore};
 use storefs::error::Kind;
+use storefs::record::StoreName;
 use tokio::runtime::Runtime;
 
 /// A feed whose connections bring these texts, one after the other; then the store is gone.
@@ -110,6 +112,24 @@ fn whoever_listens_from_now_on_is_told_to_look_again_after_a_break() {
     };
     let events = all(&runtime, follow(&runtime, &server, Some(after)));
     assert_eq!(shown(&events), [(ChangeKind::Put, Some("a"))]);
+}
+
+#[test]
+fn a_feed_ends_when_the_server_goes_away() {
+    let mut server = Served::memory();
+    let runtime = runtime();
+    let backend = opened(&server);
+    let new = NewStore::named(StoreName::new("s").unwrap());
+    let made = runtime.block_on(backend.create_store(new)).unwrap().0;
+    let mut feed = runtime.block_on(backend.changes(&made.id, None)).unwrap();
+    let id = record_in(&made.id, "k");
+    runtime.block_on(put(&*backend, &id, b"x")).unwrap();
+    let first = runtime.block_on(feed.recv()).unwrap();
+    assert_eq!(first.key.unwrap().as_str(), "k");
+    assert!(server.stop(Duration::from_secs(20)));
+    // Nothing is told any more, and whoever listens knows.
+    let end = async { tokio::time::timeout(Duration::from_secs(20), feed.recv()).await };
+    assert!(runtime.block_on(end).unwrap().is_none());
 }
 
 #[test]

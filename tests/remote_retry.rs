@@ -283,6 +283,22 @@ fn a_store_without_a_name_is_not_made_twice() {
 }
 
 #[test]
+fn a_named_store_whose_making_was_not_answered_was_made() {
+    let (backend, _) = scripted_memory();
+    let runtime = runtime();
+    backend
+        .inner()
+        .add(Rule::on(Verb::CreateStore, Fault::FailAfter(Kind::TimedOut)).times(1));
+    let named = NewStore::named(StoreName::new("again").unwrap());
+    let (store, made) = runtime
+        .block_on(backend.create_store(named.clone()))
+        .unwrap();
+    assert!(made);
+    let (there, made) = runtime.block_on(backend.create_store(named)).unwrap();
+    assert_eq!((there.id, made), (store.id, false));
+}
+
+#[test]
 fn a_store_gets_no_more_requests_a_second_than_its_rate() {
     let server = Scripted::new(|request| match request.path.contains("/keys") {
         true => Answer::json(200, r#"{"data":{"items":[],"isTruncated":false}}"#),
@@ -335,6 +351,25 @@ fn after_a_429_all_requests_of_its_kind_wait() {
     assert!(start.elapsed() < Duration::from_millis(900));
     runtime.block_on(backend.head(&record("b"))).unwrap();
     assert!(start.elapsed() >= Duration::from_secs(1));
+}
+
+#[test]
+fn a_rest_that_is_too_long_to_wait_for_is_said_at_once() {
+    let server = answers(vec![
+        |_| Answer::status(429).with("retry-after", "3000"),
+        there,
+    ]);
+    let backend = apify(server.address);
+    let runtime = runtime();
+    for key in ["a", "b", "c"] {
+        let id = record(key);
+        let asked =
+            async { tokio::time::timeout(Duration::from_secs(20), backend.head(&id)).await };
+        let error = runtime.block_on(asked).unwrap().unwrap_err();
+        assert_eq!(error.kind(), Kind::TimedOut, "{key}");
+        assert!(is_passing(&error), "{error}");
+    }
+    assert_eq!(server.requests().len(), 1, "it was not left alone");
 }
 
 #[test]

@@ -80,7 +80,7 @@ fn is_word(scheme: &str) -> bool {
 }
 
 /// What may be shown of a source in an error.
-fn without_secrets(text: &str) -> String {
+pub fn without_secrets(text: &str) -> String {
     let text = text.split(['?', '#']).next().unwrap_or_default();
     match (text.split_once("://"), text.rsplit_once('@')) {
         (Some((scheme, _)), Some((_, rest))) => format!("{scheme}://{rest}"),
@@ -99,6 +99,8 @@ pub struct Access {
     pub insecure: bool,
     /// Records are sent compressed where that is worth it.
     pub compress: bool,
+    /// Nothing will be written.
+    pub read_only: bool,
     /// How a folder is used.
     pub folder: FolderOptions,
 }
@@ -164,6 +166,7 @@ pub fn open(source: &Source, access: Access) -> Result<Opened> {
     let mut options = Options::new(base, access.token);
     options.rates = limited.then(Rates::default);
     options.compress = access.compress;
+    options.read_only = access.read_only;
     let server = Arc::new(Retry::new(Apify::new(options)?, Policy::default()));
     Ok(Opened {
         backend: server.clone(),

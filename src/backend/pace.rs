@@ -91,6 +91,15 @@ impl Pace {
         }
     }
 
+    /// How long a request of this class would have to wait now, as after a rest that the server asked for.
+    pub fn wait(&self, store: Option<&StoreId>, class: Class) -> Duration {
+        let lanes = self.lanes();
+        let lane = lanes.get(&(store.cloned(), class));
+        lane.map_or(Duration::ZERO, |lane| {
+            lane.next.saturating_duration_since(Instant::now())
+        })
+    }
+
     /// Lets everything of this class wait, because the server asks for it.
     pub fn rest(&self, store: Option<&StoreId>, class: Class, time: Duration) {
         let until = Instant::now() + time;

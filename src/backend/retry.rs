@@ -8,13 +8,16 @@ use super::{
 };
 use crate::error::{Error, Kind, Result};
 use crate::record::key::StoreId;
-use crate::record::{Body, ContentType, Meta, Precondition, RecordId};
+use crate::record::{Body, ContentType, Key, Meta, Precondition, RecordId};
 use async_trait::async_trait;
 use std::io::{self, Read};
 use std::ops::Range;
 use std::pin::Pin;
-use std::time::Duration;
+use std::time::{Duration, SystemTime};
 use tokio::time::{Instant, sleep};
+
+/// How far two machines' clocks may differ.
+const CLOCKS: Duration = Duration::from_secs(60);
 
 /// How often and how long to try.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -188,6 +191,11 @@ fn filled(from: &mut dyn Read, buffer: &mut [u8]) -> io::Result<usize> {
     Ok(filled)
 }
 
+/// Whether a store was made since then, as far as two clocks agree.
+fn is_of_now(store: &StoreInfo, start: SystemTime) -> bool {
+    store.created.is_some_and(|made| made + CLOCKS >= start)
+}
+
 #[async_trait]
 impl<B: Backend> Backend for Retry<B> {
     fn properties(&self) -> Properties {
@@ -196,6 +204,10 @@ impl<B: Backend> Backend for Retry<B> {
 
     async fn learn(&self, store: &StoreId) -> Result<()> {
         self.inner.learn(store).await
+    }
+
+    fn url(&self, store: &StoreId, key: Option<&Key>, secret: Option<&str>) -> Option<String> {
+        self.inner.url(store, key, secret)
     }
 
     async fn stores(&self, after: Option<&StoreId>) -> Result<StorePage> {
@@ -208,11 +220,17 @@ impl<B: Backend> Backend for Retry<B> {
 
     async fn create_store(&self, new: NewStore) -> Result<(StoreInfo, bool)> {
         let mut pauses = Pauses::new(self.policy);
+        let (start, mut unsure) = (SystemTime::now(), false);
         loop {
             let error = match self.inner.create_store(new.clone()).await {
+                // The store that an earlier try made is ours.
+                Ok((store, false)) if unsure && is_of_now(&store, start) => {
+                    return Ok((store, true));
+                }
                 Ok(made) => return Ok(made),
                 Err(error) => error,
             };
+            unsure |= is_unsure(&error);
             // Each try may leave one more store without a name.
             let twice = new.name.is_none() && is_unsure(&error);
             if twice || !pauses.pause(&error).await {

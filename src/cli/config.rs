@@ -138,8 +138,19 @@ impl Surroundings {
         named.or_else(|| Some(PathBuf::from(self.var("HOME")?).join(below_home)))
     }
 
-    /// Where logs are kept: `$XDG_STATE_HOME/storefs`, for root `/var/lib/storefs`.
+    /// The first of the folders that systemd has made for a service.
+    fn of_service(&self, variable: &str) -> Option<PathBuf> {
+        let folders = self.var(variable)?.to_string_lossy().into_owned();
+        let first = PathBuf::from(folders.split(':').next()?);
+        first.is_absolute().then_some(first)
+    }
+
+    /// Where logs and unsent edits are kept: `$XDG_STATE_HOME/storefs`, for root `/var/lib/storefs`, and `$STATE_DIRECTORY` in
+    /// a service of systemd.
     pub(super) fn state_dir(&self) -> PathBuf {
+        if let Some(folder) = self.of_service("STATE_DIRECTORY") {
+            return folder;
+        }
         if self.uid == 0 {
             return PathBuf::from("/var/lib/storefs");
         }
@@ -149,8 +160,12 @@ impl Surroundings {
         }
     }
 
-    /// Where cached bytes are kept: `$XDG_CACHE_HOME/storefs`, for root `/var/cache/storefs`.
+    /// Where cached bytes are kept: `$XDG_CACHE_HOME/storefs`, for root `/var/cache/storefs`, and `$CACHE_DIRECTORY` in a service
+    /// of systemd.
     pub(super) fn cache_dir(&self) -> PathBuf {
+        if let Some(folder) = self.of_service("CACHE_DIRECTORY") {
+            return folder;
+        }
         if self.uid == 0 {
             return PathBuf::from("/var/cache/storefs");
         }
@@ -324,5 +339,9 @@ mod tests {
         let root = Surroundings::made_of(&[("XDG_RUNTIME_DIR", "/x")], Path::new("/"), 0);
         assert!(root.socket(Path::new("/m")).starts_with("/run/storefs"));
         assert_eq!(root.state_dir(), Path::new("/var/lib/storefs"));
+        let service = [("STATE_DIRECTORY", "/s/a:/s/b"), ("CACHE_DIRECTORY", "/c")];
+        let service = Surroundings::made_of(&service, Path::new("/"), 0);
+        assert_eq!(service.state_dir(), Path::new("/s/a"));
+        assert_eq!(service.cache_dir(), Path::new("/c"));
     }
 }

@@ -2,11 +2,13 @@
 //! never kept.
 
 use crate::backend::apify::Token;
+use crate::error::{Error, Kind, Result};
 use crate::record::hex;
 use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
 use std::fs;
 use std::io::Write;
+use std::os::unix::fs::DirBuilderExt;
 use std::path::{Path, PathBuf};
 
 /// More than this is not read, and older entries go.
@@ -78,22 +80,9 @@ impl Known {
             salt: hex(&salt),
         });
         let first = entries.len().saturating_sub(MOST);
-        if let Err(why) = self.write(&entries[first..]) {
+        if let Err(why) = write(&self.file, &&entries[first..]) {
             tracing::warn!("who we are at {base} is not remembered: {why}");
         }
-    }
-
-    fn write(&self, entries: &[Entry]) -> std::io::Result<()> {
-        let folder = self.file.parent().unwrap_or(Path::new("/"));
-        fs::create_dir_all(folder)?;
-        let mut file = tempfile::Builder::new()
-            .prefix(".servers")
-            .tempfile_in(folder)?;
-        serde_json::to_writer_pretty(&mut file, entries)?;
-        file.flush()?;
-        // It has mode 0600 from the start.
-        file.persist(&self.file).map_err(|why| why.error)?;
-        Ok(())
     }
 }
 
@@ -101,6 +90,65 @@ impl Entry {
     fn is_of(&self, token: Option<&Token>) -> bool {
         self.mark == token.map(|token| hex(&token.mark(self.salt.as_bytes())))
     }
+}
+
+/// What a folder of unsent edits says of whose they are.
+#[derive(Serialize, Deserialize)]
+struct Owner {
+    base: String,
+    id: String,
+}
+
+/// Makes a folder of cached bytes and unsent edits that of one user of one server, or refuses when it is another's: what
+/// waits in it must never be sent elsewhere.
+pub(super) fn claim(folder: &Path, base: &str, id: &str) -> Result<()> {
+    const OP: &str = "use the cache folder";
+    let file = folder.join("owner.json");
+    let failed = |why| Error::io(OP, folder.display().to_string(), why);
+    match fs::read(&file) {
+        Ok(text) => {
+            let owner: Option<Owner> = serde_json::from_slice(&text).ok();
+            if owner.as_ref().is_some_and(|owner| owner.id == id) {
+                return Ok(());
+            }
+            let whose = owner.map_or_else(
+                || "its owner.json cannot be read".to_owned(),
+                |owner| format!("it is that of {}, or of another user there", owner.base),
+            );
+            let why = format!("{whose} (name another folder with cache=)");
+            return Err(Error::because(
+                OP,
+                folder.display().to_string(),
+                Kind::Denied,
+                why,
+            ));
+        }
+        Err(why) if why.kind() == std::io::ErrorKind::NotFound => {}
+        Err(why) => return Err(failed(why)),
+    }
+    let owner = Owner {
+        base: base.to_owned(),
+        id: id.to_owned(),
+    };
+    fs::DirBuilder::new()
+        .recursive(true)
+        .mode(0o700)
+        .create(folder)
+        .map_err(failed)?;
+    write(&file, &owner).map_err(failed)
+}
+
+/// Writes JSON that is there whole or not at all, with mode 0600.
+fn write(to: &Path, value: &impl Serialize) -> std::io::Result<()> {
+    let folder = to.parent().unwrap_or(Path::new("/"));
+    fs::create_dir_all(folder)?;
+    let mut file = tempfile::Builder::new()
+        .prefix(".new")
+        .tempfile_in(folder)?;
+    serde_json::to_writer_pretty(&mut file, value)?;
+    file.flush()?;
+    file.persist(to).map_err(|why| why.error)?;
+    Ok(())
 }
 
 #[cfg(test)]

@@ -122,6 +122,7 @@ fn open(args: &ServeArgs, here: &Surroundings) -> Result<Source> {
         api_base: credentials::api_base(here),
         insecure: args.insecure,
         compress: false,
+        read_only: false,
         folder: FolderOptions {
             layout,
             read_only: false,

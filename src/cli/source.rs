@@ -1,7 +1,7 @@
 //! SOURCE, as a person writes it, to the folder it means. It never creates anything.
 
 use super::config::Surroundings;
-use crate::backend::open::Source;
+use crate::backend::open::{Source, without_secrets};
 use crate::error::{Error, Kind, Result};
 use std::fs;
 use std::io;
@@ -48,7 +48,7 @@ fn refuse_schemes(source: &str) -> Result<()> {
     }
     Err(Error::because(
         "use the source",
-        source,
+        without_secrets(source),
         Kind::Unsupported,
         "sources are local storage folders; memory:, apify:, http:// and https:// are for serve (give the path of a \
          folder; write ./ before a path with a colon)",

@@ -24,7 +24,7 @@ pub(super) fn status(args: &StatusArgs, here: &Surroundings) -> Outcome {
         Some(path) => {
             let entry = reach::find(OP, path, here)?;
             let one = of_mount(&entry, here)?;
-            let text = lines(&one);
+            let text = lines(&without_zeros(one.clone()));
             (one, text)
         }
         None => {
@@ -114,7 +114,7 @@ fn scalar(value: &Value) -> String {
     }
 }
 
-/// One mount, a line per fact; lists and groups are indented.
+/// One mount, a line per fact; groups are indented, and the entries of a list begin with a dash.
 fn lines(value: &Value) -> String {
     let mut text = String::new();
     write_lines(&mut text, value, 0);
@@ -125,32 +125,27 @@ fn write_lines(text: &mut String, value: &Value, depth: usize) {
     let indent = "  ".repeat(depth);
     match value {
         Value::Object(fields) => {
-            for (name, field) in fields {
-                match field {
-                    Value::Object(inner) if !inner.is_empty() => {
-                        let _ = writeln!(text, "{indent}{name}:");
-                        write_lines(text, field, depth + 1);
-                    }
-                    Value::Array(inner) if !inner.is_empty() => {
-                        let _ = writeln!(text, "{indent}{name}:");
-                        write_lines(text, field, depth + 1);
-                    }
-                    Value::Object(_) | Value::Array(_) => {
-                        let _ = writeln!(text, "{indent}{name}: none");
-                    }
-                    Value::Null | Value::Bool(_) | Value::Number(_) | Value::String(_) => {
-                        let _ = writeln!(text, "{indent}{name}: {}", scalar(field));
-                    }
+            // What an entry is called comes first.
+            let named = fields.iter().partition(|(name, _)| *name == "name");
+            let (first, rest): (Vec<_>, Vec<_>) = named;
+            for (name, field) in first.into_iter().chain(rest) {
+                let _ = match inner(field) {
+                    Some(true) => writeln!(text, "{indent}{name}:"),
+                    Some(false) => writeln!(text, "{indent}{name}: none"),
+                    None => writeln!(text, "{indent}{name}: {}", scalar(field)),
+                };
+                if inner(field) == Some(true) {
+                    write_lines(text, field, depth + 1);
                 }
             }
         }
         Value::Array(all) => {
             for one in all {
-                match one {
-                    Value::Object(_) | Value::Array(_) => write_lines(text, one, depth + 1),
-                    Value::Null | Value::Bool(_) | Value::Number(_) | Value::String(_) => {
-                        let _ = writeln!(text, "{indent}{}", scalar(one));
-                    }
+                let start = text.len();
+                write_lines(text, one, depth + 1);
+                let dash = start + indent.len();
+                if text.get(dash..dash + 2) == Some("  ") {
+                    text.replace_range(dash..dash + 2, "- ");
                 }
             }
         }
@@ -158,6 +153,23 @@ fn write_lines(text: &mut String, value: &Value, depth: usize) {
             let _ = writeln!(text, "{indent}{}", scalar(value));
         }
     }
+}
+
+/// Whether a group or list has anything in it; none for a value that is neither.
+fn inner(value: &Value) -> Option<bool> {
+    match value {
+        Value::Object(fields) => Some(!fields.is_empty()),
+        Value::Array(all) => Some(!all.is_empty()),
+        Value::Null | Value::Bool(_) | Value::Number(_) | Value::String(_) => None,
+    }
+}
+
+/// What never happened says nothing to a person.
+fn without_zeros(mut value: Value) -> Value {
+    if let Some(Value::Object(requests)) = value.get_mut("requests") {
+        requests.retain(|_, count| *count != 0);
+    }
+    value
 }
 
 #[cfg(test)]
@@ -182,6 +194,21 @@ mod tests {
     #[test]
     fn one_mount_is_a_line_per_fact() {
         let value = json!({"a": 1, "b": {"c": "x"}, "d": [], "e": ["y"], "f": null});
-        assert_eq!(lines(&value), "a: 1\nb:\n  c: x\nd: none\ne:\n  y\nf: -\n");
+        assert_eq!(
+            lines(&value),
+            "a: 1\nb:\n  c: x\nd: none\ne:\n  - y\nf: -\n"
+        );
+        let value =
+            json!({"stores": [{"layout": "js", "name": "a", "more": {"x": 1}}, {"name": "b"}]});
+        assert_eq!(
+            lines(&value),
+            "stores:\n  - name: a\n    layout: js\n    more:\n      x: 1\n  - name: b\n"
+        );
+    }
+
+    #[test]
+    fn requests_that_never_came_are_left_out() {
+        let value = without_zeros(json!({"requests": {"open": 0, "read": 2}, "pending": 0}));
+        assert_eq!(value, json!({"requests": {"read": 2}, "pending": 0}));
     }
 }

@@ -40,29 +40,81 @@ impl Fs {
         if !self.store_shown(&store) {
             return Now::err(Error::new("look up", name, Kind::NotFound));
         }
+        if let Some(dir) = self
+            .volume
+            .store_called(&store)
+            .filter(|dir| self.store_shown(dir))
+        {
+            return Now::ok(self.enter_link(ROOT, name, dir.as_str()));
+        }
         let this = self.clone();
-        self.volume.store(&store).finally(move |found| {
+        self.volume.store(&store).finally(move |found| match found {
+            Ok(file) => {
+                let ino = this.enter_store(&store, file.inode, true);
+                Now::ok(this.store_attr(ino, &file))
+            }
+            Err(e) if e.kind() == Kind::StoreNotFound => this.lookup_other_spelling(store, e),
+            Err(e) => {
+                this.forget_store(&store);
+                Now::err(e)
+            }
+        })
+    }
+
+    fn forget_store(&self, store: &StoreName) {
+        let mut table = lock(&self.table);
+        if let Some(ino) = table.find(ROOT, store.as_str()).map(|inode| inode.ino) {
+            table.unlink(ino);
+        }
+    }
+
+    /// A store that is said in another way, by its id or in other letter case, is a link to its directory.
+    fn lookup_other_spelling(self: &Arc<Self>, said: StoreName, missing: Error) -> Now<Attr> {
+        let this = self.clone();
+        self.spelt_otherwise(&said).finally(move |found| {
             Now::Ready(match found {
-                Ok(file) => {
-                    let ino = this.enter_store(&store, file.inode, true);
-                    Ok(this.store_attr(ino, &file))
+                Ok(Some(store)) => {
+                    // Nothing tells the kernel when the store goes.
+                    let attr = this.enter_link(ROOT, said.as_str(), store.as_str());
+                    Ok(attr.kept(std::time::Duration::ZERO))
+                }
+                Ok(None) => {
+                    this.forget_store(&said);
+                    Err(missing)
                 }
                 Err(e) => {
-                    let mut table = lock(&this.table);
-                    if let Some(ino) = table.find(ROOT, store.as_str()).map(|inode| inode.ino) {
-                        table.unlink(ino);
-                    }
+                    this.forget_store(&said);
                     Err(e)
                 }
             })
         })
     }
 
+    /// The store of this tree that is meant by another way to say it.
+    pub(super) fn spelt_otherwise(self: &Arc<Self>, said: &StoreName) -> Now<Option<StoreName>> {
+        let this = self.clone();
+        self.volume
+            .store_said_otherwise(said.as_str())
+            .then(move |found| {
+                let hidden = |store: &StoreName| {
+                    store.as_str() == "default" && this.options.default_store != *store
+                };
+                Ok(found.filter(|store| this.store_shown(store) && !hidden(store)))
+            })
+    }
+
     pub(super) fn enter_store(&self, store: &StoreName, version: u64, count: bool) -> u64 {
         let mut table = lock(&self.table);
-        let ino = match table.find(ROOT, store.as_str()) {
-            Some(inode) => inode.ino,
-            None => {
+        let known = table
+            .find(ROOT, store.as_str())
+            .map(|inode| (inode.ino, matches!(inode.node, Node::Store(_))));
+        let ino = match known {
+            Some((ino, true)) => ino,
+            other => {
+                // It was a link before: another way to say another store.
+                if let Some((ino, _)) = other {
+                    table.unlink(ino);
+                }
                 table
                     .insert(ROOT, store.as_str(), Node::Store(store.clone()), version)
                     .ino
@@ -100,6 +152,14 @@ impl Fs {
             inode.lookups += 1;
         }
         self.link_attr(ino, target).kept(self.ttl(parent))
+    }
+
+    /// Whether this name in the mountpoint is another way to say a store.
+    pub(super) fn is_link(&self, name: &str) -> bool {
+        let table = lock(&self.table);
+        table
+            .find(ROOT, name)
+            .is_some_and(|inode| matches!(inode.node, Node::Link(_)))
     }
 
     pub(super) fn link_attr(&self, ino: u64, target: &str) -> Attr {
@@ -255,6 +315,20 @@ impl Fs {
         }
         drop(table);
         drop(closed);
-        Some(self.options.show.attr(ino, stat).kept(self.ttl(parent)))
+        let attr = self.options.show.attr(ino, stat);
+        Some(self.kept_of(attr, parent, name))
+    }
+
+    /// How long the kernel may keep what it is told of a record: a length that nobody knows yet not at all.
+    pub(super) fn kept_of(&self, attr: Attr, parent: u64, name: &str) -> Attr {
+        let ttl = self.ttl(parent);
+        if self.volume.has_descriptors() {
+            return attr.kept(ttl);
+        }
+        let store = lock(&self.table).store(parent).cloned();
+        match store.is_none_or(|store| self.volume.knows_length(&store, name)) {
+            true => attr.kept(ttl),
+            false => attr.name_kept(ttl),
+        }
     }
 }

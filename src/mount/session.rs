@@ -63,8 +63,13 @@ pub struct Mounted {
 
 impl Mounted {
     /// Mounts a folder. Returns when the kernel's first request was answered.
-    pub fn start(folder: Arc<Folder>, mountpoint: &Path, options: MountOptions) -> Result<Self> {
-        make_default_store(&folder, &default_store(&options)?, options.read_only)?;
+    pub fn start(
+        folder: Arc<Folder>,
+        mountpoint: &Path,
+        mut options: MountOptions,
+    ) -> Result<Self> {
+        let default = find_default_store(&folder, default_store(&options)?, options.read_only)?;
+        options.default_store = Some(default.to_string());
         let passthrough = options.passthrough && rustix::process::geteuid().is_root();
         let passthrough = Arc::new(Passthrough::new(passthrough));
         let volume = Arc::new(Local::new(folder, options.read_only));
@@ -225,15 +230,21 @@ pub fn runtime() -> Result<Runtime> {
         .map_err(|e| Error::io("start the threads of", "the mount", e))
 }
 
-/// A run always has its default store; the SDKs open an empty directory as one.
-fn make_default_store(folder: &Folder, store: &StoreName, read_only: bool) -> Result<()> {
-    match folder.store(store) {
-        Err(e) if e.kind() == Kind::StoreNotFound && !read_only => {
-            folder.create_store(store, 0o755).map(|_| ())
-        }
-        Err(e) if e.kind() != Kind::StoreNotFound => Err(e),
-        _ => Ok(()),
+/// The default store's directory, which an id may be another way to say. A run always has it; the SDKs open an empty
+/// directory as one.
+fn find_default_store(folder: &Folder, said: StoreName, read_only: bool) -> Result<StoreName> {
+    match folder.store(&said) {
+        Err(e) if e.kind() == Kind::StoreNotFound => {}
+        Err(e) => return Err(e),
+        Ok(_) => return Ok(said),
     }
+    if let Some(store) = folder.store_said_otherwise(said.as_str())? {
+        return Ok(store);
+    }
+    if !read_only {
+        folder.create_store(&said, 0o755)?;
+    }
+    Ok(said)
 }
 
 fn default_store(options: &MountOptions) -> Result<StoreName> {

@@ -38,8 +38,28 @@ impl fmt::Debug for ETag {
 pub enum Size {
     /// The length of the decoded body.
     Exact(u64),
-    /// Not told, or told of a compressed form.
+    /// What is told of it, which may be the length of a compressed form.
+    Told(u64),
+    /// Not told.
     Unknown,
+}
+
+impl Size {
+    /// The length of the decoded body, when it is known.
+    pub fn exact(self) -> Option<u64> {
+        match self {
+            Self::Exact(size) => Some(size),
+            Self::Told(_) | Self::Unknown => None,
+        }
+    }
+
+    /// What to show for it.
+    pub fn shown(self) -> u64 {
+        match self {
+            Self::Exact(size) | Self::Told(size) => size,
+            Self::Unknown => 0,
+        }
+    }
 }
 
 /// What a backend says of a record.

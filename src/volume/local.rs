@@ -9,7 +9,6 @@ use crate::record::{ContentType, StoreName};
 use rustix::io::Errno;
 use rustix::process::{Gid, Uid};
 use std::os::fd::OwnedFd;
-use std::os::unix::ffi::OsStrExt;
 use std::path::PathBuf;
 use std::sync::Arc;
 
@@ -106,6 +105,17 @@ impl Volume for Local {
             store_stat(&store)
         };
         open().into()
+    }
+
+    fn store_said_otherwise(&self, said: &str) -> Now<Option<StoreName>> {
+        let (folder, said) = (self.folder.clone(), said.to_owned());
+        Now::blocking(move || folder.store_said_otherwise(&said))
+    }
+
+    fn store_id(&self, store: &StoreName) -> Option<String> {
+        let id = self.folder.id_of(store);
+        let id = id.inspect_err(|e| tracing::warn!("the id of store {store}: {e}"));
+        id.ok().flatten().map(|id| id.as_str().to_owned())
     }
 
     fn create_store(
@@ -242,9 +252,7 @@ impl Volume for Local {
         let read = || {
             let store = self.looks.store(store)?;
             let (place, _) = store.find(name)?;
-            rustix::fs::readlinkat(store.dir(place.area)?, &*place.file, Vec::new())
-                .map(std::ffi::CString::into_bytes)
-                .map_err(|e| Error::io("readlink", name, e))
+            store.read_link(&place)
         };
         read().into()
     }
@@ -253,13 +261,7 @@ impl Volume for Local {
         let make = || {
             self.writable("symlink", name)?;
             let store = self.folder.store(store)?;
-            rustix::fs::symlinkat(
-                std::ffi::OsStr::from_bytes(target),
-                store.dir(Area::Scratch)?,
-                name,
-            )
-            .map_err(|e| Error::io("symlink", name, e))?;
-            let (place, file) = store.find(name)?;
+            let (place, file) = store.make_link(name, target)?;
             Ok(stat_of(&place, file))
         };
         make().into()

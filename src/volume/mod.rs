@@ -15,6 +15,7 @@ pub use local::Local;
 pub use now::Now;
 
 use crate::error::{Error, Kind, Result};
+use crate::record::store::folded_name;
 use crate::record::{ContentType, StoreName};
 use std::fs::File;
 use std::os::fd::OwnedFd;
@@ -122,6 +123,24 @@ pub trait Volume: Send + Sync + 'static {
     fn stores(&self) -> Result<Vec<StoreName>>;
     /// A store's directory; `Kind::StoreNotFound`.
     fn store(&self, store: &StoreName) -> Now<FileStat>;
+    /// The store that another way to say it means: its name in other letter case, or its id.
+    fn store_said_otherwise(&self, said: &str) -> Now<Option<StoreName>> {
+        let wanted = folded_name(said);
+        let known = StoreName::new(said)
+            .ok()
+            .and_then(|said| self.store_called(&said));
+        if known.is_some() {
+            return Now::ok(known);
+        }
+        self.stores()
+            .map(|all| {
+                all.into_iter().find(|store| {
+                    folded_name(store.as_str()) == wanted
+                        || self.store_id(store).is_some_and(|id| id == said)
+                })
+            })
+            .into()
+    }
     /// Makes a store; `Kind::Exists`.
     fn create_store(
         &self,
@@ -137,6 +156,10 @@ pub trait Volume: Send + Sync + 'static {
     fn stat(&self, store: &StoreName, name: &str) -> Now<Stat>;
     /// The same from what is known here, without asking anybody.
     fn known(&self, store: &StoreName, name: &str) -> Result<Stat>;
+    /// Whether the length that is told of a record is its own. Where the source tells none it shows when it is opened.
+    fn knows_length(&self, _store: &StoreName, _name: &str) -> bool {
+        true
+    }
     /// Makes sure that `list`, or without a store `stores`, can answer from here.
     fn prepare_list(&self, store: Option<&StoreName>) -> Now<()>;
     /// Calls `each` for every name after `after` (0: from the start) until it returns false. `with_stat` asks for the
@@ -176,6 +199,20 @@ pub trait Volume: Send + Sync + 'static {
     /// How the backend addresses a store, where that is not the name of its directory.
     fn store_id(&self, _store: &StoreName) -> Option<String> {
         None
+    }
+    /// The same as far as that was learnt before, without asking anybody.
+    fn store_called(&self, _name: &StoreName) -> Option<StoreName> {
+        None
+    }
+    /// Where everybody who knows the URL finds a record, or the keys of the store; `Kind::NoAttribute` where nowhere.
+    fn url(&self, store: &StoreName, _name: Option<&str>) -> Now<String> {
+        let why = "this source has no addresses";
+        Now::err(Error::because(
+            "tell the URL of",
+            store.as_str(),
+            Kind::NoAttribute,
+            why,
+        ))
     }
     /// The target of a scratch link.
     fn read_link(&self, store: &StoreName, name: &str) -> Now<Vec<u8>>;

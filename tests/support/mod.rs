@@ -88,10 +88,14 @@ impl World {
         self
     }
 
-    /// The program in the world's directory, without the variables of the machine it runs on.
+    /// The program in the world's directory, without the variables of the machine it runs on. Logs, unsent edits and cached
+    /// bytes go with the world.
     pub fn storefs(&self, arguments: &[&str]) -> Command {
         let mut command = Command::new(STOREFS);
         clean(&mut command).current_dir(&self.root).args(arguments);
+        command
+            .env("STATE_DIRECTORY", self.root.join("state"))
+            .env("CACHE_DIRECTORY", self.root.join("cached"));
         command
     }
 

@@ -184,6 +184,16 @@ impl Client {
 
     /// The answer, whatever it is. What leads elsewhere is followed for what only reads.
     pub(super) async fn answer(&self, call: &Call<'_>) -> Result<Response> {
+        let rest = self.pace.wait(call.store, call.class);
+        if rest > self.patience {
+            // Nobody waits for that in silence.
+            let why = format!(
+                "the server asked to be left alone for {} more seconds",
+                rest.as_secs()
+            );
+            let trouble = Trouble::passing(why).after(Some(rest));
+            return Err(trouble.error(call.asked.op, call.asked.subject, Kind::TimedOut));
+        }
         self.pace.turn(call.store, call.class).await;
         let mut url = self.base.join(&call.path)?;
         for _ in 0..=REDIRECTS {

@@ -16,7 +16,7 @@ use serde::Deserialize;
 use std::sync::Arc;
 use std::time::Duration;
 use tokio::sync::mpsc;
-use tokio::time::{sleep, timeout};
+use tokio::time::{Instant, sleep, timeout};
 
 /// Changes that wait for a slow listener.
 const AHEAD: usize = 64;
@@ -24,8 +24,10 @@ const AHEAD: usize = 64;
 const LINE: usize = 16 << 10;
 /// `serve` sends something every 15 seconds. After so long without anything the connection is dead.
 const SILENCE: Duration = Duration::from_secs(45);
-/// Pauses between connections that fail.
-const PAUSES: (Duration, Duration) = (Duration::from_millis(200), Duration::from_secs(30));
+/// Pauses between connections that end at once with nothing told.
+const PAUSES: (Duration, Duration) = (Duration::from_millis(200), Duration::from_secs(10));
+/// A connection that lasted so long did not end at once.
+const LASTING: Duration = Duration::from_secs(5);
 /// Stands for a place in a feed that was never told.
 const NOWHERE: FeedPosition = FeedPosition {
     epoch: 0,
@@ -115,38 +117,38 @@ struct Listener {
 }
 
 impl Listener {
-    /// Tells changes until nobody listens any more or the store is gone.
+    /// Tells changes until nobody listens any more, the store is gone or the server cannot be reached: whoever listens is to
+    /// know when nothing is told.
     async fn carry(mut self, response: Response) {
-        let mut response = Some(response);
+        let mut response = response;
         let mut pause = PAUSES.0;
         loop {
-            if let Some(response) = response.take() {
-                match self.tell(response).await {
-                    Told::Nobody => return,
-                    Told::Something => pause = PAUSES.0,
-                    Told::Nothing => {}
+            let since = Instant::now();
+            match self.tell(response).await {
+                Told::Nobody => return,
+                Told::Something => pause = PAUSES.0,
+                Told::Nothing if since.elapsed() >= LASTING => pause = PAUSES.0,
+                Told::Nothing => {
+                    tokio::select! {
+                        () = sleep(pause) => {}
+                        () = self.send.closed() => return,
+                    }
+                    pause = (pause * 2).min(PAUSES.1);
                 }
             }
-            // The store that is gone ends the feed at once, and so this is asked first without a pause.
             match connect(&self.client, &self.store, self.after).await {
                 Ok(Connected::Events(again)) => {
                     if self.after.is_none() && !self.reset(NOWHERE).await {
                         return;
                     }
-                    response = Some(again);
+                    response = again;
                 }
                 Ok(Connected::Missing | Connected::NoEvents) => return,
-                Err(error) if is_passing(&error) => tracing::debug!("{error}"),
+                Err(error) if is_passing(&error) => return tracing::debug!("{error}"),
                 Err(error) => {
-                    tracing::warn!("changes are not followed any more: {error}");
-                    return;
+                    return tracing::warn!("changes are not followed any more: {error}");
                 }
             }
-            tokio::select! {
-                () = sleep(pause) => {}
-                () = self.send.closed() => return,
-            }
-            pause = (pause * 2).min(PAUSES.1);
         }
     }
 

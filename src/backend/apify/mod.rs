@@ -22,7 +22,7 @@ use super::{
 };
 use crate::error::{Kind, Result};
 use crate::record::key::{MAX_KEY, StoreId};
-use crate::record::{Body, ContentType, Meta, Precondition, RecordId};
+use crate::record::{Body, ContentType, Key, Meta, Precondition, RecordId};
 use async_trait::async_trait;
 use client::Client;
 use seen::Seen;
@@ -41,6 +41,8 @@ pub struct Options {
     pub token: Option<Token>,
     /// Records of types that get shorter are sent compressed.
     pub compress: bool,
+    /// Nothing will be written.
+    pub read_only: bool,
     /// The most requests a second and store; without them only what the server asks for is kept to.
     pub rates: Option<Rates>,
     /// How long a connection may take to be made.
@@ -58,6 +60,7 @@ impl Options {
             base,
             token,
             compress: false,
+            read_only: false,
             rates: None,
             connect: Duration::from_secs(3),
             patience: Duration::from_secs(30),
@@ -74,6 +77,7 @@ pub struct Apify {
     me: OnceCell<Option<String>>,
     stores: Mutex<Option<Gathered>>,
     compress: bool,
+    read_only: bool,
     largest_decoded: u64,
 }
 
@@ -88,6 +92,7 @@ impl Apify {
             me: OnceCell::new(),
             stores: Mutex::default(),
             compress: options.compress,
+            read_only: options.read_only,
             largest_decoded: options.largest_decoded,
         })
     }
@@ -100,7 +105,12 @@ impl Apify {
     /// Finds out what the server can do, with the help of a store that is there. Without it that shows in time. A token
     /// that may only read leaves open whether conditions of writes are checked.
     pub async fn detect(&self, store: &StoreId) -> Result<Properties> {
-        match self.checks_conditions(store).await {
+        // Who only reads asks for no deletion.
+        let asked = match self.read_only {
+            true => Ok(false),
+            false => self.checks_conditions(store).await,
+        };
+        match asked {
             Ok(_) => {}
             Err(error) if error.kind() == Kind::Denied => tracing::debug!("{error}"),
             Err(error) => return Err(error),
@@ -146,6 +156,10 @@ impl Backend for Apify {
 
     async fn learn(&self, store: &StoreId) -> Result<()> {
         self.detect(store).await.map(drop)
+    }
+
+    fn url(&self, store: &StoreId, key: Option<&Key>, secret: Option<&str>) -> Option<String> {
+        Some(self.public_url(store, key, secret))
     }
 
     async fn stores(&self, after: Option<&StoreId>) -> Result<StorePage> {

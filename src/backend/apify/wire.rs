@@ -80,7 +80,8 @@ impl Store {
                 .filter(|name| !name.is_empty())
                 .map(name)
                 .transpose()?,
-            owner: short(self.user_id).filter(|user| Some(user.as_str()) != me),
+            // Who cannot ask who it is has still been let in by the server.
+            owner: short(self.user_id).filter(|user| me.is_some_and(|me| me != user)),
             created: time(self.created_at.as_deref()),
             modified: time(self.modified_at.as_deref()),
             accessed: time(self.accessed_at.as_deref()),
@@ -155,8 +156,9 @@ impl Line {
             *before = self.content_type.as_deref().map(ContentType::stored);
         }
         Meta {
-            size: match self.size.filter(|_| exact) {
-                Some(size) => Size::Exact(size),
+            size: match self.size {
+                Some(size) if exact => Size::Exact(size),
+                Some(size) => Size::Told(size),
                 None => Size::Unknown,
             },
             content_type: before.clone(),

@@ -102,6 +102,12 @@ pub(super) fn open_beneath(
     Err(Errno::BUSY)
 }
 
+/// Whether this is a link, and not one to a file beside it as ours are.
+pub(super) fn leads_elsewhere(dir: BorrowedFd<'_>, file: &str) -> bool {
+    rustix::fs::readlinkat(dir, file, Vec::new())
+        .is_ok_and(|target| target.as_bytes().contains(&b'/'))
+}
+
 /// Opens a regular file. A fifo cannot block this and a device is never handed out.
 pub(super) fn open_file(dir: BorrowedFd<'_>, file: &str, write: bool) -> rustix::io::Result<File> {
     let access = if write { OFlags::RDWR } else { OFlags::RDONLY };

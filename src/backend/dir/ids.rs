@@ -4,18 +4,53 @@ use super::backend::DirBackend;
 use super::card::{Card, now};
 use super::cards::{Cards, Known, Pen};
 use super::uses::Use;
-use super::{Area, FileStat, Store};
+use super::{Area, FileStat, Folder, Store};
 use crate::backend::{NewStore, StoreChange, StoreInfo, StoreRef, random, stores};
 use crate::error::{Error, Kind, Result};
 use crate::record::StoreName;
 use crate::record::key::StoreId;
-use crate::record::store::is_api_id;
+use crate::record::store::{folded_name, is_api_id};
 use std::sync::{Arc, MutexGuard};
 
 /// Mode of a new store's directory.
 const MODE: u32 = 0o755;
 /// Records are removed in pieces of this many.
 const PIECE: usize = 1000;
+
+impl Folder {
+    /// What is known of ids, where any were given already: nobody gets one because a mount looks.
+    fn ids_given(&self) -> Result<Option<MutexGuard<'_, Known>>> {
+        match self.shared().cards(false) {
+            Ok(_) => {}
+            Err(error) if error.kind() == Kind::NotFound => return Ok(None),
+            Err(error) => return Err(error),
+        }
+        let dir = self.stores_dir();
+        let dir = dir.as_ref().map(std::os::fd::AsFd::as_fd);
+        let stores = || self.stores_and_dir();
+        self.cards().fresh(self.shared(), stores, dir).map(Some)
+    }
+
+    /// The id by which the API knows a store, where ids were given.
+    pub fn id_of(&self, name: &StoreName) -> Result<Option<StoreId>> {
+        let known = self.ids_given()?;
+        Ok(known.and_then(|known| known.dirs.get(name).cloned()))
+    }
+
+    /// The store whose name this is in other letter case, or that the API knows by this id. Reads the directory of stores, and
+    /// may wait for a process that gives out ids.
+    pub fn store_said_otherwise(&self, said: &str) -> Result<Option<StoreName>> {
+        let wanted = folded_name(said);
+        let mut stores = self.stores()?.into_iter();
+        let found = stores.find(|store| folded_name(store.as_str()) == wanted);
+        if found.is_some() || !is_api_id(said) {
+            return Ok(found);
+        }
+        let (known, id) = (self.ids_given()?, StoreId::new(said)?);
+        let dir = known.and_then(|known| Some(StoreName::new(&known.card(&id)?.card.dir)));
+        dir.transpose()
+    }
+}
 
 impl DirBackend {
     fn known(&self) -> Result<MutexGuard<'_, Known>> {

@@ -171,6 +171,7 @@ pub(super) fn may_create(store: &Store, sdk: &Sdk, key: &str) -> Result<()> {
         }
         state.layout()
     };
+    store::refuse_link(store.dir(Area::Store)?, key)?;
     let inputs: Vec<&str> = store.shared.inputs().collect();
     let named = ContentType::guess_from_name(key);
     target::may_keep(layout, key, named.as_ref(), &inputs)

@@ -2,7 +2,7 @@
 //! stored only where the name does not say it. Nothing is kept in memory.
 
 use super::store::Source;
-use super::{Area, FileStat, Listed, Origin, Place, Store, attrs, cursor, disk};
+use super::{Area, FileStat, Listed, Origin, Place, Store, attrs, cursor, disk, store};
 use crate::error::{Error, Kind, Result};
 use crate::record::ContentType;
 use crate::record::file_name::{encode_foreign, is_plain_long, plain_encode};
@@ -58,10 +58,11 @@ pub(super) fn find_foreign(store: &Store, name: &str, file: &str) -> Result<(Pla
 
 /// The key whose file name is a shortened one needs an attribute beside it.
 pub(super) fn may_create(store: &Store, key: &str) -> Result<()> {
-    match plain_encode(key) == key || store.shared.has_attributes() {
-        true => Ok(()),
-        false => Err(too_long(key)),
+    let file = plain_encode(key);
+    if file != key && !store.shared.has_attributes() {
+        return Err(too_long(key));
     }
+    store::refuse_link(store.dir(Area::Store)?, &file)
 }
 
 /// The type that is stored; `None` leaves it to the name and the bytes.

@@ -6,14 +6,32 @@ use super::{Area, FileStat, Listed, Origin, Place, Store, attrs, cursor, disk};
 use crate::error::{Error, Kind, Result};
 use crate::record::ContentType;
 use crate::record::file_name::{NameKind, classify};
-use rustix::fs::FileType;
+use rustix::fs::{FileType, readlinkat, symlinkat};
 use rustix::io::Errno;
+use std::ffi::OsStr;
+use std::os::unix::ffi::OsStrExt;
 
 fn place(name: &str) -> Place {
     Place {
         file: name.into(),
         area: Area::Scratch,
         origin: Origin::Scratch,
+    }
+}
+
+impl Store {
+    /// Makes a link under a scratch name.
+    pub fn make_link(&self, name: &str, target: &[u8]) -> Result<(Place, FileStat)> {
+        symlinkat(OsStr::from_bytes(target), self.dir(Area::Scratch)?, name)
+            .map_err(|error| Error::io("symlink", name, error))?;
+        find(self, name)
+    }
+
+    /// The target of a link.
+    pub fn read_link(&self, place: &Place) -> Result<Vec<u8>> {
+        readlinkat(self.dir(place.area)?, &*place.file, Vec::new())
+            .map(std::ffi::CString::into_bytes)
+            .map_err(|error| Error::io("readlink", &*place.file, error))
     }
 }
 

@@ -89,9 +89,11 @@ impl<'a> Steps<'a> {
         Ok(())
     }
 
-    /// A directory or a device of that name is no record, and stays.
+    /// A directory or a device of that name is no record, and stays. So does a link to elsewhere, which is not ours.
     fn is_replaceable(&self, file: &str) -> bool {
-        disk::stat(self.into, file).is_ok_and(|stat| stat.is_file() || stat.is_link())
+        disk::stat(self.into, file).is_ok_and(|stat| {
+            stat.is_file() || (stat.is_link() && !disk::leads_elsewhere(self.into, file))
+        })
     }
 
     fn swap(

@@ -349,3 +349,13 @@ pub(super) fn foreign(op: &'static str, name: &str) -> Error {
         "this is no key, so it is listed for reading only; copy it to a legal key",
     )
 }
+
+/// A link to elsewhere under a record's name is somebody's own: it is not followed, and not replaced either.
+pub(super) fn refuse_link(dir: BorrowedFd<'_>, file: &str) -> Result<()> {
+    if !disk::leads_elsewhere(dir, file) {
+        return Ok(());
+    }
+    let why = "the folder has a link of this name to another place, which is not followed; remove it there first";
+    tracing::warn!("{file}: {why}");
+    Err(Error::because("make the record", file, Kind::Exists, why))
+}

@@ -67,7 +67,8 @@ impl Inner {
         match tokio::time::timeout(self.options.look_patience, learning).await {
             Ok(Ok(())) => self.learned.store(true, Ordering::Relaxed),
             Ok(Err(e)) => tracing::debug!("what the backend can do is not known yet: {e}"),
-            Err(_) => tracing::debug!("what the backend can do is not known yet: no answer"),
+            // So whoever comes with this question does not wait once more for the same.
+            Err(_) => self.note_answer(Some(Kind::Offline)),
         }
     }
 

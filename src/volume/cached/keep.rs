@@ -2,10 +2,10 @@
 
 use super::index::Index;
 use super::note::{Shown, remote_of, remote_text};
-use super::record::{Base, Kept, nanoseconds};
+use super::record::{Base, Kept};
 use super::state::{Remote, State};
 use crate::error::{Error, Kind, Result};
-use crate::record::{ContentType, ETag, Key, RecordId, Size, StoreName};
+use crate::record::{ContentType, ETag, Key, RecordId, Size, StoreName, nanoseconds};
 use rusqlite::{Connection, Row, params};
 use std::path::Path;
 use std::sync::Arc;
@@ -231,10 +231,7 @@ fn write(
                 transaction.execute("delete from records where store = ?", [id.as_str()])?;
             }
             Order::Record(id, kept) => {
-                let size = match kept.size {
-                    Size::Exact(size) => i64::try_from(size).ok(),
-                    Size::Unknown => None,
-                };
+                let size = kept.size.exact().and_then(|size| i64::try_from(size).ok());
                 let base_until = kept.base.as_ref().and_then(|base| base.until);
                 let shown = &kept.shown;
                 transaction

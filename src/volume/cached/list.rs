@@ -272,12 +272,16 @@ impl Inner {
         let id = self.resolve(dir).await?;
         self.note_use(&id);
         match self.list_store(&id, self.options.ttl, false).await {
+            Ok(()) => {
+                self.learn_sizes(&id).await;
+                Ok(())
+            }
             Err(e) if e.kind() == Kind::Offline => {
                 let index = self.index();
                 let complete = index.stores.get(&id).is_some_and(|store| store.complete);
                 if complete { Ok(()) } else { Err(e) }
             }
-            other => other,
+            Err(e) => Err(e),
         }
     }
 }

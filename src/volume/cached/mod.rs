@@ -21,6 +21,7 @@ mod scratch;
 mod send;
 mod settle;
 mod show;
+mod sizes;
 mod spool;
 pub mod state;
 mod store;
@@ -41,7 +42,7 @@ use evict::Budget;
 use index::Index;
 use keep::Keeper;
 use spool::Spool;
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::fs::File;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
@@ -72,6 +73,8 @@ pub struct Options {
     pub default_store: Option<StoreName>,
     /// An empty store may be removed.
     pub allow_store_delete: bool,
+    /// Lengths that the backend does not tell are learned by reading.
+    pub exact_sizes: bool,
     /// What this machine is called, for the names of conflict copies.
     pub host: String,
     /// How long a record waits that a program probably renames in a moment.
@@ -100,6 +103,7 @@ impl Default for Options {
             unsent_size: 8 << 30,
             default_store: None,
             allow_store_delete: false,
+            exact_sizes: false,
             host: "host".to_owned(),
             young: Duration::from_secs(30),
             parting: Duration::from_secs(5),
@@ -138,6 +142,8 @@ pub(in crate::volume) struct Inner {
     saving: Mutex<()>,
     /// Listings that are being taken, one of each store at a time.
     listings: Mutex<HashMap<StoreName, Arc<tokio::sync::Mutex<()>>>>,
+    /// Stores that are being looked at again.
+    store_looks: Mutex<HashSet<StoreName>>,
     /// Names that are being made exclusively, and whether as a temporary one is.
     claims: Mutex<HashMap<(StoreName, Box<str>), bool>>,
     /// How many uploads ended, and how many of them worked.
@@ -202,6 +208,7 @@ impl Cached {
             schedule: Notify::new(),
             saving: Mutex::default(),
             listings: Mutex::default(),
+            store_looks: Mutex::default(),
             claims: Mutex::default(),
             progress: watch::Sender::new((0, 0)),
             attempts: AtomicU64::new(0),

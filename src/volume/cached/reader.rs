@@ -54,6 +54,8 @@ struct Filling {
     next: u64,
     window: u64,
     failed: Option<(Kind, String)>,
+    /// Nothing has come for too long, and what is coming has not ended yet.
+    stalled: bool,
     /// Every byte is here and belongs to the cache.
     kept: bool,
     bytes: u64,
@@ -200,6 +202,7 @@ impl Reader {
             {
                 let mut filling = reader.filling();
                 filling.coming.retain(|coming| *coming != range);
+                filling.stalled = false;
                 if let Err(e) = fetched {
                     filling.failed = Some((e.kind(), e.to_string()));
                 }
@@ -237,12 +240,16 @@ impl Reader {
                     return Ok(());
                 }
                 if let Some((kind, why)) = &filling.failed {
-                    let error = Error::because("read", self.id.to_string(), *kind, why.clone());
+                    let error = self.fault(*kind, why.clone());
                     // The next read may have more luck, unless the version is gone.
                     if *kind != Kind::Stale && filling.coming.is_empty() {
                         filling.failed = None;
                     }
                     return Err(error);
+                }
+                if filling.stalled {
+                    // The kernel asks once more for what it could not read ahead.
+                    return Err(self.nothing_came());
                 }
                 self.plan(&mut filling, &range)
             };
@@ -251,10 +258,17 @@ impl Reader {
             }
             let patience = self.inner.options.patience;
             if tokio::time::timeout(patience, news).await.is_err() {
-                let why = format!("nothing came for {} seconds", patience.as_secs());
-                return Err(Error::because("read", self.id.to_string(), Kind::Io, why));
+                let mut filling = self.filling();
+                filling.stalled = !filling.coming.is_empty();
+                return Err(self.nothing_came());
             }
         }
+    }
+
+    fn nothing_came(&self) -> Error {
+        let patience = self.inner.options.patience;
+        let why = format!("nothing came for {} seconds", patience.as_secs());
+        self.fault(Kind::Io, why)
     }
 
     /// Fetches a range, in more than one request when an answer breaks off.
@@ -278,7 +292,7 @@ impl Reader {
                 Err(e) if tries >= TRIES || !super::remote::may_pass(e.kind()) => return Err(e),
                 Ok(Copied::Ended) if tries >= TRIES => {
                     let why = "the answers have fewer bytes than the record";
-                    return Err(Error::because("read", self.id.to_string(), Kind::Io, why));
+                    return Err(self.fault(Kind::Io, why));
                 }
                 _ => tokio::time::sleep(Duration::from_millis(50) * 2u32.pow(tries)).await,
             }
@@ -288,6 +302,7 @@ impl Reader {
     async fn fetch_once(self: &Arc<Self>, range: Range<u64>) -> Result<Copied> {
         let asked = (self.ranged && range != (0..self.size)).then(|| range.clone());
         let start = if asked.is_some() { range.start } else { 0 };
+        let asked_for_all = asked.is_none();
         let subject = self.id.to_string();
         self.inner.must_answer("read", &subject)?;
         let get = self.inner.backend.get(&self.id, asked);
@@ -305,17 +320,18 @@ impl Reader {
             return Err(self.gone());
         }
         let reader = self.clone();
-        let copied =
-            tokio::task::spawn_blocking(move || reader.copy(fetched.bytes, start, range.end));
+        let whole = asked_for_all && range.end == self.size;
+        let copied = tokio::task::spawn_blocking(move || {
+            reader.copy(fetched.bytes, start..range.end, whole)
+        });
         match copied.await {
             Ok(done) => done,
-            Err(e) => Err(Error::because(
-                "read",
-                self.id.to_string(),
-                Kind::Io,
-                e.to_string(),
-            )),
+            Err(e) => Err(self.fault(Kind::Io, e.to_string())),
         }
+    }
+
+    fn fault(&self, kind: Kind, why: impl Into<String>) -> Error {
+        Error::because("read", self.id.to_string(), kind, why.into())
     }
 
     fn gone(&self) -> Error {
@@ -345,7 +361,14 @@ impl Reader {
         }
     }
 
-    fn copy(&self, mut bytes: Box<dyn Read + Send>, start: u64, end: u64) -> Result<Copied> {
+    fn copy(
+        &self,
+        mut bytes: Box<dyn Read + Send>,
+        range: Range<u64>,
+        whole: bool,
+    ) -> Result<Copied> {
+        let (start, end) = (range.start, range.end);
+        let failed = |e| Error::io("read", self.id.to_string(), e);
         let mut piece = vec![0; PIECE];
         let mut at = start;
         while at < end {
@@ -354,11 +377,14 @@ impl Reader {
                 return Ok(Copied::Rests);
             }
             let most = usize::try_from(end - at).unwrap_or(PIECE).min(PIECE);
-            let count = bytes
-                .read(&mut piece[..most])
-                .map_err(|e| Error::io("read", self.id.to_string(), e))?;
+            let count = bytes.read(&mut piece[..most]).map_err(failed)?;
             if count == 0 {
                 break;
+            }
+            let last = whole && at + count as u64 == end;
+            if last && bytes.read(&mut [0]).map_err(failed)? > 0 {
+                let why = format!("the record is longer than the {end} bytes that were told of it");
+                return Err(self.fault(Kind::Corrupt, why));
             }
             self.file
                 .write_all_at(&piece[..count], at)
@@ -366,6 +392,7 @@ impl Reader {
             let mut filling = self.filling();
             let new = filling.have.add(at..at + count as u64);
             filling.bytes += new;
+            filling.stalled = false;
             drop(filling);
             self.inner.cache_grew(new);
             at += count as u64;

@@ -5,20 +5,15 @@ use super::note::{Note, Shown};
 use super::reader::Reader;
 use super::state::{Change, Remote, State};
 use crate::error::Kind;
-use crate::record::{ContentType, ETag, Key, Meta, Size};
+use crate::record::{ContentType, ETag, Key, Meta, Size, nanoseconds};
 use crate::volume::FileStat;
 use std::collections::BTreeMap;
 use std::ops::{Deref, DerefMut};
 use std::sync::{Arc, Weak};
-use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
+use std::time::{Duration, Instant, SystemTime};
 
 /// How long a version that was handed to a reader is what a later write is made on.
 const READ_COUNTS: Duration = Duration::from_secs(600);
-/// Nanoseconds since 1970.
-pub(super) fn nanoseconds(time: SystemTime) -> i64 {
-    let since = time.duration_since(UNIX_EPOCH).unwrap_or_default();
-    i64::try_from(since.as_nanos()).unwrap_or(i64::MAX)
-}
 
 /// Bytes of one version that are here in full.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -191,10 +186,7 @@ impl Record {
 
     /// What it shows.
     pub(super) fn stat(&self) -> FileStat {
-        let size = match self.size {
-            Size::Exact(size) => size,
-            Size::Unknown => 0,
-        };
+        let size = self.size.shown();
         FileStat {
             inode: self.version,
             size,

@@ -13,6 +13,8 @@ pub(super) struct Store {
     /// Its directory.
     pub(super) dir: StoreName,
     pub(super) named: bool,
+    /// Signs its public URLs, as far as we were told.
+    pub(super) secret: Option<String>,
     pub(super) created_ns: i64,
     pub(super) modified_ns: i64,
     /// In boxes, since nodes of the tree are half empty.
