@@ -4,7 +4,7 @@
 use proptest::prelude::*;
 use std::collections::BTreeSet;
 use storefs::record::ETag;
-use storefs::volume::cached::state::{Change, Edit, Event, Remote, State};
+use storefs::volume::cached::state::{Change, Dirty, Edit, Event, Remote, State};
 
 /// What is drawn: edits get their numbers as they are saved.
 #[derive(Clone, Debug)]
@@ -173,10 +173,10 @@ fn a_refused_edit_that_was_tried_before_is_not_a_conflict_with_ourselves() {
     assert_eq!(after.forget, [edit(1)]);
     assert_eq!(after.rename_aside, None);
     let tried = Vec::new();
-    let expected = State::Dirty {
+    let expected = State::Dirty(Box::new(Dirty {
         base: ours,
         edit: edit(2),
         tried,
-    };
+    }));
     assert_eq!(after.state, expected);
 }

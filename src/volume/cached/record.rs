@@ -217,7 +217,8 @@ impl Record {
     pub(super) fn next_base(&self) -> Remote {
         match &self.state {
             State::Clean { .. } => self.base(),
-            State::Dirty { base, .. } | State::Uploading { base, .. } => base.clone(),
+            State::Dirty(dirty) => dirty.base.clone(),
+            State::Uploading(sending) => sending.base.clone(),
         }
     }
 
@@ -259,9 +260,9 @@ impl Record {
 
     /// Whether the backend is known not to have it, and nothing was sent.
     pub(super) fn is_only_here(&self) -> bool {
-        let State::Dirty { tried, .. } = &self.state else {
+        let State::Dirty(dirty) = &self.state else {
             return false;
         };
-        self.there == Remote::Absent && tried.is_empty()
+        self.there == Remote::Absent && dirty.tried.is_empty()
     }
 }

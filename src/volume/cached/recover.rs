@@ -6,7 +6,7 @@ use super::evict::Budget;
 use super::index::Index;
 use super::note::Note;
 use super::spool::Spool;
-use super::state::{Change, Edit, Remote, State};
+use super::state::{Change, Dirty, Edit, Remote, State};
 use crate::error::Result;
 use crate::record::{RecordId, Size};
 use std::collections::BTreeMap;
@@ -94,7 +94,7 @@ fn take(
     record.shown = newest.shown;
     // What is cached is the version before it.
     record.kept = None;
-    record.state = State::Dirty { base, edit, tried };
+    record.state = State::Dirty(Box::new(Dirty { base, edit, tried }));
     for (seq, note) in older.into_iter().chain([(seq, newest)]) {
         let room = budget.room();
         room.set(note.size.unwrap_or_default());

@@ -36,13 +36,14 @@ impl Inner {
         apply_in(&mut index, id, Event::Started)?;
         let record = index.record_mut(id)?;
         record.there = Remote::Unknown;
-        let State::Uploading { base, sent, .. } = &record.state else {
+        let State::Uploading(sending) = &record.state else {
             return None;
         };
+        let sent = sending.sent;
         let noted = |edit: Edit| Some((edit, record.notes.get(&edit.seq)?.clone()));
         Some(Parcel {
-            edit: *sent,
-            base: base.clone(),
+            edit: sent,
+            base: sending.base.clone(),
             note: record.notes.get(&sent.seq)?.clone(),
             tried: record.state.tried().into_iter().filter_map(noted).collect(),
         })

@@ -46,7 +46,7 @@ pub struct Edit {
     pub change: Change,
 }
 
-/// Where a record stands.
+/// Where a record stands. Of a million records nearly all are clean, so what the others have is in boxes.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub enum State {
     /// Here and there agree. Only these bytes may be evicted.
@@ -55,25 +55,33 @@ pub enum State {
         remote: Remote,
     },
     /// Saved here and not accepted there yet.
-    Dirty {
-        /// The version that the edit was made on.
-        base: Remote,
-        /// The newest edit.
-        edit: Edit,
-        /// Edits that were sent, so that one of them may be what is there. The newest may be among them.
-        tried: Vec<Edit>,
-    },
+    Dirty(Box<Dirty>),
     /// On its way.
-    Uploading {
-        /// The version that the edit was made on.
-        base: Remote,
-        /// The edit that is being sent.
-        sent: Edit,
-        /// One that was saved since.
-        newer: Option<Edit>,
-        /// As in `Dirty`.
-        tried: Vec<Edit>,
-    },
+    Uploading(Box<Uploading>),
+}
+
+/// An edit that waits.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Dirty {
+    /// The version that the edit was made on.
+    pub base: Remote,
+    /// The newest edit.
+    pub edit: Edit,
+    /// Edits that were sent, so that one of them may be what is there. The newest may be among them.
+    pub tried: Vec<Edit>,
+}
+
+/// An edit on its way.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Uploading {
+    /// The version that the edit was made on.
+    pub base: Remote,
+    /// The edit that is being sent.
+    pub sent: Edit,
+    /// One that was saved since.
+    pub newer: Option<Edit>,
+    /// As in `Dirty`.
+    pub tried: Vec<Edit>,
 }
 
 /// What happens to a record.
@@ -136,7 +144,7 @@ impl Step {
     fn dirty(base: Remote, edit: Edit, tried: Vec<Edit>) -> Self {
         Self {
             enqueue: true,
-            ..Self::to(State::Dirty { base, edit, tried })
+            ..Self::to(State::Dirty(Box::new(Dirty { base, edit, tried })))
         }
     }
 
@@ -155,8 +163,8 @@ impl State {
     pub fn newest(&self) -> Option<Edit> {
         match self {
             Self::Clean { .. } => None,
-            Self::Dirty { edit, .. } => Some(*edit),
-            Self::Uploading { sent, newer, .. } => Some(newer.unwrap_or(*sent)),
+            Self::Dirty(dirty) => Some(dirty.edit),
+            Self::Uploading(sending) => Some(sending.newer.unwrap_or(sending.sent)),
         }
     }
 
@@ -164,10 +172,8 @@ impl State {
     pub fn edits(&self) -> Vec<Edit> {
         let (first, second, tried) = match self {
             Self::Clean { .. } => return Vec::new(),
-            Self::Dirty { edit, tried, .. } => (*edit, None, tried),
-            Self::Uploading {
-                sent, newer, tried, ..
-            } => (*sent, *newer, tried),
+            Self::Dirty(dirty) => (dirty.edit, None, &dirty.tried),
+            Self::Uploading(sending) => (sending.sent, sending.newer, &sending.tried),
         };
         let mut all = vec![first];
         all.extend(second);
@@ -178,11 +184,12 @@ impl State {
     /// Edits that may be what the backend has, when it refuses the one that is being sent.
     pub fn tried(&self) -> Vec<Edit> {
         match self {
-            Self::Uploading { sent, tried, .. } => {
-                let others = tried.iter().filter(|edit| *edit != sent);
-                others.copied().chain([*sent]).collect()
+            Self::Uploading(sending) => {
+                let sent = sending.sent;
+                let others = sending.tried.iter().filter(|edit| **edit != sent);
+                others.copied().chain([sent]).collect()
             }
-            Self::Clean { .. } | Self::Dirty { .. } => Vec::new(),
+            Self::Clean { .. } | Self::Dirty(_) => Vec::new(),
         }
     }
 
@@ -196,56 +203,44 @@ impl State {
             // What is saved here stays what is shown; only a refusal tells of a conflict.
             (state, Event::Seen(_)) => Step::to(state),
             (Self::Clean { .. }, Event::Saved(edit, base)) => Step::dirty(base, edit, Vec::new()),
-            (Self::Dirty { base, edit, tried }, Event::Saved(newer, _)) => {
+            (Self::Dirty(dirty), Event::Saved(newer, _)) => {
+                let Dirty { base, edit, tried } = *dirty;
                 let forget = (!tried.contains(&edit)).then_some(edit);
                 Step::dirty(base, newer, tried).forgetting(forget)
             }
-            (
-                Self::Uploading {
+            (Self::Uploading(mut sending), Event::Saved(edit, _)) => {
+                let replaced = sending.newer.replace(edit);
+                Step::to(Self::Uploading(sending)).forgetting(replaced)
+            }
+            (Self::Dirty(dirty), Event::Started) => {
+                let Dirty { base, edit, tried } = *dirty;
+                Step::to(Self::Uploading(Box::new(Uploading {
                     base,
-                    sent,
-                    newer,
+                    sent: edit,
+                    newer: None,
                     tried,
-                },
-                Event::Saved(edit, _),
-            ) => Step::to(Self::Uploading {
-                base,
-                sent,
-                newer: Some(edit),
-                tried,
-            })
-            .forgetting(newer),
-            (Self::Dirty { base, edit, tried }, Event::Started) => Step::to(Self::Uploading {
-                base,
-                sent: edit,
-                newer: None,
-                tried,
-            }),
+                })))
+            }
             (
-                Self::Uploading {
-                    base,
-                    sent,
-                    newer,
-                    tried,
-                },
+                Self::Uploading(sending),
                 event @ (Event::Accepted(_)
                 | Event::Refused(_)
                 | Event::Ours(_)
                 | Event::Failed { .. }),
-            ) => answered(base, sent, newer, tried, event),
+            ) => answered(*sending, event),
             (state, event) => return Err(Box::new(Illegal { state, event })),
         })
     }
 }
 
 /// What follows the end of a sending.
-fn answered(
-    base: Remote,
-    sent: Edit,
-    newer: Option<Edit>,
-    mut tried: Vec<Edit>,
-    event: Event,
-) -> Step {
+fn answered(sending: Uploading, event: Event) -> Step {
+    let Uploading {
+        base,
+        sent,
+        newer,
+        mut tried,
+    } = sending;
     let newest = newer.unwrap_or(sent);
     match event {
         Event::Accepted(remote) => match newer {
