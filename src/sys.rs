@@ -1,10 +1,13 @@
 //! What the standard library and rustix lack. The only unsafe code of the program; nothing here decides anything.
 #![allow(unsafe_code)]
 
+use rustix::io::Errno;
 use rustix::process::Pid;
 use std::ffi::CStr;
+use std::fs::File;
 use std::io;
 use std::os::fd::{AsRawFd, BorrowedFd};
+use std::os::unix::fs::FileExt;
 
 /// Locks (`F_WRLCK`) or unlocks (`F_UNLCK`) one byte of an open file, without waiting. The lock belongs to the open file
 /// description and ends with it. `EAGAIN` when another one holds it.
@@ -24,6 +27,42 @@ pub fn lock_byte(file: BorrowedFd<'_>, offset: u64, kind: libc::c_int) -> io::Re
         Ok(())
     } else {
         Err(io::Error::last_os_error())
+    }
+}
+
+/// Copies a whole file that nobody writes into an empty one: by sharing its blocks where the disk can, else within the kernel,
+/// else through memory. Neither file's offset is used.
+pub fn copy(from: &File, to: &File) -> io::Result<()> {
+    if rustix::fs::ioctl_ficlone(to, from).is_ok() {
+        return Ok(());
+    }
+    let (mut at, mut into) = (0, 0);
+    let length = from.metadata()?.len();
+    while at < length {
+        let left = usize::try_from(length - at).unwrap_or(usize::MAX);
+        match rustix::fs::copy_file_range(from, Some(&mut at), to, Some(&mut into), left) {
+            // Shorter by now.
+            Ok(0) => break,
+            Ok(_) => {}
+            Err(Errno::XDEV | Errno::INVAL | Errno::NOSYS | Errno::OPNOTSUPP) if at == 0 => {
+                return copy_through_memory(from, to);
+            }
+            Err(error) => return Err(error.into()),
+        }
+    }
+    Ok(())
+}
+
+fn copy_through_memory(from: &File, to: &File) -> io::Result<()> {
+    let mut piece = vec![0; 256 << 10];
+    let mut at = 0;
+    loop {
+        let count = from.read_at(&mut piece, at)?;
+        if count == 0 {
+            return Ok(());
+        }
+        to.write_all_at(&piece[..count], at)?;
+        at += count as u64;
     }
 }
 

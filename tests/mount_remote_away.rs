@@ -1,4 +1,4 @@
-//! Mounts of a server, by the real kernel: a server that goes away, kills, tokens, and two who write one record.
+//! Mounts of a server, by the real kernel: a server that goes away, tokens, and two who write one record.
 #![allow(clippy::unwrap_used)]
 
 mod shop;
@@ -7,12 +7,6 @@ mod support;
 use rustix::process::Signal;
 use shop::{Shop, text};
 use std::fs;
-use std::io::{BufRead, BufReader};
-use std::path::Path;
-use std::process::{Command, Stdio};
-use std::sync::Arc;
-use std::sync::atomic::{AtomicUsize, Ordering};
-use std::thread;
 use support::{said, wait_until, xattr_of};
 
 // README: S115
@@ -62,85 +56,56 @@ fn a_server_that_is_away_is_read_from_the_cache_and_written_to_later() {
     mount.unmount();
 }
 
-/// Writes records through a mount until it fails, and tells those whose `close` returned well: Rust's own `fs::write`
-/// does not look at that.
-const WRITER: &str = r#"
-import os, sys
-n = 0
-while True:
-    f = os.open(f"{sys.argv[1]}/r{sys.argv[2]}-{n}", os.O_WRONLY | os.O_CREAT | os.O_TRUNC)
-    os.write(f, str(n).encode() * 40)
-    os.close(f)
-    n += 1
-    print(n, flush=True)
-"#;
-
-fn write_on(path: &Path, round: usize, closed: &Arc<AtomicUsize>) -> thread::JoinHandle<()> {
-    let mut writer = Command::new("python3")
-        .args(["-c", WRITER])
-        .arg(path)
-        .arg(round.to_string())
-        .stdout(Stdio::piped())
-        .stderr(Stdio::null())
-        .spawn()
-        .unwrap();
-    let closed = Arc::clone(closed);
-    thread::spawn(move || {
-        let lines = BufReader::new(writer.stdout.take().unwrap()).lines();
-        for line in lines.map_while(Result::ok) {
-            closed.store(line.parse().unwrap(), Ordering::SeqCst);
-        }
-        writer.wait().unwrap();
-    })
+// README: S116
+#[test]
+fn after_a_server_was_away_for_long_a_mount_goes_on_by_itself() {
+    let mut shop = Shop::open();
+    let mount = shop.mount("mnt");
+    fs::write(mount.path("default/known"), "before").unwrap();
+    mount.sync();
+    shop.close();
+    for round in 0..40 {
+        fs::write(mount.path("default/again"), format!("text {round}")).unwrap();
+        fs::write(mount.path(&format!("default/new-{round}")), "new").unwrap();
+        // So that some tries fail in between.
+        std::thread::sleep(std::time::Duration::from_millis(100));
+    }
+    fs::remove_file(mount.path("default/known")).unwrap();
+    assert!(mount.status().to_string().contains("offlineSince"));
+    shop.start();
+    // Nobody asks for it.
+    wait_until("all is sent", || {
+        let there = |key: &str| shop.behind("default", key);
+        there("again").is_some_and(|bytes| bytes == b"text 39")
+            && (0..40).all(|round| there(&format!("new-{round}")).is_some())
+            && there("known").is_none()
+    });
+    assert_eq!(shop.requests("PUT", "again"), 1);
+    mount.unmount();
 }
 
-// README: S115
+// README: S117
 #[test]
-fn no_record_whose_close_returned_is_lost_by_a_kill() {
-    const KILLS: usize = 20;
-    let shop = Shop::open();
-    let mut closed = Vec::new();
-    let mut unsent = 0;
-    for round in 0..KILLS {
-        let mut mount = shop.mount_with("mnt", "debounce=50ms");
-        let count = Arc::new(AtomicUsize::new(0));
-        let writing = write_on(&mount.path("default"), round, &count);
-        // The kills come at other moments of the writing each time.
-        wait_until("some records are written", || {
-            count.load(Ordering::SeqCst) >= 3 + 5 * (round % 7)
-        });
-        mount.kill();
-        support::detach(&shop.world.root().join("mnt"));
-        writing.join().unwrap();
-        closed.push(count.load(Ordering::SeqCst));
-        let spool = shop.world.root().join("cache-mnt/spool");
-        unsent += usize::from(fs::read_dir(spool).unwrap().count() > 1);
+fn a_server_that_was_never_seen_and_does_not_answer_is_refused() {
+    let mut shop = Shop::open();
+    shop.close();
+    let token = shop.token.clone();
+    for token in [Some(token.as_str()), None] {
+        let mut command = shop.command("mnt", "");
+        match token {
+            Some(token) => command.env("APIFY_TOKEN", token),
+            None => command.env_remove("APIFY_TOKEN"),
+        };
+        let said = shop.refused(&mut command);
+        assert!(said.err.contains("nothing is kept here"), "{said:?}");
+        assert!(said.err.contains(&shop.url()), "{said:?}");
+        assert_eq!(support::mountinfo(&shop.world.root().join("mnt")), None);
+        assert!(!shop.world.root().join("mnt").exists());
     }
-    assert!(
-        unsent * 4 >= KILLS * 3,
-        "only {unsent} kills met unsent edits"
-    );
-    let mount = shop.mount("mnt");
-    mount.sync();
-    let mut there = 0;
-    for (round, closed) in closed.iter().enumerate() {
-        for n in 0..*closed {
-            let key = format!("r{round}-{n}");
-            let bytes = shop
-                .behind("default", &key)
-                .unwrap_or_else(|| panic!("{key} is lost"));
-            assert_eq!(bytes, n.to_string().repeat(40).as_bytes(), "{key}");
-            there += 1;
-        }
-        // The one that was being written may be there, whole or as far as it had come.
-        there += usize::from(
-            shop.behind("default", &format!("r{round}-{closed}"))
-                .is_some(),
-        );
-    }
-    let listed = mount.sh("ls $MNT/default | wc -l");
-    assert_eq!(listed.trim(), there.to_string(), "something is there twice");
-    mount.unmount();
+    // One that answers wants a token, which is another matter.
+    shop.start();
+    let said = shop.refused(shop.command("mnt", "").env_remove("APIFY_TOKEN"));
+    assert!(said.err.contains("APIFY_TOKEN"), "{said:?}");
 }
 
 // README: S118

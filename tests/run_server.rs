@@ -15,7 +15,7 @@ use std::collections::BTreeSet;
 use std::fs;
 use support::{as_nobody, said};
 
-// README: S122, S125
+// README: S128, S131
 #[test]
 fn shell_sdks_and_the_api_of_the_server_have_one_store() {
     let shop = Shop::open();
@@ -75,7 +75,7 @@ fn shell_sdks_and_the_api_of_the_server_have_one_store() {
     );
 }
 
-// README: S122
+// README: S128
 #[test]
 fn long_values_every_legal_character_and_null_pass() {
     let shop = Shop::open();
@@ -106,7 +106,7 @@ fn long_values_every_legal_character_and_null_pass() {
     nothing_is_left(&shop);
 }
 
-// README: S122
+// README: S128
 #[test]
 fn the_platforms_own_name_means_the_server_of_the_environment_and_the_token_may_be_in_a_file() {
     let shop = Shop::open();
@@ -147,7 +147,7 @@ fn a_store_of_the_server_that_is_really_called_default_is_hidden_and_left_alone(
     nothing_is_left(&shop);
 }
 
-// README: S123
+// README: S129
 #[test]
 fn what_a_file_has_when_it_is_closed_the_server_has() {
     let shop = Shop::open();
@@ -172,7 +172,7 @@ fn what_a_file_has_when_it_is_closed_the_server_has() {
     nothing_is_left(&shop);
 }
 
-// README: S122
+// README: S128
 #[test]
 fn two_runs_at_once_and_a_mount_write_to_one_named_store_without_loss() {
     let shop = Shop::open();
@@ -223,7 +223,7 @@ fn two_runs_at_once_and_a_mount_write_to_one_named_store_without_loss() {
     nothing_is_left(&shop);
 }
 
-// README: S122
+// README: S128
 #[test]
 fn it_metamorphs_there_too() {
     let shop = Shop::open();
@@ -258,7 +258,7 @@ fn it_metamorphs_there_too() {
     nothing_is_left(&shop);
 }
 
-// README: S122, S125
+// README: S128, S131
 #[test]
 fn the_output_the_run_and_the_exit_code_are_told() {
     let shop = Shop::open();
@@ -301,7 +301,7 @@ fn the_output_the_run_and_the_exit_code_are_told() {
     nothing_is_left(&shop);
 }
 
-// README: S122, S125
+// README: S128, S131
 #[test]
 fn a_user_without_rights_runs_on_a_server_too() {
     let shop = Shop::open();

@@ -26,7 +26,7 @@ fn tells_what_is_unsent(said: &Said, shop: &Shop, count: usize) {
     assert_eq!(unsent(shop), 1);
 }
 
-// README: S124
+// README: S130
 #[test]
 fn somebody_at_a_terminal_sees_how_sending_goes() {
     let mut shop = Shop::open();
@@ -71,7 +71,7 @@ print(os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]), b'1 to be sent' in seen)
     assert_eq!(String::from_utf8_lossy(&output.stdout), "3 True\n");
 }
 
-// README: S124
+// README: S130
 #[test]
 fn what_could_not_be_sent_stays_and_the_next_run_or_mount_sends_it() {
     let mut shop = Shop::open();
@@ -123,7 +123,7 @@ fn what_could_not_be_sent_stays_and_the_next_run_or_mount_sends_it() {
     }
 }
 
-// README: S124
+// README: S130
 #[test]
 fn a_run_that_is_asked_to_end_sends_everything_first() {
     let shop = Shop::open();
@@ -139,7 +139,7 @@ fn a_run_that_is_asked_to_end_sends_everything_first() {
     nothing_is_left(&shop);
 }
 
-// README: S123, S124
+// README: S129, S130
 #[test]
 fn a_close_fails_without_the_server_and_what_was_written_is_sent_later() {
     let mut shop = Shop::open();
@@ -173,7 +173,7 @@ except OSError as why:
     nothing_is_left(&shop);
 }
 
-// README: S124
+// README: S130
 #[test]
 fn a_run_that_is_killed_leaves_nothing_mounted_and_the_next_one_sends_what_it_wrote() {
     let shop = Shop::open();
@@ -198,7 +198,7 @@ fn a_run_that_is_killed_leaves_nothing_mounted_and_the_next_one_sends_what_it_wr
     nothing_is_left(&shop);
 }
 
-// README: S122
+// README: S128
 #[test]
 fn what_cannot_be_is_refused_before_the_command_starts() {
     let mut shop = Shop::open();

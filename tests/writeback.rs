@@ -50,6 +50,28 @@ fn what_is_written_can_be_read_at_once_and_is_there_after_a_sync() {
 }
 
 #[test]
+fn what_cp_makes_is_sent_soon_and_what_mkstemp_makes_waits_for_its_name() {
+    let world = World::new();
+    let patient = Options {
+        debounce: Duration::from_millis(1),
+        young: Duration::from_secs(3600),
+        ..options()
+    };
+    let mount = world.mount_with("one", patient);
+    let exclusive = libc::O_CREAT | libc::O_EXCL;
+    for (name, access) in [("temporary", libc::O_RDWR), ("copy", libc::O_WRONLY)] {
+        let handle = mount.open(name, exclusive | access).unwrap();
+        mount.write_at(handle, 0, b"bytes").unwrap();
+        mount.close(handle).unwrap();
+    }
+    until("the copy is there", || world.there("copy").is_some());
+    assert_eq!(world.keys_there(), ["copy"]);
+    mount.rename("temporary", "name").unwrap();
+    until("the name is there", || world.there("name").is_some());
+    assert_eq!(world.keys_there(), ["copy", "name"]);
+}
+
+#[test]
 fn to_create_write_and_close_is_one_put() {
     let world = World::new();
     let mount = world.mount();
@@ -143,8 +165,8 @@ fn editors_that_save_aside_cost_one_put() {
     assert_eq!(world.there("INPUT").unwrap(), b"{\"new\": 1}");
     assert_eq!(world.type_there("INPUT"), "application/json; charset=utf-8");
     assert_eq!(world.count(Verb::Put), 1);
-    // rsync, sed and others: a temporary file is renamed over the old one.
-    let exclusive = libc::O_CREAT | libc::O_EXCL | libc::O_WRONLY;
+    // rsync, sed and others: a file that mkstemp makes is renamed over the old one.
+    let exclusive = libc::O_CREAT | libc::O_EXCL | libc::O_RDWR;
     for (round, temporary) in [".INPUT.Ab12Cd", "sedAb12Cd"].iter().enumerate() {
         let handle = mount.open(temporary, exclusive).unwrap();
         mount.write_at(handle, 0, b"{\"newer\": 1}").unwrap();

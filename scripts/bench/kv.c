@@ -26,7 +26,9 @@
 #include <time.h>
 #include <unistd.h>
 
+#ifndef RECORD
 #define RECORD 1024
+#endif
 #define TYPE "user.mime_type"
 
 static const char *folder, *operation;

@@ -299,6 +299,10 @@ impl<B: Backend> Backend for Faulty<B> {
         self.inner.properties()
     }
 
+    fn url(&self, store: &StoreId, key: Option<&Key>, secret: Option<&str>) -> Option<String> {
+        self.inner.url(store, key, secret)
+    }
+
     async fn stores(&self, after: Option<&StoreId>) -> Result<StorePage> {
         let fault = self.note(Verb::Stores, None, None);
         play(fault, self.inner.stores(after)).await

@@ -100,6 +100,11 @@ pub trait Backend: Send + Sync + 'static {
     async fn learn(&self, _store: &StoreId) -> Result<()> {
         Ok(())
     }
+    /// Where everybody who knows the URL finds a record, or the keys of the store; `secret` signs it. `None` where there is
+    /// no such place.
+    fn url(&self, _store: &StoreId, _key: Option<&Key>, _secret: Option<&str>) -> Option<String> {
+        None
+    }
     /// The stores after this id.
     async fn stores(&self, after: Option<&StoreId>) -> Result<StorePage>;
     /// One store; `Kind::StoreNotFound` when there is none.

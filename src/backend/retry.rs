@@ -8,7 +8,7 @@ use super::{
 };
 use crate::error::{Error, Kind, Result};
 use crate::record::key::StoreId;
-use crate::record::{Body, ContentType, Meta, Precondition, RecordId};
+use crate::record::{Body, ContentType, Key, Meta, Precondition, RecordId};
 use async_trait::async_trait;
 use std::io::{self, Read};
 use std::ops::Range;
@@ -204,6 +204,10 @@ impl<B: Backend> Backend for Retry<B> {
 
     async fn learn(&self, store: &StoreId) -> Result<()> {
         self.inner.learn(store).await
+    }
+
+    fn url(&self, store: &StoreId, key: Option<&Key>, secret: Option<&str>) -> Option<String> {
+        self.inner.url(store, key, secret)
     }
 
     async fn stores(&self, after: Option<&StoreId>) -> Result<StorePage> {

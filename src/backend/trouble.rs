@@ -11,6 +11,7 @@ pub struct Trouble {
     why: String,
     passing: bool,
     unsure: bool,
+    silent: bool,
     after: Option<Duration>,
 }
 
@@ -21,6 +22,7 @@ impl Trouble {
             why: why.into(),
             passing: false,
             unsure: false,
+            silent: false,
             after: None,
         }
     }
@@ -37,6 +39,13 @@ impl Trouble {
     #[must_use]
     pub fn unsure(mut self, unsure: bool) -> Self {
         self.unsure = unsure;
+        self
+    }
+
+    /// The other side said nothing at all.
+    #[must_use]
+    pub fn silent(mut self) -> Self {
+        self.silent = true;
         self
     }
 
@@ -83,6 +92,11 @@ pub fn is_unsure(error: &Error) -> bool {
         Some(trouble) => trouble.unsure,
         None => matches!(error.kind(), Kind::TimedOut | Kind::Io),
     }
+}
+
+/// Whether the other side said nothing at all, so that nobody knows whether it is there.
+pub fn is_silent(error: &Error) -> bool {
+    of(error).is_some_and(|trouble| trouble.silent)
 }
 
 /// How long the other side asked to be left alone.

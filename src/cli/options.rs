@@ -66,7 +66,7 @@ impl Default for Options {
 
 const KNOWN: &str = "ro, rw, allow_other, uid=, gid=, umask=, nonempty, default=, store=, input-key=, ttl=, layout=, \
                      drain=, for remote sources write=, fsync=, debounce=, cache=, cache-size=, allow-store-delete, \
-                     compress, token-file=, insecure, and those of mount(8) that have no meaning here";
+                     compress, exact-sizes, token-file=, insecure, and those of mount(8) that have no meaning here";
 
 /// What fstab and mount(8) pass on, and what is so anyway.
 const IGNORED: [&str; 34] = [
@@ -212,13 +212,14 @@ const VALUED: [&str; 15] = [
     "cache-size",
     "token-file",
 ];
-const FLAGS: [&str; 7] = [
+const FLAGS: [&str; 8] = [
     "ro",
     "rw",
     "allow_other",
     "nonempty",
     "allow-store-delete",
     "compress",
+    "exact-sizes",
     "insecure",
 ];
 

@@ -179,6 +179,7 @@ impl Remote {
             fsync_local: remote.fsync_local,
             cache_size: remote.cache_size.unwrap_or(usual.cache_size),
             allow_store_delete: remote.allow_store_delete,
+            exact_sizes: remote.exact_sizes,
             host: host(),
             ..usual
         }
@@ -232,13 +233,25 @@ impl Remote {
         let dir = self.options.remote.cache.as_ref();
         let dir = dir.map(|dir| here.absolute(dir));
         let known = Known::at(dir.as_deref().unwrap_or(&here.state_dir()));
-        let asked = runtime.block_on(async { tokio::time::timeout(PATIENCE, server.user()).await });
+        let asked =
+            runtime.block_on(async { tokio::time::timeout(PATIENCE, server.greet()).await });
+        let nobody = |error: &Error| self.token.is_none() && error.kind() == Kind::Denied;
         let away = |error: Error| {
-            let unreachable = [Kind::Offline, Kind::TimedOut, Kind::Io].contains(&error.kind());
-            let remembered = known
-                .user(base, self.token.as_ref())
-                .filter(|_| unreachable);
-            remembered.map(|user| (user, true)).ok_or(error)
+            if ![Kind::Offline, Kind::TimedOut, Kind::Io].contains(&error.kind()) {
+                return Err(error);
+            }
+            match known.user(base, self.token.as_ref()) {
+                Some(user) => Ok((user, true)),
+                None => Err(Error::because(
+                    "mount",
+                    base,
+                    error.kind(),
+                    format!(
+                        "{error}, and nothing is kept here of an earlier mount by this user (check the address, or mount \
+                         when it can be reached)"
+                    ),
+                )),
+            }
         };
         let (user, is_away) = match asked {
             Ok(Ok(user)) => {
@@ -254,12 +267,18 @@ impl Remote {
                     (user, false)
                 }
             }
+            // Stores that are public can be read by their ids; whether this one is shows in a moment.
+            Ok(Err(error)) if nobody(&error) && self.default_store.is_some() => (None, false),
+            Ok(Err(error)) if nobody(&error) => {
+                let why = "the server wants a token, and there is none (set APIFY_TOKEN, or -o token-file=FILE)";
+                return Err(Error::because("mount", base, Kind::Denied, why));
+            }
             Ok(Err(error)) => away(error)?,
             Err(_) => away(Error::because(
                 "ask who we are at",
                 base,
                 Kind::Offline,
-                format!("no answer within {PATIENCE:?}, and nothing is kept of an earlier mount"),
+                format!("no answer within {PATIENCE:?}"),
             ))?,
         };
         if is_away {

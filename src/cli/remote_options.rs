@@ -21,6 +21,8 @@ pub(super) struct RemoteOptions {
     pub cache_size: Option<u64>,
     /// `allow-store-delete`.
     pub allow_store_delete: bool,
+    /// `exact-sizes`.
+    pub exact_sizes: bool,
     /// `compress`.
     pub compress: bool,
     /// `token-file=`.
@@ -50,6 +52,7 @@ impl RemoteOptions {
             }
             ("token-file", Some(value)) => self.token_file = Some(value.into()),
             ("allow-store-delete", None) => self.allow_store_delete = true,
+            ("exact-sizes", None) => self.exact_sizes = true,
             ("compress", None) => self.compress = true,
             ("insecure", None) => self.insecure = true,
             _ => return Ok(false),
@@ -70,13 +73,13 @@ mod tests {
 
     #[test]
     fn every_option_of_a_remote_source_is_read() {
-        let text = "write=through,fsync=local,debounce=2s,cache=/c,cache-size=1GiB,allow-store-delete,compress,\
+        let text = "write=through,fsync=local,debounce=2s,cache=/c,cache-size=1GiB,allow-store-delete,compress,exact-sizes,\
                     token-file=/t,insecure";
         let remote = parse(&[text], false).unwrap().remote;
         assert!(
             remote.write_through == Some(true) && remote.fsync_local && remote.allow_store_delete
         );
-        assert!(remote.compress && remote.insecure);
+        assert!(remote.compress && remote.exact_sizes && remote.insecure);
         assert_eq!(remote.debounce, Some(Duration::from_secs(2)));
         assert_eq!(remote.cache_size, Some(1 << 30));
         assert!(why("write=later").contains("through"));

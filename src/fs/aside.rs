@@ -5,15 +5,14 @@ use super::handle::{OpenFile, Stamp, lock};
 use super::inode::Spot;
 use super::{Caller, Change, Fs};
 use crate::error::{Error, Kind, Result};
+use crate::record::now_ns;
 use crate::volume::{Now, Touch};
 use std::os::fd::AsFd;
 use std::sync::Arc;
-use std::time::{SystemTime, UNIX_EPOCH};
 
 /// What the volume has to keep of a change.
 fn touch_of(change: &Change) -> Touch {
-    let now = SystemTime::now().duration_since(UNIX_EPOCH);
-    let now = i64::try_from(now.unwrap_or_default().as_nanos()).unwrap_or(i64::MAX);
+    let now = now_ns();
     Touch {
         mode: change.mode,
         uid: change.uid,

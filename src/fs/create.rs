@@ -32,8 +32,10 @@ impl Fs {
             return self.open_created(parent, name, ino, flags, caller);
         }
         let exclusive = flags & libc::O_EXCL != 0;
+        // mkstemp(3) makes files so; cp and tar open what they make for writing alone.
+        let temporary = flags & libc::O_ACCMODE == libc::O_RDWR;
         // Claimed first, so that one look tells: no other mount can make it after that.
-        if exclusive && let Err(e) = self.volume.claim(&spot.store, &spot.name) {
+        if exclusive && let Err(e) = self.volume.claim(&spot.store, &spot.name, temporary) {
             return Now::err(e);
         }
         let this = self.clone();

@@ -5,6 +5,10 @@ use crate::error::{Error, Result};
 use crate::volume::Now;
 use rustix::fs::FallocateFlags;
 use std::os::unix::fs::FileExt;
+use std::sync::Arc;
+
+/// Longer files than this are copied where somebody may wait, in bytes.
+const LARGE: u64 = 1 << 20;
 
 impl Fs {
     /// Gets ready to read a range: waits for what still has to be fetched.
@@ -15,12 +19,18 @@ impl Fs {
         }
     }
 
-    /// Gets ready to write a range: waits while there is too much that was not sent yet.
-    pub fn prepare_write(&self, number: u64, offset: u64, length: u64) -> Now<()> {
-        match self.handle(number) {
-            Ok(handle) => handle.file.make_room(offset.saturating_add(length)),
-            Err(e) => Now::err(e),
+    /// Gets ready to write a range: waits while there is too much that was not sent yet, and while a long version is copied.
+    pub fn prepare_write(self: &Arc<Self>, number: u64, offset: u64, length: u64) -> Now<()> {
+        let handle = match self.handle(number) {
+            Ok(handle) => handle,
+            Err(e) => return Now::err(e),
+        };
+        let room = handle.file.make_room(offset.saturating_add(length));
+        if !handle.writer || handle.file.sealed_length() <= LARGE {
+            return room;
         }
+        let this = self.clone();
+        room.and_then(move |()| Now::blocking(move || this.bytes_to_write(&handle.file).map(drop)))
     }
 
     /// Reads at an offset into the buffer; the count is short only at the end of the file.
@@ -114,7 +124,22 @@ impl Fs {
     }
 
     /// Copies a range between two open files; the count may be short.
-    pub fn copy_range(&self, from: (u64, u64), to: (u64, u64), length: u64) -> Result<usize> {
+    pub fn copy_range(
+        self: &Arc<Self>,
+        from: (u64, u64),
+        to: (u64, u64),
+        length: u64,
+    ) -> Now<usize> {
+        let this = self.clone();
+        let prepared = self.prepare_write(to.0, 0, 0);
+        if length > LARGE {
+            return prepared
+                .and_then(move |()| Now::blocking(move || this.copy_now(from, to, length)));
+        }
+        prepared.then(move |()| this.copy_now(from, to, length))
+    }
+
+    fn copy_now(&self, from: (u64, u64), to: (u64, u64), length: u64) -> Result<usize> {
         let source = self.handle(from.0)?;
         let target = self.handle(to.0)?;
         if !target.writer {

@@ -90,6 +90,12 @@ impl OpenFile {
         self.layer().is_some_and(|layer| layer.sealed.is_some())
     }
 
+    /// How much a write would have to copy first.
+    pub(super) fn sealed_length(&self) -> u64 {
+        let sealed = self.layer().and_then(|layer| layer.sealed);
+        sealed.map_or(0, |stat| stat.size)
+    }
+
     /// Whether other handles may see a version of their own: nobody can write through this one.
     pub(super) fn is_pinned(&self) -> bool {
         self.layer.is_some() && !self.writable

@@ -40,6 +40,13 @@ impl Fs {
         if !self.store_shown(&store) {
             return Now::err(Error::new("look up", name, Kind::NotFound));
         }
+        if let Some(dir) = self
+            .volume
+            .store_called(&store)
+            .filter(|dir| self.store_shown(dir))
+        {
+            return Now::ok(self.enter_link(ROOT, name, dir.as_str()));
+        }
         let this = self.clone();
         self.volume.store(&store).finally(move |found| match found {
             Ok(file) => {
@@ -308,6 +315,20 @@ impl Fs {
         }
         drop(table);
         drop(closed);
-        Some(self.options.show.attr(ino, stat).kept(self.ttl(parent)))
+        let attr = self.options.show.attr(ino, stat);
+        Some(self.kept_of(attr, parent, name))
+    }
+
+    /// How long the kernel may keep what it is told of a record: a length that nobody knows yet not at all.
+    pub(super) fn kept_of(&self, attr: Attr, parent: u64, name: &str) -> Attr {
+        let ttl = self.ttl(parent);
+        if self.volume.has_descriptors() {
+            return attr.kept(ttl);
+        }
+        let store = lock(&self.table).store(parent).cloned();
+        match store.is_none_or(|store| self.volume.knows_length(&store, name)) {
+            true => attr.kept(ttl),
+            false => attr.name_kept(ttl),
+        }
     }
 }

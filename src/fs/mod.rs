@@ -229,7 +229,8 @@ impl Fs {
                     };
                     drop(table);
                     drop(closed);
-                    Ok(this.options.show.attr(ino, &stat).kept(this.ttl(parent)))
+                    let attr = this.options.show.attr(ino, &stat);
+                    Ok(this.kept_of(attr, parent, &spot.name))
                 })
             }
         }

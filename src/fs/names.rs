@@ -5,6 +5,7 @@ use super::inode::{Node, Spot};
 use super::{Attr, CONTROL, CONTROL_NAME, Caller, Fs, Notice, ROOT};
 use crate::error::{Error, Kind, Result};
 use crate::record::StoreName;
+use crate::record::file_name::is_scratch;
 use crate::volume::Now;
 use std::sync::Arc;
 use std::time::Duration;
@@ -114,12 +115,11 @@ impl Fs {
 
     /// Makes a link under a scratch name: editors lock files so.
     pub fn symlink(self: &Arc<Self>, parent: u64, name: &str, target: &[u8]) -> Now<Attr> {
-        use crate::record::file_name::{NameKind, classify};
         let spot = match self.spot_of(parent, name) {
             Ok(spot) => spot,
             Err(e) => return Now::err(e.with_kind(Kind::NotPermitted)),
         };
-        if !matches!(classify(name), NameKind::Scratch) {
+        if !is_scratch(name) {
             let why = "only scratch names such as .#name can be links";
             return Now::err(not_permitted("symlink", name, why));
         }
@@ -220,13 +220,12 @@ impl Fs {
                 let (source, target): ((u64, Box<str>), (u64, Box<str>)) =
                     ((from.0, from.1.into()), (to.0, to.1.into()));
                 let onto: Box<str> = onto.into();
-                prepared.then(move |()| {
-                    this.rename_onto(
-                        (source.0, &source.1),
-                        (target.0, &target.1),
-                        &onto,
-                        no_replace,
-                    )
+                // Bytes may be copied, or looked through for their type.
+                prepared.and_then(move |()| {
+                    Now::blocking(move || {
+                        let (from, to) = ((source.0, &*source.1), (target.0, &*target.1));
+                        this.rename_onto(from, to, &onto, no_replace)
+                    })
                 })
             }
         }

@@ -84,6 +84,10 @@ impl Fs {
             On::Nothing => Now::err(no_attribute(name)),
             On::Store(store) => {
                 let value = match name.strip_prefix(OURS) {
+                    Some("url") => {
+                        let url = self.volume.url(&store, None);
+                        return url.then(|url| Ok(url.into_bytes()));
+                    }
                     Some("id") => Ok(self
                         .volume
                         .store_id(&store)
@@ -102,6 +106,10 @@ impl Fs {
                     .get(ino)
                     .is_some_and(|inode| inode.drafting);
                 let which = name.strip_prefix(OURS).unwrap_or_default();
+                if which == "url" {
+                    let url = self.volume.url(&store, Some(&key));
+                    return url.then(|url| Ok(url.into_bytes()));
+                }
                 match self.volume.shown(&store, &key, which) {
                     Some(shown) if !drafting => shown.into(),
                     _ => self.our_attribute(ino, name).into(),

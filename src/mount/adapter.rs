@@ -2,9 +2,10 @@
 
 use super::caching;
 use super::passthrough::Passthrough;
-use super::reply::{answer, file_attr, file_type, give, nanoseconds, told};
+use super::reply::{answer, file_attr, file_type, give, told};
 use crate::error::{Error, Kind, Result};
 use crate::fs::{self, Attr, Caller, Change, Fs};
+use crate::record::nanoseconds;
 use crate::volume::Now;
 use fuser::*;
 use std::ffi::OsStr;
@@ -305,7 +306,10 @@ impl Filesystem for Adapter {
     }
 
     fn fallocate(&self, _: &Request, _: INodeNo, fh: FileHandle, offset: u64, length: u64, mode: i32, reply: ReplyEmpty) {
-        self.done("fallocate", reply, |fs| fs.fallocate(fh.0, offset, length, mode).into());
+        self.done("fallocate", reply, |fs| {
+            let this = fs.clone();
+            fs.prepare_write(fh.0, 0, 0).then(move |()| this.fallocate(fh.0, offset, length, mode))
+        });
     }
 
     fn lseek(&self, _: &Request, _: INodeNo, fh: FileHandle, offset: i64, whence: i32, reply: ReplyLseek) {
@@ -321,9 +325,11 @@ impl Filesystem for Adapter {
     }
 
     fn copy_file_range(&self, _: &Request, _: INodeNo, fh_in: FileHandle, offset_in: u64, _: INodeNo, fh_out: FileHandle, offset_out: u64, len: u64, _: CopyFileRangeFlags, reply: ReplyWrite) {
-        self.run("copy_file_range", |fs| match fs.copy_range((fh_in.0, offset_in), (fh_out.0, offset_out), len) {
-            Ok(count) => reply.written(u32::try_from(count).unwrap_or(u32::MAX)),
-            Err(e) => reply.error(told("copy_file_range", &e)),
+        self.run("copy_file_range", |fs| {
+            let copied = fs.copy_range((fh_in.0, offset_in), (fh_out.0, offset_out), len);
+            answer(&self.runtime, "copy_file_range", copied, reply, |count, reply: ReplyWrite| {
+                reply.written(u32::try_from(count).unwrap_or(u32::MAX));
+            });
         });
     }
 }

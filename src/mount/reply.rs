@@ -85,15 +85,6 @@ fn time(ns: i64) -> SystemTime {
     }
 }
 
-/// Nanoseconds since 1970, cut to what fits.
-pub(super) fn nanoseconds(time: SystemTime) -> i64 {
-    let cut = |duration: Duration| i64::try_from(duration.as_nanos()).unwrap_or(i64::MAX);
-    match time.duration_since(UNIX_EPOCH) {
-        Ok(after) => cut(after),
-        Err(before) => -cut(before.duration()),
-    }
-}
-
 /// The kind of a file in the library's words.
 pub(super) fn file_type(kind: FileKind) -> FileType {
     match kind {

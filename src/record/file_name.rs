@@ -49,7 +49,7 @@ pub fn classify(name: &str) -> NameKind<'_> {
 }
 
 /// Whether a name is one of those that editors use for backups, locks and autosaves and no key can have.
-fn is_scratch(name: &str) -> bool {
+pub fn is_scratch(name: &str) -> bool {
     if name.contains(['/', '\0']) {
         return false;
     }

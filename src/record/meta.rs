@@ -2,22 +2,23 @@
 
 use super::ContentType;
 use std::fmt;
+use std::sync::Arc;
 use std::time::SystemTime;
 
-/// A version's tag, without the quotes of HTTP.
+/// A version's tag, without the quotes of HTTP. Copies share its characters: there may be several of it for each record.
 #[derive(Clone, PartialEq, Eq, Hash, PartialOrd, Ord)]
-pub struct ETag(String);
+pub struct ETag(Arc<str>);
 
 impl ETag {
     /// A tag from a backend's own words. Quotes and a weak mark are removed.
     pub fn new(tag: &str) -> Self {
-        Self(tag.trim_start_matches("W/").trim_matches('"').to_owned())
+        Self(tag.trim_start_matches("W/").trim_matches('"').into())
     }
 
     /// The tag of one version of a local file: inode, size in bytes, and when its bytes and its inode last changed, in
     /// nanoseconds. The last of these no program can set back, and it rises with the content type's attribute too.
     pub fn of_file(inode: u64, size: u64, (modified_ns, changed_ns): (i128, i128)) -> Self {
-        Self(format!("{inode:x}-{size:x}-{modified_ns:x}-{changed_ns:x}"))
+        Self(format!("{inode:x}-{size:x}-{modified_ns:x}-{changed_ns:x}").into())
     }
 
     /// The tag's characters.
@@ -37,8 +38,28 @@ impl fmt::Debug for ETag {
 pub enum Size {
     /// The length of the decoded body.
     Exact(u64),
-    /// Not told, or told of a compressed form.
+    /// What is told of it, which may be the length of a compressed form.
+    Told(u64),
+    /// Not told.
     Unknown,
+}
+
+impl Size {
+    /// The length of the decoded body, when it is known.
+    pub fn exact(self) -> Option<u64> {
+        match self {
+            Self::Exact(size) => Some(size),
+            Self::Told(_) | Self::Unknown => None,
+        }
+    }
+
+    /// What to show for it.
+    pub fn shown(self) -> u64 {
+        match self {
+            Self::Exact(size) | Self::Told(size) => size,
+            Self::Unknown => 0,
+        }
+    }
 }
 
 /// What a backend says of a record.

@@ -7,8 +7,10 @@ pub mod file_name;
 pub mod hex;
 pub mod key;
 pub mod meta;
+pub mod signature;
 pub mod sniff;
 pub mod store;
+pub mod time;
 pub mod types_table;
 
 pub use body::Body;
@@ -17,3 +19,4 @@ pub use hex::hex;
 pub use key::{Key, RecordId, StoreName};
 pub use meta::{ETag, Meta, Precondition, Size};
 pub use store::{Access, ApiId};
+pub use time::{nanoseconds, now_ns};

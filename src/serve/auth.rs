@@ -2,12 +2,11 @@
 
 use super::asked::Asked;
 use super::problem::{Answer, Problem};
-use super::signature;
 use super::tokens::{Bearer, Roster, TokenFile, User};
 use crate::backend::StoreInfo;
 use crate::error::Result;
-use crate::record::Key;
 use crate::record::store::Access;
+use crate::record::{Key, signature};
 use axum::http::{HeaderMap, header};
 use std::borrow::Cow;
 use std::sync::{Arc, PoisonError, RwLock};

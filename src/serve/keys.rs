@@ -4,10 +4,10 @@ use super::Door;
 use super::asked::Asked;
 use super::auth::Signed;
 use super::problem::{Answer, Problem};
-use super::{reply, signature};
+use super::reply;
 use crate::backend::ListQuery;
 use crate::record::key::{MAX_KEY, is_key_byte};
-use crate::record::{Key, RecordId, Size};
+use crate::record::{Key, RecordId, signature};
 use axum::http::StatusCode;
 use serde::Serialize;
 
@@ -92,10 +92,7 @@ pub(super) async fn list(door: &Door, asked: &Asked) -> Answer {
         }
         Line {
             key: key.as_str(),
-            size: match meta.size {
-                Size::Exact(size) => size,
-                Size::Unknown => 0,
-            },
+            size: meta.size.shown(),
             record_public_url: url,
             content_type: meta.content_type.as_ref().map(|known| known.as_str()),
             modified_at: meta.modified.map(reply::iso),

@@ -23,7 +23,6 @@ mod reply;
 mod routes;
 mod runs;
 mod sent;
-mod signature;
 mod stores;
 pub mod tokens;
 mod upload;

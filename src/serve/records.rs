@@ -8,7 +8,7 @@ use super::problem::{Answer, Problem};
 use super::{body, reply, upload};
 use crate::error::{Error, Kind};
 use crate::record::content_type::{BINARY, MAX_CONTENT_TYPE};
-use crate::record::{ContentType, Meta, Precondition, RecordId, Size};
+use crate::record::{ContentType, Meta, Precondition, RecordId};
 use axum::body::Body;
 use axum::http::{HeaderMap, HeaderValue, StatusCode, header};
 use axum::response::Response;
@@ -31,7 +31,7 @@ pub(super) async fn get(door: &Door, asked: &Asked, head: bool) -> Answer {
     for _ in 0..TRIES {
         let fetched = door.backend.get(&id, None).await?;
         let meta = fetched.meta;
-        let size = known(meta.size);
+        let size = meta.size.exact();
         let part = match conditions::of_read(asked.headers(), &meta, size)? {
             ReadAs::Whole => None,
             ReadAs::Part(range) => Some(range),
@@ -62,13 +62,6 @@ pub(super) async fn get(door: &Door, asked: &Asked, head: bool) -> Answer {
     Err(Error::new("get", id.to_string(), Kind::Busy).into())
 }
 
-fn known(size: Size) -> Option<u64> {
-    match size {
-        Size::Exact(size) => Some(size),
-        Size::Unknown => None,
-    }
-}
-
 fn unreadable(id: &RecordId, why: std::io::Error) -> Problem {
     Error::io("read", id.to_string(), why).into()
 }
@@ -89,7 +82,7 @@ async fn whole(
             let length = found.length;
             (found.into_reader(), Some(length))
         }
-        None => (bytes, known(meta.size)),
+        None => (bytes, meta.size.exact()),
     };
     let body = match length {
         Some(length) => body::of_reader(reader, length, door.is_local).await,
@@ -110,7 +103,7 @@ fn encoded(door: &Door, asked: &Asked, id: &RecordId, meta: &Meta) -> Option<sup
 
 async fn answer_head(door: &Door, asked: &Asked, id: &RecordId, attachment: bool) -> Answer {
     let meta = door.backend.head(id).await?;
-    let size = known(meta.size);
+    let size = meta.size.exact();
     // A range says nothing of a HEAD (RFC 9110, section 14.2).
     let mut conditions = asked.headers().clone();
     conditions.remove(header::RANGE);

@@ -292,7 +292,7 @@ impl Volume for Local {
         self.looks.store(store)?.may_create(name)
     }
 
-    fn claim(&self, store: &StoreName, name: &str) -> Result<()> {
+    fn claim(&self, store: &StoreName, name: &str, _temporary: bool) -> Result<()> {
         self.claims.take(store, name)
     }
 

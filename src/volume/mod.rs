@@ -126,6 +126,12 @@ pub trait Volume: Send + Sync + 'static {
     /// The store that another way to say it means: its name in other letter case, or its id.
     fn store_said_otherwise(&self, said: &str) -> Now<Option<StoreName>> {
         let wanted = folded_name(said);
+        let known = StoreName::new(said)
+            .ok()
+            .and_then(|said| self.store_called(&said));
+        if known.is_some() {
+            return Now::ok(known);
+        }
         self.stores()
             .map(|all| {
                 all.into_iter().find(|store| {
@@ -150,6 +156,10 @@ pub trait Volume: Send + Sync + 'static {
     fn stat(&self, store: &StoreName, name: &str) -> Now<Stat>;
     /// The same from what is known here, without asking anybody.
     fn known(&self, store: &StoreName, name: &str) -> Result<Stat>;
+    /// Whether the length that is told of a record is its own. Where the source tells none it shows when it is opened.
+    fn knows_length(&self, _store: &StoreName, _name: &str) -> bool {
+        true
+    }
     /// Makes sure that `list`, or without a store `stores`, can answer from here.
     fn prepare_list(&self, store: Option<&StoreName>) -> Now<()>;
     /// Calls `each` for every name after `after` (0: from the start) until it returns false. `with_stat` asks for the
@@ -190,6 +200,20 @@ pub trait Volume: Send + Sync + 'static {
     fn store_id(&self, _store: &StoreName) -> Option<String> {
         None
     }
+    /// The same as far as that was learnt before, without asking anybody.
+    fn store_called(&self, _name: &StoreName) -> Option<StoreName> {
+        None
+    }
+    /// Where everybody who knows the URL finds a record, or the keys of the store; `Kind::NoAttribute` where nowhere.
+    fn url(&self, store: &StoreName, _name: Option<&str>) -> Now<String> {
+        let why = "this source has no addresses";
+        Now::err(Error::because(
+            "tell the URL of",
+            store.as_str(),
+            Kind::NoAttribute,
+            why,
+        ))
+    }
     /// The target of a scratch link.
     fn read_link(&self, store: &StoreName, name: &str) -> Now<Vec<u8>>;
     /// Makes a scratch link.
@@ -201,8 +225,8 @@ pub trait Volume: Send + Sync + 'static {
     /// Whether a new record of this name may be made; the rule it breaks otherwise.
     fn may_create(&self, store: &StoreName, name: &str) -> Result<()>;
     /// Claims a name for an exclusive creation against every other mount of this source, until `release_claim`.
-    /// `Kind::Exists` when another one has it.
-    fn claim(&self, store: &StoreName, name: &str) -> Result<()>;
+    /// `Kind::Exists` when another one has it. A `temporary` one is probably renamed in a moment.
+    fn claim(&self, store: &StoreName, name: &str, temporary: bool) -> Result<()>;
     /// Gives a claim back.
     fn release_claim(&self, store: &StoreName, name: &str);
     /// A new draft with these permission bits and owner; with `replacing` it takes mode, owner, ACL and `user.*` of that

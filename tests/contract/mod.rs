@@ -168,7 +168,7 @@ pub fn tag(meta: &Meta) -> ETag {
 
 /// Asserts the length where the backend claims to know it.
 pub fn assert_size(world: &World, meta: &Meta, length: usize) {
-    if world.properties().exact_sizes || meta.size != Size::Unknown {
+    if world.properties().exact_sizes || meta.size.exact().is_some() {
         assert_eq!(meta.size, Size::Exact(length as u64));
     }
 }

@@ -13,6 +13,8 @@ const SERVER: &str = "http://127.0.0.1:";
 pub struct Shop {
     server: Option<Child>,
     port: String,
+    /// Where mounts find it, when that is not its own address.
+    pub front: Option<String>,
     pub token: String,
     pub world: World,
 }
@@ -22,6 +24,7 @@ impl Shop {
         let mut shop = Self {
             server: None,
             port: "0".to_owned(),
+            front: None,
             token: String::new(),
             world: World::new(),
         };
@@ -85,9 +88,10 @@ impl Shop {
     pub fn command(&self, name: &str, options: &str) -> Command {
         let cache = self.world.root().join(format!("cache-{name}"));
         let options = format!("cache={},{options}", cache.display());
-        let mut command =
-            self.world
-                .storefs(&["mount", "--foreground", "-o", &options, &self.url()]);
+        let source = self.front.clone().unwrap_or_else(|| self.url());
+        let mut command = self
+            .world
+            .storefs(&["mount", "--foreground", "-o", &options, &source]);
         command
             .arg(self.world.root().join(name))
             .env("APIFY_TOKEN", &self.token)

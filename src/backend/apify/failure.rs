@@ -96,9 +96,11 @@ impl Asked<'_> {
     /// Nothing moved for so long.
     pub(super) fn stalled(&self, time: Duration) -> Error {
         let why = format!("the server has not answered and taken nothing for {time:?}");
-        Trouble::passing(why)
-            .unsure(self.writes)
-            .error(self.op, self.subject, Kind::TimedOut)
+        Trouble::passing(why).silent().unsure(self.writes).error(
+            self.op,
+            self.subject,
+            Kind::TimedOut,
+        )
     }
 }
 

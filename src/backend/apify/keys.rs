@@ -58,7 +58,7 @@ impl Apify {
         if data.lines.len() > limit {
             return Err(asked.wrong("the server gives more keys than it was asked for"));
         }
-        let mut last = start.clone();
+        let (mut last, mut content_type) = (start.clone(), None);
         let mut records: Vec<(Key, _)> = Vec::with_capacity(data.lines.len());
         for line in data.lines {
             let key = listed_key(&asked, &line.key)?;
@@ -75,7 +75,7 @@ impl Apify {
                 self.seen.exact.show();
             }
             match key {
-                Some(key) => records.push((key, line.into_meta())),
+                Some(key) => records.push((key, line.into_meta(&mut content_type))),
                 None => tracing::warn!("{OP} {store}: the key {:?} cannot be asked for", line.key),
             }
         }

@@ -22,7 +22,7 @@ use super::{
 };
 use crate::error::{Kind, Result};
 use crate::record::key::{MAX_KEY, StoreId};
-use crate::record::{Body, ContentType, Meta, Precondition, RecordId};
+use crate::record::{Body, ContentType, Key, Meta, Precondition, RecordId};
 use async_trait::async_trait;
 use client::Client;
 use seen::Seen;
@@ -156,6 +156,10 @@ impl Backend for Apify {
 
     async fn learn(&self, store: &StoreId) -> Result<()> {
         self.detect(store).await.map(drop)
+    }
+
+    fn url(&self, store: &StoreId, key: Option<&Key>, secret: Option<&str>) -> Option<String> {
+        Some(self.public_url(store, key, secret))
     }
 
     async fn stores(&self, after: Option<&StoreId>) -> Result<StorePage> {

@@ -8,6 +8,7 @@ use crate::backend::pace::Class;
 use crate::backend::{NewStore, StoreChange, StoreInfo, StorePage, StoreRef};
 use crate::error::{Error, Kind, Result};
 use crate::record::key::StoreId;
+use crate::record::{Key, signature};
 use reqwest::{Method, StatusCode};
 use serde_json::{Map, json};
 use std::collections::BTreeMap;
@@ -75,6 +76,39 @@ impl Apify {
     /// Takes it for said that this is our user, as long as nobody else was told.
     pub fn take_for(&self, user: Option<String>) {
         let _ = self.me.set(user);
+    }
+
+    /// The same from the server itself: without a token it is asked too, so that an address where nobody answers, or that
+    /// wants a token, is found out.
+    pub async fn greet(&self) -> Result<Option<String>> {
+        match self.client.token() {
+            Some(_) => self.user().await,
+            None => self.user_of(None).await,
+        }
+    }
+
+    /// Where a record, or the keys of a store, are read without a token.
+    pub(super) fn public_url(
+        &self,
+        store: &StoreId,
+        key: Option<&Key>,
+        secret: Option<&str>,
+    ) -> String {
+        let place = format!("{}{}", self.base().as_str(), path(store));
+        let (place, signed) = match key {
+            Some(key) => (
+                format!("{place}/records/{key}"),
+                secret.map(|secret| signature::of_key(secret, key.as_str())),
+            ),
+            None => (
+                format!("{place}/keys"),
+                secret.map(|secret| signature::of_store(secret, store.as_str())),
+            ),
+        };
+        match signed {
+            Some(signature) => format!("{place}?signature={signature}"),
+            None => place,
+        }
     }
 
     /// Shows another token from now on. It has to be one of the same user, since what is kept of a server is that user's;

@@ -149,14 +149,19 @@ impl Line {
         self.etag.is_some() && self.size.is_some()
     }
 
-    pub(super) fn into_meta(self) -> Meta {
+    /// What it says. `before` is the type of the line before it: most lines have the same, and share its characters.
+    pub(super) fn into_meta(self, before: &mut Option<ContentType>) -> Meta {
         let exact = self.is_exact();
+        if before.as_ref().map(ContentType::as_str) != self.content_type.as_deref() {
+            *before = self.content_type.as_deref().map(ContentType::stored);
+        }
         Meta {
-            size: match self.size.filter(|_| exact) {
-                Some(size) => Size::Exact(size),
+            size: match self.size {
+                Some(size) if exact => Size::Exact(size),
+                Some(size) => Size::Told(size),
                 None => Size::Unknown,
             },
-            content_type: self.content_type.as_deref().map(ContentType::stored),
+            content_type: before.clone(),
             etag: self.etag.as_deref().map(ETag::new),
             modified: time(self.modified_at.as_deref()).map(whole_seconds),
         }

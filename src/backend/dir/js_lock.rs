@@ -72,9 +72,3 @@ pub(super) fn age(at_ns: i64) -> Duration {
         .duration_since(UNIX_EPOCH + at)
         .unwrap_or_default()
 }
-
-/// The time now, as the file system tells times.
-pub(super) fn now_ns() -> i64 {
-    let since = SystemTime::now().duration_since(UNIX_EPOCH);
-    i64::try_from(since.unwrap_or_default().as_nanos()).unwrap_or(0)
-}

@@ -9,8 +9,7 @@ use super::{Area, CommitIf, FileStat, Origin, Place, Store};
 use crate::backend::ChangeKind;
 use crate::error::{Error, Kind, Result};
 use crate::record::{Body, ContentType, ETag, Meta, Precondition, RecordId, Size};
-use rustix::fs::copy_file_range;
-use rustix::io::Errno;
+use crate::sys;
 use std::fs::File;
 use std::io::{self, Read};
 use std::os::unix::fs::FileExt;
@@ -75,30 +74,6 @@ fn stamp(file: &File) -> io::Result<()> {
     file.set_modified(SystemTime::now())
 }
 
-/// Copies a whole file into an empty one, within the kernel where it can.
-fn copy(from: &File, to: &File) -> io::Result<()> {
-    let (mut at, mut into) = (0, 0);
-    let length = from.metadata()?.len();
-    while at < length {
-        let left = usize::try_from(length - at).unwrap_or(usize::MAX);
-        let copied = copy_file_range(from, Some(&mut at), to, Some(&mut into), left);
-        match copied {
-            Ok(0) => break,
-            Ok(_) => {}
-            Err(Errno::XDEV | Errno::INVAL | Errno::NOSYS | Errno::OPNOTSUPP) if at == 0 => {
-                let mut reader = Part {
-                    file: from.try_clone()?,
-                    at,
-                    end: length,
-                };
-                return io::copy(&mut reader, &mut &*to).map(drop);
-            }
-            Err(error) => return Err(error.into()),
-        }
-    }
-    Ok(())
-}
-
 /// A put of no more bytes than this is a few calls that wait for no disk.
 const SMALL: usize = 64 * 1024;
 
@@ -123,7 +98,7 @@ impl DirBackend {
         let draft = self.folder.draft(MODE)?;
         let copied = match body {
             Body::Bytes(bytes) => draft.file.write_all_at(bytes, 0),
-            Body::File(file) => copy(file, &draft.file),
+            Body::File(file) => sys::copy(file, &draft.file),
         };
         copied
             .and_then(|()| stamp(&draft.file))

@@ -2,7 +2,7 @@
 //! It never holds a record's bytes.
 
 use super::catalog::Catalog;
-use super::js_lock::{age, is_held, now_ns};
+use super::js_lock::{age, is_held};
 use super::look::shown;
 use super::names;
 use super::scan::{self, Found};
@@ -10,6 +10,7 @@ use super::shared::Shared;
 use super::{Area, FileStat, Layout, Store, attrs, disk, layout};
 use crate::error::Result;
 use crate::record::file_name::sidecar_stem;
+use crate::record::now_ns;
 use rustix::fs::FlockOperation;
 use std::collections::HashSet;
 use std::os::fd::{AsFd, BorrowedFd};

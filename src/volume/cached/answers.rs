@@ -2,7 +2,7 @@
 
 use super::{Inner, scratch};
 use crate::error::{Error, Kind, Result};
-use crate::record::file_name::{NameKind, classify};
+use crate::record::file_name::is_scratch;
 use crate::record::{ContentType, RecordId, StoreName};
 use crate::volume::{Entry, Now, Origin, Stat};
 use std::fs::File;
@@ -53,16 +53,15 @@ impl Inner {
     }
 
     pub(super) fn stat(self: &Arc<Self>, dir: &StoreName, name: &str) -> Now<Stat> {
-        if self.known_store(dir, false).is_some() {
-            let id = match classify(name) {
-                NameKind::Scratch => return scratch::stat(self, dir, name).into(),
-                NameKind::Key(_) | NameKind::Foreign(_) | NameKind::Illegal(_) => {
-                    self.id(dir, name)
-                }
-            };
-            match id {
+        if self.known_store(dir, false).is_some() || self.is_unsent(dir, name) {
+            if is_scratch(name) {
+                return scratch::stat(self, dir, name).into();
+            }
+            match self.id(dir, name) {
                 Err(e) => return Now::err(e),
-                Ok(id) if self.is_current(&id) => return self.known(dir, name).into(),
+                Ok(id) if self.is_current(&id) && !self.lacks_size(&id) => {
+                    return self.known(dir, name).into();
+                }
                 Ok(_) => {}
             }
         } else if let Err(e) = legal(name) {
@@ -70,17 +69,22 @@ impl Inner {
         }
         let (inner, dir, name) = (self.clone(), dir.clone(), name.to_owned());
         self.run(async move {
-            if matches!(classify(&name), NameKind::Scratch) {
+            if is_scratch(&name) {
                 inner.resolve(&dir).await?;
             } else {
-                inner.current(&dir, &name).await?;
+                let id = inner.current(&dir, &name).await?;
+                match inner.learn_size(&id).await {
+                    // What is here is shown until the backend can be asked again.
+                    Err(e) if e.kind() != crate::error::Kind::Offline => return Err(e),
+                    _ => {}
+                }
             }
             inner.known(&dir, &name)
         })
     }
 
     pub(super) fn content_type(self: &Arc<Self>, dir: &StoreName, name: &str) -> Now<ContentType> {
-        if matches!(classify(name), NameKind::Scratch) {
+        if is_scratch(name) {
             let guess = scratch::open(self, dir, name, false).and_then(|opened| {
                 ContentType::guess(name, &*opened.file).map_err(|e| Error::io("read", name, e))
             });
@@ -211,10 +215,8 @@ impl Inner {
 
 /// Whether there can be such a name.
 pub(super) fn legal(name: &str) -> Result<()> {
-    match classify(name) {
-        NameKind::Scratch => Ok(()),
-        NameKind::Key(_) | NameKind::Foreign(_) | NameKind::Illegal(_) => {
-            crate::record::Key::new(name).map(|_| ())
-        }
+    if is_scratch(name) {
+        return Ok(());
     }
+    crate::record::Key::new(name).map(|_| ())
 }

@@ -1,20 +1,20 @@
 //! Saving edits: what was written, removed, renamed or given another type is in the spool before anybody is told so.
 
 use super::note::{Note, Shown};
-use super::record::{Record, nanoseconds};
+use super::record::Record;
 use super::settle::{apply_in, seqs};
-use super::spool::Spooled;
+use super::spool::{Spool, Spooled};
 use super::state::{Change, Edit, Event, Remote};
 use super::{Inner, scratch};
 use crate::error::{Error, Kind, Result};
-use crate::record::file_name::{NameKind, classify};
-use crate::record::{ContentType, Key, RecordId, Size, StoreName};
+use crate::record::file_name::is_scratch;
+use crate::record::{ContentType, Key, RecordId, Size, StoreName, now_ns};
 use crate::volume::{FileStat, Origin, Stat};
 use std::fs::Permissions;
 use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
 use std::sync::{Arc, PoisonError};
-use std::time::{Duration, Instant, SystemTime};
+use std::time::{Duration, Instant};
 
 /// Legal names that programs use for a moment: written, renamed, gone.
 fn is_young(name: &str) -> bool {
@@ -33,10 +33,6 @@ fn is_young(name: &str) -> bool {
         || name.ends_with(".crdownload")
         || swap()
         || temporary()
-}
-
-pub(super) fn now_ns() -> i64 {
-    nanoseconds(SystemTime::now())
 }
 
 /// What is kept of a file's attributes.
@@ -74,7 +70,7 @@ impl Inner {
 
     pub(super) fn may_create(&self, dir: &StoreName, name: &str) -> Result<()> {
         self.writable("create", name)?;
-        if matches!(classify(name), NameKind::Scratch) {
+        if is_scratch(name) {
             return Ok(());
         }
         let id = self.id(dir, name)?;
@@ -99,7 +95,7 @@ impl Inner {
 
     pub(super) fn target(&self, dir: &StoreName, name: &str) -> Result<Target> {
         let id = self.id(dir, name)?;
-        let claimed = self.claimed(dir, name);
+        let claimed = self.claimed(dir, name).is_some();
         let index = self.index();
         let record = index.record(&id);
         let exists = record.is_some_and(Record::exists);
@@ -120,15 +116,16 @@ impl Inner {
         })
     }
 
-    fn claimed(&self, dir: &StoreName, name: &str) -> bool {
+    /// Whether a name is being made exclusively, and then whether as a temporary one is.
+    fn claimed(&self, dir: &StoreName, name: &str) -> Option<bool> {
         let claims = self.claims.lock().unwrap_or_else(PoisonError::into_inner);
-        claims.contains(&(dir.clone(), name.into()))
+        claims.get(&(dir.clone(), name.into())).copied()
     }
 
     pub(super) fn delay(&self, dir: &StoreName, name: &str) -> Duration {
         if self.options.write_through {
             Duration::ZERO
-        } else if is_young(name) || self.claimed(dir, name) {
+        } else if is_young(name) || self.claimed(dir, name) == Some(true) {
             self.options.young
         } else {
             self.options.debounce
@@ -144,7 +141,7 @@ impl Inner {
         explicit: Option<&ContentType>,
     ) -> Result<Stat> {
         self.writable("write", name)?;
-        if matches!(classify(name), NameKind::Scratch) {
+        if is_scratch(name) {
             return scratch::commit(self, draft, dir, name);
         }
         let target = self.target(dir, name)?;
@@ -167,18 +164,22 @@ impl Inner {
         let due = Instant::now() + self.delay(dir, name);
         let saving = self.saving.lock().unwrap_or_else(PoisonError::into_inner);
         let seq = self.spool.save_draft(draft, &note)?;
-        // Nothing shows these bits any more; the folder's do.
-        draft
-            .file
-            .set_permissions(Permissions::from_mode(0o600))
-            .map_err(failed)?;
-        let (_, stat) = self.saved(seq, note, Some(draft.room.clone()), due, None)?;
+        let (_, stat) = self
+            .saved(seq, note, Some(draft.room.clone()), due, None)
+            .map_err(|(seq, e)| {
+                self.spool.take_back(draft, seq);
+                e
+            })?;
         drop(saving);
+        // Nothing shows these bits any more; the folder's do.
+        if let Err(e) = draft.file.set_permissions(Permissions::from_mode(0o600)) {
+            tracing::debug!("the mode of an edit of {dir}/{name} stays: {e}");
+        }
         self.reschedule();
         Ok(stat)
     }
 
-    /// Takes a saved edit into the index. The number it has there.
+    /// Takes a saved edit into the index. The number it has there; on failure the one it has in the spool.
     fn saved(
         self: &Arc<Self>,
         mut seq: u64,
@@ -186,7 +187,7 @@ impl Inner {
         room: Option<Arc<super::evict::Room>>,
         due: Instant,
         version: Option<u64>,
-    ) -> Result<(u64, Stat)> {
+    ) -> std::result::Result<(u64, Stat), (u64, Error)> {
         let id = note.id.clone();
         let mut index = loop {
             let index = self.index();
@@ -199,13 +200,16 @@ impl Inner {
             };
             drop(index);
             note.base = base;
-            seq = self.spool.save_again(seq, &note)?;
+            seq = self.spool.save_again(seq, &note).map_err(|e| (seq, e))?;
         };
         let (tick, fresh) = (index.number(), index.number());
         let known = index.record(&id).is_some();
-        index.unsettled.insert(seq);
-        let Some(record) = index.enter(&id, Remote::Absent) else {
-            return Err(Error::new("write", id.to_string(), Kind::StoreNotFound));
+        if index.enter(&id, Remote::Absent).is_some() {
+            index.unsettled.insert(seq);
+        }
+        let Some(record) = index.record_mut(&id) else {
+            let gone = Error::new("write", id.to_string(), Kind::StoreNotFound);
+            return Err((seq, gone));
         };
         if !known && note.base == Remote::Unknown && note.conflict {
             record.there = Remote::Unknown;
@@ -284,9 +288,9 @@ impl Inner {
             }
             None => (self.spool.save(&note)?, None),
         };
-        self.saved(again, note, room, due, Some(version))?;
+        let saved = self.saved(again, note, room, due, Some(version));
         drop(saving);
-        Ok(())
+        saved.map(drop).map_err(|(again, e)| self.unsaved(again, e))
     }
 
     /// Saves an edit whose bytes are those of a file that nobody writes.
@@ -297,14 +301,37 @@ impl Inner {
         due: Instant,
         version: Option<u64>,
     ) -> Result<u64> {
+        self.save_with(
+            |spool, note| spool.save_copy(from, note),
+            note,
+            due,
+            version,
+        )
+    }
+
+    /// Saves an edit whose bytes this puts into the spool.
+    pub(super) fn save_with(
+        self: &Arc<Self>,
+        put: impl FnOnce(&Spool, &Note) -> Result<u64>,
+        note: Note,
+        due: Instant,
+        version: Option<u64>,
+    ) -> Result<u64> {
         let room = self.budget.room();
         room.set(note.size.unwrap_or_default());
         let saving = self.saving.lock().unwrap_or_else(PoisonError::into_inner);
-        let seq = self.spool.save_copy(from, &note)?;
-        let (seq, _) = self.saved(seq, note, Some(room), due, version)?;
+        let seq = put(&self.spool, &note)?;
+        let saved = self.saved(seq, note, Some(room), due, version);
+        let (seq, _) = saved.map_err(|(seq, e)| self.unsaved(seq, e))?;
         drop(saving);
         self.reschedule();
         Ok(seq)
+    }
+
+    /// An edit that nobody was told of goes out of the spool again.
+    fn unsaved(&self, seq: u64, why: Error) -> Error {
+        self.spool.forget(seq);
+        why
     }
 
     /// Saves that a record goes. One that never left this machine is given up without a word to the backend.
@@ -326,7 +353,7 @@ impl Inner {
             if record.is_only_here() {
                 let gone = index.remove(id);
                 let seqs: Vec<u64> =
-                    gone.map_or_else(Vec::new, |gone| gone.notes.into_keys().collect());
+                    gone.map_or_else(Vec::new, |gone| gone.notes.keys().copied().collect());
                 for seq in &seqs {
                     index.unsettled.remove(seq);
                 }
@@ -343,7 +370,8 @@ impl Inner {
             ..blank(id.clone(), base)
         };
         let seq = self.spool.save(&note)?;
-        self.saved(seq, note, None, due, None)?;
+        let saved = self.saved(seq, note, None, due, None);
+        saved.map_err(|(seq, e)| self.unsaved(seq, e))?;
         drop(saving);
         self.reschedule();
         Ok(())

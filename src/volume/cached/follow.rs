@@ -67,7 +67,8 @@ impl Inner {
         match tokio::time::timeout(self.options.look_patience, learning).await {
             Ok(Ok(())) => self.learned.store(true, Ordering::Relaxed),
             Ok(Err(e)) => tracing::debug!("what the backend can do is not known yet: {e}"),
-            Err(_) => tracing::debug!("what the backend can do is not known yet: no answer"),
+            // So whoever comes with this question does not wait once more for the same.
+            Err(_) => self.note_answer(Some(Kind::Offline)),
         }
     }
 
@@ -122,7 +123,7 @@ impl Inner {
 
     /// A record was changed by this program, past this volume. Returns when the volume knows it.
     pub(super) async fn changed_beside(self: &Arc<Self>, id: &RecordId, to: &Meta) {
-        self.told(&id.store, ChangeKind::Put, Some(&id.key), to.etag.as_ref());
+        self.hear_of(&id.store, ChangeKind::Put, Some(&id.key), to.etag.as_ref());
         if self.index().stores.contains_key(&id.store)
             && let Err(e) = self.head_record(id).await
         {
@@ -131,10 +132,10 @@ impl Inner {
     }
 
     fn heard(self: &Arc<Self>, id: &StoreId, event: &ChangeEvent) {
-        self.told(id, event.kind, event.key.as_ref(), event.etag.as_ref());
+        self.hear_of(id, event.kind, event.key.as_ref(), event.etag.as_ref());
     }
 
-    fn told(
+    fn hear_of(
         self: &Arc<Self>,
         id: &StoreId,
         kind: ChangeKind,

@@ -12,11 +12,24 @@ use std::time::Instant;
 /// So many names that do not exist are remembered for a store.
 const MOST_ABSENT: usize = 4096;
 
+/// Whether two lengths may be those of one version.
+fn same_length(one: Size, other: Size) -> bool {
+    match (one, other) {
+        (Size::Exact(one), Size::Exact(other)) | (Size::Told(one), Size::Told(other)) => {
+            one == other
+        }
+        (Size::Exact(_), _) | (_, Size::Exact(_)) => false,
+        (Size::Unknown, _) | (_, Size::Unknown) => true,
+    }
+}
+
 /// Everything.
 #[derive(Debug, Default)]
 pub(super) struct Index {
     pub(super) stores: HashMap<StoreId, Store>,
     pub(super) dirs: BTreeMap<StoreName, StoreId>,
+    /// Other names of stores that somebody has used.
+    pub(super) others: HashMap<StoreName, StoreId>,
     /// When all stores were last listed.
     pub(super) listed: Option<Instant>,
     /// What is due when.
@@ -66,16 +79,29 @@ impl Index {
         self.count
     }
 
+    /// A store has this other name.
+    pub(super) fn called(&mut self, other: &StoreName, id: &StoreId) {
+        if self.others.len() >= MOST_ABSENT {
+            self.others.clear();
+        }
+        self.others.insert(other.clone(), id.clone());
+    }
+
     pub(super) fn store_of(&self, dir: &StoreName) -> Option<&Store> {
         self.stores.get(self.dirs.get(dir)?)
     }
 
     pub(super) fn record(&self, id: &RecordId) -> Option<&Record> {
-        self.stores.get(&id.store)?.records.get(&id.key)
+        self.stores
+            .get(&id.store)?
+            .records
+            .get(&id.key)
+            .map(|record| &**record)
     }
 
     pub(super) fn record_mut(&mut self, id: &RecordId) -> Option<&mut Record> {
-        self.stores.get_mut(&id.store)?.records.get_mut(&id.key)
+        let store = self.stores.get_mut(&id.store)?;
+        store.records.get_mut(&id.key).map(|record| &mut **record)
     }
 
     /// A store under this directory name; one that had it before has it no more.
@@ -84,18 +110,20 @@ impl Index {
         if let Some(old) = old.filter(|old| old != dir) {
             self.dirs.remove(&old);
         }
-        if let Some(other) = self.dirs.insert(dir.clone(), id.clone())
-            && other != *id
-            && !self.has_pending(&other)
-            && let Some(gone) = self.stores.remove(&other)
-        {
-            let kept = gone.records.into_values().filter_map(|record| record.kept);
-            self.dropped.extend(kept);
+        let other = self.dirs.insert(dir.clone(), id.clone());
+        if let Some(other) = other.filter(|other| other != id) {
+            if let Some(store) = self.stores.get_mut(&other) {
+                // Should something wait in it, that is found under its id.
+                store.dir = other.clone();
+                self.dirs.insert(other.clone(), other.clone());
+            }
+            self.remove_store(&other);
         }
         let store = self.stores.entry(id.clone()).or_insert_with(|| Store {
             id: id.clone(),
             dir: dir.clone(),
             named,
+            secret: None,
             created_ns: 0,
             modified_ns: 0,
             records: BTreeMap::new(),
@@ -121,16 +149,15 @@ impl Index {
         self.is_pending(Some(id))
     }
 
-    /// The store is no more. What waits to be sent to it stays, and is told when that fails.
+    /// The store is no more. What waits to be sent to it stays with its directory, so that somebody can take it elsewhere or
+    /// give it up.
     pub(super) fn remove_store(&mut self, id: &StoreId) {
-        if let Some(store) = self.stores.get(id) {
-            self.dirs.remove(&store.dir);
-            if !self.has_pending(id)
-                && let Some(gone) = self.stores.remove(id)
-            {
-                let kept = gone.records.into_values().filter_map(|record| record.kept);
-                self.dropped.extend(kept);
-            }
+        if !self.has_pending(id)
+            && let Some(gone) = self.stores.remove(id)
+        {
+            self.dirs.remove(&gone.dir);
+            let kept = gone.records.into_values().filter_map(|record| record.kept);
+            self.dropped.extend(kept);
         }
     }
 
@@ -151,13 +178,13 @@ impl Index {
         if !store.records.contains_key(&id.key) {
             store.order.insert(position, id.key.clone());
             let record = Record::new(position, version, remote);
-            store.records.insert(id.key.clone(), record);
+            store.records.insert(id.key.clone(), Box::new(record));
         }
-        store.records.get_mut(&id.key)
+        store.records.get_mut(&id.key).map(|record| &mut **record)
     }
 
     /// Nothing is known of the record any more, or that it is not there.
-    pub(super) fn remove(&mut self, id: &RecordId) -> Option<Record> {
+    pub(super) fn remove(&mut self, id: &RecordId) -> Option<Box<Record>> {
         let tick = self.number();
         let store = self.stores.get_mut(&id.store)?;
         let gone = store.records.remove(&id.key)?;
@@ -208,7 +235,7 @@ impl Index {
             record.take_in(meta);
             return true;
         }
-        if meta.etag.is_none() && meta.size == Size::Unknown && record.etag().is_some() {
+        if meta.etag.is_none() && meta.size.exact().is_none() && record.etag().is_some() {
             // This answer cannot tell versions apart; one with a tag can.
             return false;
         }
@@ -229,7 +256,7 @@ impl Index {
                 Remote::At(_),
             ) if record.kept.is_some() => false,
             // Nothing but the length tells versions apart.
-            _ => record.size == meta.size,
+            _ => same_length(record.size, meta.size),
         };
         if same {
             if remote != Remote::Unknown {
@@ -239,7 +266,7 @@ impl Index {
             if meta.content_type.is_some() {
                 record.content_type.clone_from(&meta.content_type);
             }
-            if meta.size != Size::Unknown {
+            if meta.size.exact().is_some() || record.size.exact().is_none() {
                 record.size = meta.size;
             }
             return false;

@@ -2,12 +2,14 @@
 
 use super::index::Index;
 use super::note::{Shown, remote_of, remote_text};
-use super::record::{Base, Kept, nanoseconds};
+use super::record::{Base, Kept};
 use super::state::{Remote, State};
 use crate::error::{Error, Kind, Result};
-use crate::record::{ContentType, ETag, Key, RecordId, Size, StoreName};
+use crate::record::{ContentType, ETag, Key, RecordId, Size, StoreName, nanoseconds};
 use rusqlite::{Connection, Row, params};
 use std::path::Path;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::mpsc::{Receiver, Sender, channel};
 use std::thread::JoinHandle;
 use std::time::{Duration, UNIX_EPOCH};
@@ -47,6 +49,8 @@ enum Order {
 #[derive(Debug)]
 pub(super) struct Keeper {
     orders: Option<Sender<Order>>,
+    /// How many changes wait to be written down.
+    waiting: Arc<AtomicUsize>,
     thread: Option<JoinHandle<()>>,
 }
 
@@ -101,12 +105,15 @@ impl Keeper {
             }
         };
         let (orders, queue) = channel();
+        let waiting = Arc::new(AtomicUsize::new(0));
+        let left = waiting.clone();
         let thread = std::thread::Builder::new()
             .name("storefs-index".into())
-            .spawn(move || run(database, &queue))
+            .spawn(move || run(database, &queue, &left))
             .map_err(|e| Error::io("keep the index", path.display().to_string(), e))?;
         Ok(Self {
             orders: Some(orders),
+            waiting,
             thread: Some(thread),
         })
     }
@@ -114,8 +121,15 @@ impl Keeper {
     fn send(&self, order: Order) {
         if let Some(orders) = &self.orders {
             // Without its thread nothing is kept, which costs requests after the next start and nothing else.
+            self.waiting.fetch_add(1, Ordering::Relaxed);
             let _ = orders.send(order);
         }
+    }
+
+    /// Whether so much waits to be written down that who causes more should wait, for the sake of the memory.
+    pub(super) fn is_behind(&self) -> bool {
+        let lives = self.thread.as_ref().is_some_and(|it| !it.is_finished());
+        lives && self.waiting.load(Ordering::Relaxed) > 4 * BATCH
     }
 
     /// The store is as the index has it.
@@ -176,14 +190,16 @@ impl Drop for Keeper {
     }
 }
 
-fn run(mut database: Connection, queue: &Receiver<Order>) {
+fn run(mut database: Connection, queue: &Receiver<Order>, left: &AtomicUsize) {
     while let Ok(first) = queue.recv() {
         let more = queue.try_iter().take(BATCH);
         let batch: Vec<Order> = std::iter::once(first).chain(more).collect();
+        let count = batch.len();
         let mut waiting = Vec::new();
         if let Err(e) = write(&mut database, batch, &mut waiting) {
             tracing::warn!("the index was not written: {e}");
         }
+        left.fetch_sub(count, Ordering::Relaxed);
         for done in waiting {
             let _ = done.send(());
         }
@@ -215,10 +231,7 @@ fn write(
                 transaction.execute("delete from records where store = ?", [id.as_str()])?;
             }
             Order::Record(id, kept) => {
-                let size = match kept.size {
-                    Size::Exact(size) => i64::try_from(size).ok(),
-                    Size::Unknown => None,
-                };
+                let size = kept.size.exact().and_then(|size| i64::try_from(size).ok());
                 let base_until = kept.base.as_ref().and_then(|base| base.until);
                 let shown = &kept.shown;
                 transaction
@@ -309,10 +322,12 @@ fn load_record(row: &Row<'_>, index: &mut Index) -> rusqlite::Result<()> {
     }
     let base: Option<String> = row.get(13)?;
     let until: Option<i64> = row.get(14)?;
-    record.base = base.map(|base| Base {
-        etag: ETag::new(&base),
-        until: until.map(|ns| UNIX_EPOCH + Duration::from_nanos(ns.unsigned_abs())),
-    });
+    if let Some(base) = base {
+        record.base = Some(Base {
+            etag: ETag::new(&base),
+            until: until.map(|ns| UNIX_EPOCH + Duration::from_nanos(ns.unsigned_abs())),
+        });
+    }
     // Also when that file is gone: another one must not be taken for it.
     index.numbers_from(numbered);
     Ok(())

@@ -2,17 +2,58 @@
 //! happened here since it was asked for.
 
 use super::Inner;
-use super::state::State;
+use super::index::Index;
 use crate::backend::ListQuery;
 use crate::error::{Error, Kind, Result};
 use crate::record::key::StoreId;
-use crate::record::{Key, RecordId, StoreName};
-use std::collections::HashSet;
+use crate::record::{Key, Meta, RecordId, StoreName};
+use std::ops::Bound;
 use std::sync::{Arc, PoisonError};
 use std::time::{Duration, Instant};
 
 /// How many keys a page has.
 const PAGE: usize = 1000;
+/// How long a listing waits at a time for what it told to be written down.
+const BEHIND: Duration = Duration::from_millis(5);
+
+/// Something else is shown under a key now. Of very many it is enough to know that there are.
+fn note(changed: &mut Vec<RecordId>, record: RecordId) {
+    if changed.len() <= PAGE {
+        changed.push(record);
+    }
+}
+
+/// What the index has in a part of a store, after one key and up to another, and a page of just that part has not.
+fn missing_in(
+    index: &Index,
+    id: &StoreId,
+    (after, upto): (Option<&Key>, Option<&Key>),
+    page: &[(Key, Meta)],
+) -> Vec<RecordId> {
+    let Some(store) = index.stores.get(id) else {
+        return Vec::new();
+    };
+    if after.zip(upto).is_some_and(|(after, upto)| after >= upto) {
+        return Vec::new();
+    }
+    let part = (
+        after.map_or(Bound::Unbounded, Bound::Excluded),
+        upto.map_or(Bound::Unbounded, Bound::Included),
+    );
+    let mut listed = page.iter().map(|(key, _)| key).peekable();
+    let known = store.records.range::<Key, _>(part);
+    known
+        .filter(|(key, record)| {
+            // Both are in byte order.
+            while listed.next_if(|listed| listed < key).is_some() {}
+            listed.peek() != Some(key) && record.is_clean()
+        })
+        .map(|(key, _)| RecordId {
+            store: id.clone(),
+            key: key.clone(),
+        })
+        .collect()
+}
 
 impl Inner {
     /// Takes a complete listing of a store, unless there is one no older than `ttl`. With `first_page` a store that has more
@@ -40,10 +81,23 @@ impl Inner {
             }
             index.tick()
         };
-        let asked = Instant::now();
-        let mut seen = HashSet::new();
         let mut changed = Vec::new();
-        let mut after = None;
+        let taken = self.take_pages(id, since, first_page, &mut changed).await;
+        self.told(id, changed);
+        taken
+    }
+
+    /// Takes the pages of a listing into the index, one after another: no more than a page is held beside it.
+    async fn take_pages(
+        &self,
+        id: &StoreId,
+        since: u64,
+        first_page: bool,
+        changed: &mut Vec<RecordId>,
+    ) -> Result<()> {
+        let asked = Instant::now();
+        let mut count = 0;
+        let mut after: Option<Key> = None;
         loop {
             let query = ListQuery {
                 after: after.clone(),
@@ -66,37 +120,37 @@ impl Inner {
                         key: key.clone(),
                     };
                     if index.seen(&record, meta, since) {
-                        changed.push(record);
+                        self.keeper.record(&index, &record);
+                        note(changed, record);
                     }
                 }
                 if let Some(store) = index.stores.get_mut(id) {
                     store.large = store.large || page.next.is_some();
                 }
+                let part = (after.as_ref(), page.next.as_ref());
+                for record in missing_in(&index, id, part, &page.records) {
+                    if index.seen_absent(&record, since) {
+                        self.keeper.record(&index, &record);
+                        note(changed, record);
+                    }
+                }
             }
-            seen.extend(page.records.into_iter().map(|(key, _)| key));
+            while self.keeper.is_behind() {
+                tokio::time::sleep(BEHIND).await;
+            }
+            count += page.records.len();
             match page.next {
                 None => break,
-                Some(_) if first_page => {
-                    self.changed(id, changed);
-                    return Ok(());
-                }
+                Some(_) if first_page => return Ok(()),
                 Some(next) => after = Some(next),
             }
         }
-        self.listed(id, &seen, since, asked, &mut changed);
-        self.changed(id, changed);
+        self.listed(id, count, since, asked);
         Ok(())
     }
 
-    /// A complete listing was taken: what is not in it is gone.
-    fn listed(
-        &self,
-        id: &StoreId,
-        seen: &HashSet<Key>,
-        since: u64,
-        asked: Instant,
-        changed: &mut Vec<RecordId>,
-    ) {
+    /// A complete listing was taken.
+    fn listed(&self, id: &StoreId, count: usize, since: u64, asked: Instant) {
         let mut index = self.index();
         let Some(store) = index.stores.get_mut(id) else {
             return;
@@ -104,35 +158,13 @@ impl Inner {
         store.listed = (store.doubted <= since).then_some(asked);
         store.complete = true;
         store.checked = Some(asked);
-        store.large = seen.len() > PAGE;
-        let gone: Vec<_> = store
-            .records
-            .iter()
-            .filter(|(key, record)| {
-                !seen.contains(*key) && matches!(record.state, State::Clean { .. })
-            })
-            .map(|(key, _)| RecordId {
-                store: id.clone(),
-                key: key.clone(),
-            })
-            .collect();
+        store.large = count > PAGE;
         self.keeper.store(store);
-        for record in gone {
-            if index.seen_absent(&record, since) {
-                changed.push(record);
-            }
-        }
     }
 
-    /// Something else is shown now under these keys.
-    fn changed(&self, id: &StoreId, changed: Vec<RecordId>) {
-        let dir = {
-            let index = self.index();
-            for record in &changed {
-                self.keeper.record(&index, record);
-            }
-            index.stores.get(id).map(|store| store.dir.clone())
-        };
+    /// Something else is shown now under these keys, as the index says.
+    fn told(&self, id: &StoreId, changed: Vec<RecordId>) {
+        let dir = self.index().stores.get(id).map(|store| store.dir.clone());
         self.sweep();
         let Some(dir) = dir else { return };
         // The kernel was told of few of very many.
@@ -164,14 +196,18 @@ impl Inner {
         let head = self.look("look up", &subject, self.backend.head(id)).await;
         let changed = {
             let mut index = self.index();
-            match &head {
+            let changed = match &head {
                 Ok(meta) => index.seen(id, meta, since),
                 Err(e) if e.kind() == Kind::NotFound => index.seen_absent(id, since),
                 Err(_) => false,
+            };
+            if changed {
+                self.keeper.record(&index, id);
             }
+            changed
         };
         if changed {
-            self.changed(&id.store, vec![id.clone()]);
+            self.told(&id.store, vec![id.clone()]);
         }
         match head {
             Err(e) if e.kind() != Kind::NotFound => {
@@ -236,12 +272,16 @@ impl Inner {
         let id = self.resolve(dir).await?;
         self.note_use(&id);
         match self.list_store(&id, self.options.ttl, false).await {
+            Ok(()) => {
+                self.learn_sizes(&id).await;
+                Ok(())
+            }
             Err(e) if e.kind() == Kind::Offline => {
                 let index = self.index();
                 let complete = index.stores.get(&id).is_some_and(|store| store.complete);
                 if complete { Ok(()) } else { Err(e) }
             }
-            other => other,
+            Err(e) => Err(e),
         }
     }
 }

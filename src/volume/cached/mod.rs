@@ -12,6 +12,7 @@ mod list;
 mod names;
 mod note;
 mod open;
+mod ranges;
 mod reader;
 mod record;
 mod recover;
@@ -21,6 +22,7 @@ mod scratch;
 mod send;
 mod settle;
 mod show;
+mod sizes;
 mod spool;
 pub mod state;
 mod store;
@@ -74,6 +76,8 @@ pub struct Options {
     pub default_store: Option<StoreName>,
     /// An empty store may be removed.
     pub allow_store_delete: bool,
+    /// Lengths that the backend does not tell are learned by reading.
+    pub exact_sizes: bool,
     /// What this machine is called, for the names of conflict copies.
     pub host: String,
     /// How long a record waits that a program probably renames in a moment.
@@ -102,6 +106,7 @@ impl Default for Options {
             unsent_size: 8 << 30,
             default_store: None,
             allow_store_delete: false,
+            exact_sizes: false,
             host: "host".to_owned(),
             young: Duration::from_secs(30),
             parting: Duration::from_secs(5),
@@ -140,8 +145,10 @@ pub(in crate::volume) struct Inner {
     saving: Mutex<()>,
     /// Listings that are being taken, one of each store at a time.
     listings: Mutex<HashMap<StoreName, Arc<tokio::sync::Mutex<()>>>>,
-    /// Names that are being made exclusively.
-    claims: Mutex<HashSet<(StoreName, Box<str>)>>,
+    /// Stores that are being looked at again.
+    store_looks: Mutex<HashSet<StoreName>>,
+    /// Names that are being made exclusively, and whether as a temporary one is.
+    claims: Mutex<HashMap<(StoreName, Box<str>), bool>>,
     /// How many uploads ended, and how many of them worked.
     progress: watch::Sender<(u64, u64)>,
     attempts: AtomicU64,
@@ -209,6 +216,7 @@ impl Cached {
             schedule: Notify::new(),
             saving: Mutex::default(),
             listings: Mutex::default(),
+            store_looks: Mutex::default(),
             claims: Mutex::default(),
             progress: watch::Sender::new((0, 0)),
             attempts: AtomicU64::new(0),

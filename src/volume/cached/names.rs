@@ -1,14 +1,16 @@
 //! What happens to names: removed, renamed, given another type or other attributes. Bytes only ever change in `edit`.
 
-use super::edit::{blank, now_ns, shown_of};
+use super::answers::legal;
+use super::edit::{blank, shown_of};
 use super::note::{Note, Shown};
+use super::open::LARGE;
 use super::record::Kept;
 use super::state::Remote;
 use super::{Inner, scratch};
 use crate::error::{Error, Kind, Result};
-use crate::record::file_name::{NameKind, classify};
-use crate::record::{ContentType, RecordId, StoreName};
-use crate::volume::{FileStat, Touch};
+use crate::record::file_name::is_scratch;
+use crate::record::{ContentType, RecordId, StoreName, now_ns};
+use crate::volume::{FileStat, Now, Touch};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Instant;
@@ -21,7 +23,7 @@ const MOST_MOVED: u64 = 64 << 20;
 impl Inner {
     pub(super) fn remove(self: &Arc<Self>, dir: &StoreName, name: &str) -> Result<()> {
         self.writable("remove", name)?;
-        if matches!(classify(name), NameKind::Scratch) {
+        if is_scratch(name) {
             return scratch::remove(self, dir, name);
         }
         let id = self.id(dir, name)?;
@@ -81,7 +83,6 @@ impl Inner {
         no_replace: bool,
     ) -> Result<()> {
         self.writable("rename", from.1)?;
-        let is_scratch = |name| matches!(classify(name), NameKind::Scratch);
         if no_replace && self.known(to.0, to.1).is_ok() {
             return Err(Error::new("rename to", to.1, Kind::Exists));
         }
@@ -125,6 +126,78 @@ impl Inner {
         }
     }
 
+    /// Makes sure that a rename can be done from here. Waits also where that copies much.
+    pub(super) fn prepare_rename(
+        self: &Arc<Self>,
+        from: (&StoreName, &str),
+        to: (&StoreName, &str),
+    ) -> Now<()> {
+        let is_current =
+            |dir, name| is_scratch(name) || self.id(dir, name).is_ok_and(|id| self.is_current(&id));
+        let is_here = |dir, name| {
+            is_scratch(name)
+                || self.id(dir, name).is_ok_and(|id| self.is_here(&id))
+                || self.known(dir, name).is_err()
+        };
+        let from_is_ready = is_current(from.0, from.1) && is_here(from.0, from.1);
+        if from_is_ready && (legal(to.1).is_err() || is_current(to.0, to.1)) {
+            let size = self.known(from.0, from.1).map_or(0, |stat| stat.file.size);
+            return match size > LARGE {
+                true => Now::Wait(Box::pin(std::future::ready(Ok(())))),
+                false => Now::ok(()),
+            };
+        }
+        let inner = self.clone();
+        let from = (from.0.clone(), from.1.to_owned());
+        let to = (to.0.clone(), to.1.to_owned());
+        self.run(async move {
+            inner.resolve(&from.0).await?;
+            inner.resolve(&to.0).await?;
+            if legal(&to.1).is_ok() && !is_scratch(&to.1) {
+                inner.current(&to.0, &to.1).await?;
+            }
+            if is_scratch(&from.1) {
+                return Ok(());
+            }
+            match inner.hydrated(&from.0, &from.1).await {
+                // It may be a draft that has no record yet.
+                Err(e) if e.kind() != Kind::NotFound => Err(e),
+                _ => Ok(()),
+            }
+        })
+    }
+
+    /// Gives a record another type.
+    pub(super) fn set_content_type(
+        self: &Arc<Self>,
+        dir: &StoreName,
+        name: &str,
+        to: Option<&ContentType>,
+    ) -> Now<()> {
+        if is_scratch(name) {
+            // A scratch file has none; what replaces a record takes that one's.
+            return Now::ok(());
+        }
+        let (inner, to) = (self.clone(), to.cloned());
+        let here = self.id(dir, name).ok().filter(|id| self.is_here(id));
+        if let Some(id) = here.filter(|id| self.is_current(id)) {
+            if self
+                .known(dir, name)
+                .is_ok_and(|stat| stat.file.size > LARGE)
+            {
+                return Now::blocking(move || inner.set_type(&id, to.as_ref()));
+            }
+            return self.set_type(&id, to.as_ref()).into();
+        }
+        let (dir, name) = (dir.clone(), name.to_owned());
+        self.run(async move {
+            let id = inner.hydrated(&dir, &name).await?;
+            Now::blocking(move || inner.set_type(&id, to.as_ref()))
+                .into_wait()
+                .await
+        })
+    }
+
     /// Saves the bytes of a file that is no record as the newest version of one.
     pub(super) fn save_file(
         self: &Arc<Self>,
@@ -149,7 +222,14 @@ impl Inner {
             ..blank(target.id, target.base)
         };
         let due = Instant::now() + self.delay(to.0, to.1);
-        self.save_bytes(path, note, due, None).map(|_| ())
+        // Who has it open may still write into it.
+        self.save_with(
+            |spool, note| spool.save_own_copy(path, note),
+            note,
+            due,
+            None,
+        )
+        .map(|_| ())
     }
 
     /// Gives a record whose bytes are here another type.
@@ -187,7 +267,7 @@ impl Inner {
 
     pub(super) fn touch(&self, dir: &StoreName, name: &str, touch: &Touch) -> Result<()> {
         self.writable("change", name)?;
-        if matches!(classify(name), NameKind::Scratch) {
+        if is_scratch(name) {
             return scratch::touch(self, dir, name, touch);
         }
         let id = self.id(dir, name)?;

@@ -4,8 +4,9 @@ use super::reader::Reader;
 use super::record::Kept;
 use super::{Inner, scratch};
 use crate::error::{Error, Kind, Result};
-use crate::record::file_name::{NameKind, classify};
+use crate::record::file_name::is_scratch;
 use crate::record::{ETag, RecordId, Size, StoreName};
+use crate::sys;
 use crate::volume::{Draft, FileStat, Now, Opened, Origin, Stat};
 use rustix::fs::Timestamps;
 use std::fs::{File, OpenOptions};
@@ -16,26 +17,9 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
 /// Copies of more than this are made on the blocking pool, in bytes.
-const LARGE: u64 = 1 << 20;
+pub(super) const LARGE: u64 = 1 << 20;
 /// How long bytes are here at least after they were asked for.
 pub(super) const HELD: Duration = Duration::from_secs(2);
-
-/// Copies a file that nobody writes, by sharing its blocks where the disk can.
-fn copy(from: &File, to: &File) -> std::io::Result<()> {
-    if rustix::fs::ioctl_ficlone(to, from).is_ok() {
-        return Ok(());
-    }
-    let mut piece = vec![0; 256 << 10];
-    let mut at = 0;
-    loop {
-        let count = from.read_at(&mut piece, at)?;
-        if count == 0 {
-            return Ok(());
-        }
-        to.write_all_at(&piece[..count], at)?;
-        at += count as u64;
-    }
-}
 
 /// Copies a body and tells how far it is.
 fn copy_counted(from: &mut dyn Read, to: &File, so_far: &AtomicU64) -> std::io::Result<u64> {
@@ -54,7 +38,7 @@ fn copy_counted(from: &mut dyn Read, to: &File, so_far: &AtomicU64) -> std::io::
 impl Inner {
     /// What is known of a name here.
     pub(super) fn known(&self, dir: &StoreName, name: &str) -> Result<Stat> {
-        if matches!(classify(name), NameKind::Scratch) {
+        if is_scratch(name) {
             return scratch::stat(self, dir, name);
         }
         let id = self.id(dir, name)?;
@@ -81,6 +65,15 @@ impl Inner {
         }
     }
 
+    /// Whether what is shown of a name waits to be sent, so that nobody need be asked.
+    pub(super) fn is_unsent(&self, dir: &StoreName, name: &str) -> bool {
+        let Ok(id) = self.id(dir, name) else {
+            return false;
+        };
+        let index = self.index();
+        index.record(&id).is_some_and(|record| !record.is_clean())
+    }
+
     /// Whether all bytes of a record are here.
     pub(super) fn is_here(&self, id: &RecordId) -> bool {
         let index = self.index();
@@ -103,10 +96,10 @@ impl Inner {
             return Now::err(e);
         }
         let write = write && !self.options.read_only;
-        if matches!(classify(name), NameKind::Scratch) {
+        if is_scratch(name) {
             return scratch::open(self, dir, name, write).into();
         }
-        if self.known_store(dir, false).is_some() {
+        if self.known_store(dir, false).is_some() || self.is_unsent(dir, name) {
             let id = match self.id(dir, name) {
                 Ok(id) => id,
                 Err(e) => return Now::err(e),
@@ -186,7 +179,7 @@ impl Inner {
         let room = self.budget.room();
         room.set(stat.size);
         let draft = self.spool.draft(stat.mode & 0o7777, room)?;
-        copy(file, &draft.file).map_err(failed)?;
+        sys::copy(file, &draft.file).map_err(failed)?;
         let times = Timestamps {
             last_access: scratch::timespec(Some(stat.accessed_ns)),
             last_modification: scratch::timespec(Some(stat.modified_ns)),
@@ -272,7 +265,9 @@ impl Inner {
                 self.head_record(id).await?;
                 match self.size_and_tag(id)? {
                     (Size::Exact(size), etag) => (size, etag),
-                    (Size::Unknown, _) => return self.fetch_whole(id).await.map(|()| None),
+                    (Size::Told(_) | Size::Unknown, _) => {
+                        return self.fetch_whole(id).await.map(|()| None);
+                    }
                 }
             }
         };
@@ -319,7 +314,7 @@ impl Inner {
     }
 
     /// Fetches all of a record whose length nobody tells.
-    async fn fetch_whole(self: &Arc<Self>, id: &RecordId) -> Result<()> {
+    pub(super) async fn fetch_whole(self: &Arc<Self>, id: &RecordId) -> Result<()> {
         let since = self.index().tick();
         let get = self.backend.get(id, None);
         let subject = id.to_string();

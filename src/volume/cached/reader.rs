@@ -2,6 +2,7 @@
 //! reader is one version; it never mixes two.
 
 use super::Inner;
+use super::ranges::Ranges;
 use crate::error::{Error, Kind, Result};
 use crate::record::{ETag, RecordId, Size};
 use crate::volume::Now;
@@ -11,13 +12,18 @@ use std::ops::Range;
 use std::os::unix::fs::FileExt;
 use std::path::PathBuf;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 use tokio::sync::Notify;
 
 /// The least that is asked for at once, in bytes.
 const LEAST: u64 = 1 << 20;
 /// The most that is fetched ahead of who reads on.
 const MOST: u64 = 32 << 20;
+/// Who has read on until so much is fetched ahead gets the rest in one answer, which waits for him where it is too far ahead.
+const STREAM: u64 = 4 << 20;
+/// How often such an answer looks whether it may go on, and how long it waits for somebody who does not.
+const GLANCE: Duration = Duration::from_millis(10);
+const REST: Duration = Duration::from_secs(2);
 /// How much is taken out of an answer at a time.
 const PIECE: usize = 256 << 10;
 /// How often a fetch is tried again.
@@ -42,51 +48,37 @@ pub struct Reader {
 struct Filling {
     have: Ranges,
     coming: Vec<Range<u64>>,
+    /// What readers wait for.
+    awaited: Vec<Range<u64>>,
     /// Where a reader who reads on would read next.
     next: u64,
     window: u64,
     failed: Option<(Kind, String)>,
+    /// Nothing has come for too long, and what is coming has not ended yet.
+    stalled: bool,
     /// Every byte is here and belongs to the cache.
     kept: bool,
     bytes: u64,
 }
 
-/// Ranges in order, none touching another.
-#[derive(Default, Debug)]
-struct Ranges(Vec<Range<u64>>);
+/// Somebody waits for a range.
+struct Awaited<'a>(&'a Reader, &'a Range<u64>);
 
-impl Ranges {
-    fn add(&mut self, new: Range<u64>) {
-        if new.is_empty() {
-            return;
+impl Drop for Awaited<'_> {
+    fn drop(&mut self) {
+        let mut filling = self.0.filling();
+        if let Some(at) = filling.awaited.iter().position(|range| range == self.1) {
+            filling.awaited.swap_remove(at);
         }
-        let (mut start, mut end) = (new.start, new.end);
-        self.0.retain(|old| {
-            let apart = old.end < start || old.start > end;
-            if !apart {
-                start = start.min(old.start);
-                end = end.max(old.end);
-            }
-            apart
-        });
-        let at = self.0.partition_point(|old| old.start < start);
-        self.0.insert(at, start..end);
     }
+}
 
-    /// The first part of a range that is missing.
-    fn missing(&self, range: &Range<u64>) -> Option<Range<u64>> {
-        let mut start = range.start;
-        for have in &self.0 {
-            if have.end <= start {
-                continue;
-            }
-            if have.start > start {
-                return (start < range.end).then(|| start..range.end.min(have.start));
-            }
-            start = have.end;
-        }
-        (start < range.end).then_some(start..range.end)
-    }
+/// How the copying of an answer ended.
+enum Copied {
+    /// There was no more of it.
+    Ended,
+    /// Nobody needs more of it now.
+    Rests,
 }
 
 impl std::fmt::Debug for Reader {
@@ -152,7 +144,11 @@ impl Reader {
             (true, window) if window > 0 => window,
             _ => LEAST,
         };
-        let ahead = range.start..range.end.saturating_add(window).min(self.size);
+        let end = match reads_on && self.ranged && window >= STREAM {
+            true => self.size,
+            false => range.end.saturating_add(window).min(self.size),
+        };
+        let ahead = range.start..end;
         // While half of what was to be ahead is still there, nothing new is asked for.
         let wanted = match &missing {
             Some(_) => Some(ahead),
@@ -185,7 +181,10 @@ impl Reader {
         }
         for coming in &filling.coming {
             if coming.start <= missing.start {
-                if coming.end > missing.start {
+                // What comes in one answer with all the rest may still be far away.
+                let at = filling.have.missing(coming).map(|rest| rest.start);
+                let reach = at.map_or(coming.end, |at| at.saturating_add(MOST));
+                if missing.start < coming.end.min(reach) || !self.ranged {
                     return None;
                 }
             } else {
@@ -203,6 +202,7 @@ impl Reader {
             {
                 let mut filling = reader.filling();
                 filling.coming.retain(|coming| *coming != range);
+                filling.stalled = false;
                 if let Err(e) = fetched {
                     filling.failed = Some((e.kind(), e.to_string()));
                 }
@@ -230,6 +230,8 @@ impl Reader {
     }
 
     async fn bring(self: Arc<Self>, range: Range<u64>) -> Result<()> {
+        self.filling().awaited.push(range.clone());
+        let _awaited = Awaited(&self, &range);
         loop {
             let news = self.news.notified();
             let fetch = {
@@ -238,12 +240,16 @@ impl Reader {
                     return Ok(());
                 }
                 if let Some((kind, why)) = &filling.failed {
-                    let error = Error::because("read", self.id.to_string(), *kind, why.clone());
+                    let error = self.fault(*kind, why.clone());
                     // The next read may have more luck, unless the version is gone.
                     if *kind != Kind::Stale && filling.coming.is_empty() {
                         filling.failed = None;
                     }
                     return Err(error);
+                }
+                if filling.stalled {
+                    // The kernel asks once more for what it could not read ahead.
+                    return Err(self.nothing_came());
                 }
                 self.plan(&mut filling, &range)
             };
@@ -252,10 +258,17 @@ impl Reader {
             }
             let patience = self.inner.options.patience;
             if tokio::time::timeout(patience, news).await.is_err() {
-                let why = format!("nothing came for {} seconds", patience.as_secs());
-                return Err(Error::because("read", self.id.to_string(), Kind::Io, why));
+                let mut filling = self.filling();
+                filling.stalled = !filling.coming.is_empty();
+                return Err(self.nothing_came());
             }
         }
+    }
+
+    fn nothing_came(&self) -> Error {
+        let patience = self.inner.options.patience;
+        let why = format!("nothing came for {} seconds", patience.as_secs());
+        self.fault(Kind::Io, why)
     }
 
     /// Fetches a range, in more than one request when an answer breaks off.
@@ -275,19 +288,21 @@ impl Reader {
             }
             tries = if at > before { 0 } else { tries + 1 };
             match done {
+                Ok(Copied::Rests) => return Ok(()),
                 Err(e) if tries >= TRIES || !super::remote::may_pass(e.kind()) => return Err(e),
-                Ok(()) if tries >= TRIES => {
+                Ok(Copied::Ended) if tries >= TRIES => {
                     let why = "the answers have fewer bytes than the record";
-                    return Err(Error::because("read", self.id.to_string(), Kind::Io, why));
+                    return Err(self.fault(Kind::Io, why));
                 }
                 _ => tokio::time::sleep(Duration::from_millis(50) * 2u32.pow(tries)).await,
             }
         }
     }
 
-    async fn fetch_once(self: &Arc<Self>, range: Range<u64>) -> Result<()> {
+    async fn fetch_once(self: &Arc<Self>, range: Range<u64>) -> Result<Copied> {
         let asked = (self.ranged && range != (0..self.size)).then(|| range.clone());
         let start = if asked.is_some() { range.start } else { 0 };
+        let asked_for_all = asked.is_none();
         let subject = self.id.to_string();
         self.inner.must_answer("read", &subject)?;
         let get = self.inner.backend.get(&self.id, asked);
@@ -305,45 +320,85 @@ impl Reader {
             return Err(self.gone());
         }
         let reader = self.clone();
-        let copied =
-            tokio::task::spawn_blocking(move || reader.copy(fetched.bytes, start, range.end));
+        let whole = asked_for_all && range.end == self.size;
+        let copied = tokio::task::spawn_blocking(move || {
+            reader.copy(fetched.bytes, start..range.end, whole)
+        });
         match copied.await {
             Ok(done) => done,
-            Err(e) => Err(Error::because(
-                "read",
-                self.id.to_string(),
-                Kind::Io,
-                e.to_string(),
-            )),
+            Err(e) => Err(self.fault(Kind::Io, e.to_string())),
         }
+    }
+
+    fn fault(&self, kind: Kind, why: impl Into<String>) -> Error {
+        Error::because("read", self.id.to_string(), kind, why.into())
     }
 
     fn gone(&self) -> Error {
         Error::new("read", self.id.to_string(), Kind::Stale)
     }
 
-    fn copy(&self, mut bytes: Box<dyn Read + Send>, mut at: u64, end: u64) -> Result<()> {
+    /// Whether an answer goes on here: not where others were faster, and not far from everybody who reads or waits.
+    fn goes_on(&self, at: u64) -> bool {
+        let near = |range: &Range<u64>| {
+            at.saturating_add(MOST) >= range.start && at <= range.end.saturating_add(MOST)
+        };
+        let since = Instant::now();
+        loop {
+            {
+                let filling = self.filling();
+                if filling.have.missing(&(at..at + 1)).is_none() {
+                    return false;
+                }
+                if near(&(filling.next..filling.next)) || filling.awaited.iter().any(near) {
+                    return true;
+                }
+            }
+            if since.elapsed() > REST {
+                return false;
+            }
+            std::thread::sleep(GLANCE);
+        }
+    }
+
+    fn copy(
+        &self,
+        mut bytes: Box<dyn Read + Send>,
+        range: Range<u64>,
+        whole: bool,
+    ) -> Result<Copied> {
+        let (start, end) = (range.start, range.end);
+        let failed = |e| Error::io("read", self.id.to_string(), e);
         let mut piece = vec![0; PIECE];
+        let mut at = start;
         while at < end {
+            // One that was asked for in full to begin with comes in full.
+            if at >= start.saturating_add(MOST) && self.ranged && !self.goes_on(at) {
+                return Ok(Copied::Rests);
+            }
             let most = usize::try_from(end - at).unwrap_or(PIECE).min(PIECE);
-            let count = bytes
-                .read(&mut piece[..most])
-                .map_err(|e| Error::io("read", self.id.to_string(), e))?;
+            let count = bytes.read(&mut piece[..most]).map_err(failed)?;
             if count == 0 {
                 break;
+            }
+            let last = whole && at + count as u64 == end;
+            if last && bytes.read(&mut [0]).map_err(failed)? > 0 {
+                let why = format!("the record is longer than the {end} bytes that were told of it");
+                return Err(self.fault(Kind::Corrupt, why));
             }
             self.file
                 .write_all_at(&piece[..count], at)
                 .map_err(|e| Error::io("write the cache", self.path.display().to_string(), e))?;
             let mut filling = self.filling();
-            filling.have.add(at..at + count as u64);
-            filling.bytes += count as u64;
+            let new = filling.have.add(at..at + count as u64);
+            filling.bytes += new;
+            filling.stalled = false;
             drop(filling);
-            self.inner.cache_grew(count as u64);
+            self.inner.cache_grew(new);
             at += count as u64;
             self.news.notify_waiters();
         }
-        Ok(())
+        Ok(Copied::Ended)
     }
 }
 

@@ -5,19 +5,15 @@ use super::note::{Note, Shown};
 use super::reader::Reader;
 use super::state::{Change, Remote, State};
 use crate::error::Kind;
-use crate::record::{ContentType, ETag, Key, Meta, Size};
+use crate::record::{ContentType, ETag, Key, Meta, Size, nanoseconds};
 use crate::volume::FileStat;
 use std::collections::BTreeMap;
+use std::ops::{Deref, DerefMut};
 use std::sync::{Arc, Weak};
-use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
+use std::time::{Duration, Instant, SystemTime};
 
 /// How long a version that was handed to a reader is what a later write is made on.
 const READ_COUNTS: Duration = Duration::from_secs(600);
-/// Nanoseconds since 1970.
-pub(super) fn nanoseconds(time: SystemTime) -> i64 {
-    let since = time.duration_since(UNIX_EPOCH).unwrap_or_default();
-    i64::try_from(since.as_nanos()).unwrap_or(i64::MAX)
-}
 
 /// Bytes of one version that are here in full.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -58,7 +54,7 @@ pub(super) struct Failure {
     pub(super) text: String,
 }
 
-/// One record. There may be a million, so what few of them have is in boxes.
+/// One record. There may be a million, so what few of them have is apart.
 #[derive(Debug)]
 pub(super) struct Record {
     pub(super) state: State,
@@ -73,10 +69,19 @@ pub(super) struct Record {
     pub(super) checked: Option<Instant>,
     /// The count of changes when it last changed here.
     pub(super) tick: u64,
-    /// What the feed told last.
-    pub(super) heard: Option<Remote>,
     /// What the backend has as far as is known, whatever is saved here.
     pub(super) there: Remote,
+    /// When the newest edit is due.
+    pub(super) due: Instant,
+    rare: Option<Box<Rare>>,
+}
+
+/// What only records have that were read, written or told of since they were listed. A record leads to it as if it were its
+/// own; it takes room once something of it is set.
+#[derive(Debug)]
+pub(super) struct Rare {
+    /// What the feed told last.
+    pub(super) heard: Option<Remote>,
     pub(super) kept: Option<Kept>,
     pub(super) reader: Weak<Reader>,
     pub(super) used: u64,
@@ -87,8 +92,6 @@ pub(super) struct Record {
     pub(super) notes: BTreeMap<u64, Arc<Note>>,
     /// What the edits that wait take of the room for unsent bytes.
     pub(super) rooms: BTreeMap<u64, Arc<Room>>,
-    /// When the newest is due.
-    pub(super) due: Instant,
     pub(super) tries: u32,
     pub(super) failure: Option<Box<Failure>>,
     /// The last edit that was saved by this mount.
@@ -99,10 +102,46 @@ pub(super) struct Record {
     pub(super) aside: Option<Box<(u64, Key)>>,
 }
 
+/// The rare part of those that have none.
+static PLAIN: Rare = Rare::new();
+
+impl Rare {
+    const fn new() -> Self {
+        Self {
+            heard: None,
+            kept: None,
+            reader: Weak::new(),
+            used: 0,
+            held: None,
+            base: None,
+            notes: BTreeMap::new(),
+            rooms: BTreeMap::new(),
+            tries: 0,
+            failure: None,
+            saved: 0,
+            done: 0,
+            aside: None,
+        }
+    }
+}
+
+impl Deref for Record {
+    type Target = Rare;
+
+    fn deref(&self) -> &Rare {
+        self.rare.as_deref().unwrap_or(&PLAIN)
+    }
+}
+
+impl DerefMut for Record {
+    fn deref_mut(&mut self) -> &mut Rare {
+        self.rare.get_or_insert_with(|| Box::new(Rare::new()))
+    }
+}
+
 impl Record {
     pub(super) fn new(position: u64, version: u64, remote: Remote) -> Self {
         Self {
-            heard: None,
             there: remote.clone(),
             state: State::Clean { remote },
             version,
@@ -115,19 +154,8 @@ impl Record {
             },
             checked: None,
             tick: 0,
-            kept: None,
-            reader: Weak::new(),
-            used: 0,
-            held: None,
-            base: None,
-            notes: BTreeMap::new(),
-            rooms: BTreeMap::new(),
             due: Instant::now(),
-            tries: 0,
-            failure: None,
-            saved: 0,
-            done: 0,
-            aside: None,
+            rare: None,
         }
     }
 
@@ -160,10 +188,7 @@ impl Record {
 
     /// What it shows.
     pub(super) fn stat(&self) -> FileStat {
-        let size = match self.size {
-            Size::Exact(size) => size,
-            Size::Unknown => 0,
-        };
+        let size = self.size.shown();
         FileStat {
             inode: self.version,
             size,

@@ -1,6 +1,7 @@
 //! Asking the backend: how long, and what its answers and failures mean. It changes nothing there.
 
 use super::{Inner, Offline};
+use crate::backend::trouble::is_silent;
 use crate::error::{Error, Kind, Result};
 use std::future::Future;
 use std::sync::PoisonError;
@@ -29,7 +30,11 @@ impl Inner {
     ) -> Result<T> {
         match tokio::time::timeout(time, asked).await {
             Ok(answer) => {
-                self.note_answer(answer.as_ref().err().map(Error::kind));
+                let failure = answer.as_ref().err();
+                self.note_answer(match failure.is_some_and(is_silent) {
+                    true => Some(Kind::Offline),
+                    false => failure.map(Error::kind),
+                });
                 answer
             }
             Err(_) => {

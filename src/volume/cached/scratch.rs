@@ -5,6 +5,7 @@ use super::Inner;
 use super::spool::{Spooled, private_dir};
 use crate::error::{Error, Kind, Result};
 use crate::record::StoreName;
+use crate::sys;
 use crate::volume::{FileStat, Opened, Origin, Stat, Touch};
 use rustix::fs::{AtFlags, CWD, Timespec, Timestamps, UTIME_OMIT};
 use std::collections::hash_map::DefaultHasher;
@@ -120,7 +121,8 @@ pub(super) fn from_record(
 ) -> Result<()> {
     private_dir(&folder(inner, to.0)?)?;
     let mut draft = inner.spool.draft(stat.mode & 0o7777, inner.budget.room())?;
-    copy(bytes, &draft.file, to.1)?;
+    let source = File::open(bytes).map_err(failed("open", to.1))?;
+    sys::copy(&source, &draft.file).map_err(failed("copy", to.1))?;
     draft.rename_to(&path(inner, to.0, to.1)?)?;
     let times = Touch {
         modified_ns: Some(stat.modified_ns),
@@ -143,12 +145,6 @@ pub(super) fn to_record(
     }
     inner.save_file(&path, &stat, to)?;
     fs::remove_file(&path).map_err(failed("rename", from.1))
-}
-
-fn copy(from: &Path, to: &File, name: &str) -> Result<()> {
-    let mut source = File::open(from).map_err(failed("open", name))?;
-    std::io::copy(&mut source, &mut &*to).map_err(failed("copy", name))?;
-    Ok(())
 }
 
 pub(super) fn read_link(inner: &Inner, dir: &StoreName, name: &str) -> Result<Vec<u8>> {

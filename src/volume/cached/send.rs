@@ -89,7 +89,10 @@ impl Inner {
                     .await
                 {
                     Ok(()) => Ok(gone()),
-                    Err(e) if e.kind() == Kind::NotFound => Ok(gone()),
+                    // With its store it is gone as well.
+                    Err(e) if matches!(e.kind(), Kind::NotFound | Kind::StoreNotFound) => {
+                        Ok(gone())
+                    }
                     Err(e) if e.kind() == Kind::Changed => self.refused(id, parcel).await,
                     Err(e) => Err(e),
                 }
@@ -117,8 +120,8 @@ impl Inner {
     ) -> Result<Option<Answer>> {
         let there = self.head(id).await?;
         let now = there.as_ref().map_or(Remote::Absent, remote_of);
-        // Without a tag there is nothing to compare.
-        if now == parcel.base || now == Remote::Unknown {
+        // Without a tag there is nothing to compare, except where nothing should be.
+        if now == parcel.base || (now == Remote::Unknown && parcel.base != Remote::Absent) {
             return Ok(None);
         }
         self.meaning(id, parcel, there).await.map(Some)

@@ -1,10 +1,9 @@
 //! What is shown of the volume itself: attributes of records, the queue, the status.
 
 use super::Inner;
-use super::record::nanoseconds;
 use super::state::{Remote, State};
 use crate::error::{Error, Kind, Result};
-use crate::record::{ETag, StoreName};
+use crate::record::{ETag, StoreName, nanoseconds};
 
 impl Inner {
     /// The attributes that show what is known of a record.

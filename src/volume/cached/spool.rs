@@ -4,6 +4,7 @@
 use super::evict::Room;
 use super::note::Note;
 use crate::error::{Error, Kind, Result};
+use crate::sys;
 use rustix::fs::{FlockOperation, flock};
 use std::fs::{self, File, OpenOptions, Permissions};
 use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt, PermissionsExt};
@@ -162,20 +163,53 @@ impl Spool {
                 Ok(seq)
             }
             Err(e) => {
-                self.rename(&data, &path)?;
+                draft.path = Some(data);
                 Err(e)
             }
         }
+    }
+
+    /// Makes an edit that nobody knows of the draft again that it was.
+    pub(super) fn take_back(&self, draft: &mut Spooled, seq: u64) {
+        let _ = fs::remove_file(self.json(seq));
+        draft.path = Some(self.data(seq));
     }
 
     /// Saves an edit whose bytes are a copy of, or another name for, a file that nobody writes.
     pub(super) fn save_copy(&self, from: &Path, note: &Note) -> Result<u64> {
         let (seq, temporary) = (self.number(), self.draft_path());
         if fs::hard_link(from, &temporary).is_err() {
-            fs::copy(from, &temporary)
-                .map_err(|e| Error::io("copy into the spool", from.display().to_string(), e))?;
+            self.copy(from, &temporary).inspect_err(|_| {
+                let _ = fs::remove_file(&temporary);
+            })?;
         }
-        self.rename(&temporary, &self.data(seq))?;
+        self.save_file(seq, &temporary, note)
+    }
+
+    /// Saves an edit with the bytes of a file of which somebody may still have a descriptor.
+    pub(super) fn save_own_copy(&self, from: &Path, note: &Note) -> Result<u64> {
+        let (seq, temporary) = (self.number(), self.draft_path());
+        self.copy(from, &temporary)
+            .and_then(|()| self.save_file(seq, &temporary, note))
+            .inspect_err(|_| {
+                let _ = fs::remove_file(&temporary);
+            })
+    }
+
+    fn copy(&self, from: &Path, to: &Path) -> Result<()> {
+        let failed = |e| Error::io("copy into the spool", from.display().to_string(), e);
+        let source = File::open(from).map_err(failed)?;
+        let target = OpenOptions::new()
+            .create_new(true)
+            .write(true)
+            .mode(0o600)
+            .open(to)
+            .map_err(failed)?;
+        sys::copy(&source, &target).map_err(failed)
+    }
+
+    fn save_file(&self, seq: u64, temporary: &Path, note: &Note) -> Result<u64> {
+        self.rename(temporary, &self.data(seq))?;
         self.write_note(seq, note).inspect_err(|_| {
             let _ = fs::remove_file(self.data(seq));
         })?;

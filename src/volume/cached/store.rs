@@ -13,9 +13,12 @@ pub(super) struct Store {
     /// Its directory.
     pub(super) dir: StoreName,
     pub(super) named: bool,
+    /// Signs its public URLs, as far as we were told.
+    pub(super) secret: Option<String>,
     pub(super) created_ns: i64,
     pub(super) modified_ns: i64,
-    pub(super) records: BTreeMap<Key, Record>,
+    /// In boxes, since nodes of the tree are half empty.
+    pub(super) records: BTreeMap<Key, Box<Record>>,
     pub(super) order: BTreeMap<u64, Key>,
     /// When a complete listing was last taken.
     pub(super) listed: Option<Instant>,
@@ -78,7 +81,7 @@ impl Store {
             None => {
                 self.absent.clear();
                 self.listed = None;
-                self.records.values_mut().for_each(doubt);
+                self.records.values_mut().for_each(|record| doubt(record));
             }
         }
     }
@@ -90,7 +93,7 @@ impl Store {
             std::ops::Bound::Unbounded,
         );
         self.order.range(from).filter_map(|(_, key)| {
-            let record = self.records.get(key)?;
+            let record: &Record = self.records.get(key)?;
             record.exists().then_some((key, record))
         })
     }

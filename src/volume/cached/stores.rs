@@ -2,17 +2,31 @@
 
 use super::Inner;
 use super::index::Index;
-use super::record::nanoseconds;
 use crate::backend::{NewStore, StoreChange, StoreInfo, StoreRef};
 use crate::error::{Error, Kind, Result};
-use crate::record::StoreName;
 use crate::record::key::StoreId;
-use crate::volume::FileStat;
-use std::sync::Arc;
+use crate::record::{Key, StoreName, nanoseconds};
+use crate::volume::{FileStat, Now};
+use std::collections::HashSet;
+use std::sync::{Arc, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 /// Stores come and go rarely: what is known of one is asked for again after this many lifetimes of other answers.
 const STORE_TTLS: u32 = 10;
+
+/// What stands between the owner of a store and its name.
+const OWNER: char = '~';
+
+/// The store that a name stands for: `NAME`, or `USER~NAME`.
+fn named(dir: &StoreName) -> Result<StoreRef> {
+    Ok(match dir.as_str().rsplit_once(OWNER) {
+        Some((owner, name)) if !owner.is_empty() => StoreRef::Name {
+            owner: Some(owner.to_owned()),
+            name: StoreName::new(name)?,
+        },
+        _ => StoreRef::name(dir.clone()),
+    })
+}
 
 impl Inner {
     /// The directory of a store: its name; else `default` for the default store; else its id.
@@ -42,6 +56,9 @@ impl Inner {
         let dir = self.dir_of(info)?;
         let store = index.enter_store(&info.id, &dir, info.name.is_some());
         store.checked = Some(Instant::now());
+        if info.secret.is_some() {
+            store.secret.clone_from(&info.secret);
+        }
         store.created_ns = info.created.map_or(0, nanoseconds);
         store.modified_ns = info.modified.map_or(store.created_ns, nanoseconds);
         self.keeper.store(store);
@@ -79,6 +96,25 @@ impl Inner {
         }
     }
 
+    /// Asks for a store again whose answer is old, while what is known of it is shown.
+    pub(super) fn look_again(self: &Arc<Self>, dir: &StoreName) {
+        if self.known_store(dir, false).is_some() || !self.store_looks().insert(dir.clone()) {
+            return;
+        }
+        let (inner, dir) = (self.clone(), dir.clone());
+        self.runtime.spawn(async move {
+            if let Err(e) = inner.resolve(&dir).await {
+                tracing::debug!("{dir} was not looked at: {e}");
+            }
+            inner.store_looks().remove(&dir);
+        });
+    }
+
+    fn store_looks(&self) -> MutexGuard<'_, HashSet<StoreName>> {
+        let looks = self.store_looks.lock();
+        looks.unwrap_or_else(PoisonError::into_inner)
+    }
+
     async fn ask_store(self: &Arc<Self>, dir: &StoreName) -> Result<StoreId> {
         let default = self
             .options
@@ -90,7 +126,7 @@ impl Inner {
         let first = match (&known, default) {
             (Some(id), _) => by_id(id),
             (None, Some(id)) => by_id(id),
-            (None, None) => StoreRef::name(dir.clone()),
+            (None, None) => named(dir)?,
         };
         let asked = self
             .look("open the store", dir.as_str(), self.backend.store(&first))
@@ -99,7 +135,7 @@ impl Inner {
             // An unnamed store is reached by its id; a name may belong to another store by now.
             Err(e) if e.kind() == Kind::StoreNotFound => {
                 let second = match first {
-                    StoreRef::Id(_) => StoreRef::name(dir.clone()),
+                    StoreRef::Id(_) => named(dir)?,
                     StoreRef::Name { .. } => by_id(dir),
                 };
                 self.look("open the store", dir.as_str(), self.backend.store(&second))
@@ -109,15 +145,50 @@ impl Inner {
         };
         let info = asked?;
         let missing = || Error::new("open the store", dir.as_str(), Kind::StoreNotFound);
-        if self.is_hidden(&info) {
+        if self.is_hidden(&info) || (info.owner.is_some() && dir.as_str().contains(OWNER)) {
+            // Its name may be that of a store of ours.
             return Err(missing());
         }
         let shown = self.enter(&mut self.index(), &info)?;
         if shown != *dir {
             // Every store has one directory, and this is another way to say it.
+            self.index().called(dir, &info.id);
             return Err(missing());
         }
         Ok(info.id)
+    }
+
+    /// The directory of a store of which this is another name, as far as is known here.
+    pub(super) fn called(&self, other: &StoreName) -> Option<StoreName> {
+        let index = self.index();
+        let id = index.others.get(other).unwrap_or(other);
+        let store = index.stores.get(id)?;
+        let name = other.as_str().rsplit(OWNER).next().unwrap_or_default();
+        let still = store.id == *other || store.dir.as_str().eq_ignore_ascii_case(name);
+        (still && store.dir != *other).then(|| store.dir.clone())
+    }
+
+    /// Where a store's keys or one of its records are read by everybody.
+    pub(super) fn url(self: &Arc<Self>, dir: &StoreName, name: Option<&str>) -> Now<String> {
+        let key = match name.map(Key::new).transpose() {
+            Ok(key) => key,
+            Err(e) => return Now::err(e.with_kind(Kind::NoAttribute)),
+        };
+        let (inner, dir) = (self.clone(), dir.clone());
+        self.run(async move {
+            let mut id = inner.resolve(&dir).await?;
+            let secret = |id: &StoreId| inner.index().stores.get(id)?.secret.clone();
+            if secret(&id).is_none() {
+                // A list of stores need not tell it.
+                match inner.ask_store(&dir).await {
+                    Ok(found) => id = found,
+                    Err(e) => tracing::debug!("the URL of {dir} is not signed: {e}"),
+                }
+            }
+            let nowhere = || Error::new("tell the URL of", dir.as_str(), Kind::NoAttribute);
+            let url = inner.backend.url(&id, key.as_ref(), secret(&id).as_deref());
+            url.ok_or_else(nowhere)
+        })
     }
 
     pub(super) fn store_stat(&self, dir: &StoreName) -> Result<FileStat> {

@@ -1,10 +1,8 @@
 //! The cached volume as the tree needs it. Everything here only finds who does the work.
 
-use super::answers::legal;
 use super::stores::directory;
 use super::{Cached, scratch};
 use crate::error::{Error, Kind, Result};
-use crate::record::file_name::{NameKind, classify};
 use crate::record::{ContentType, StoreName};
 use crate::volume::{Draft, Entry, FileStat, Heard, Now, Opened, Space, Stat, Touch, Volume};
 use std::fs::File;
@@ -50,7 +48,9 @@ impl Volume for Cached {
     }
 
     fn store(&self, store: &StoreName) -> Now<FileStat> {
-        if self.inner.known_store(store, false).is_some() {
+        if self.inner.known_store(store, true).is_some() {
+            // Who only walks through it never waits for the backend.
+            self.inner.look_again(store);
             return self.inner.store_stat(store).into();
         }
         let (inner, store) = (self.inner.clone(), store.clone());
@@ -103,13 +103,24 @@ impl Volume for Cached {
         self.inner.known(store, name)
     }
 
+    fn knows_length(&self, store: &StoreName, name: &str) -> bool {
+        let Ok(id) = self.inner.id(store, name) else {
+            return true;
+        };
+        let index = self.inner.index();
+        index
+            .record(&id)
+            .is_none_or(|record| record.size.exact().is_some())
+    }
+
     fn prepare_list(&self, store: Option<&StoreName>) -> Now<()> {
         let inner = self.inner.clone();
         let Some(store) = store.cloned() else {
             return self.inner.run(async move { inner.list_stores().await });
         };
         let ttl = inner.options.ttl;
-        if inner.known_store(&store, false).is_some()
+        if !inner.options.exact_sizes
+            && inner.known_store(&store, false).is_some()
             && inner
                 .index()
                 .store_of(&store)
@@ -163,6 +174,14 @@ impl Volume for Cached {
         Some(id.as_str().to_owned())
     }
 
+    fn store_called(&self, name: &StoreName) -> Option<StoreName> {
+        self.inner.called(name)
+    }
+
+    fn url(&self, store: &StoreName, name: Option<&str>) -> Now<String> {
+        self.inner.url(store, name)
+    }
+
     fn read_link(&self, store: &StoreName, name: &str) -> Now<Vec<u8>> {
         scratch::read_link(&self.inner, store, name).into()
     }
@@ -181,39 +200,24 @@ impl Volume for Cached {
         if let Err(e) = self.inner.writable("set the content type of", name) {
             return Now::err(e);
         }
-        if matches!(classify(name), NameKind::Scratch) {
-            // A scratch file has none; what replaces a record takes that one's.
-            return Now::ok(());
-        }
-        let to = to.cloned();
-        let here = self
-            .inner
-            .id(store, name)
-            .ok()
-            .filter(|id| self.inner.is_here(id));
-        if let Some(id) = here.filter(|id| self.inner.is_current(id)) {
-            return self.inner.set_type(&id, to.as_ref()).into();
-        }
-        let (inner, store, name) = (self.inner.clone(), store.clone(), name.to_owned());
-        self.inner.run(async move {
-            let id = inner.hydrated(&store, &name).await?;
-            inner.set_type(&id, to.as_ref())
-        })
+        self.inner.set_content_type(store, name, to)
     }
 
     fn may_create(&self, store: &StoreName, name: &str) -> Result<()> {
         self.inner.may_create(store, name)
     }
 
-    fn claim(&self, store: &StoreName, name: &str) -> Result<()> {
+    fn claim(&self, store: &StoreName, name: &str, temporary: bool) -> Result<()> {
         let mut claims = self
             .inner
             .claims
             .lock()
             .unwrap_or_else(PoisonError::into_inner);
-        if !claims.insert((store.clone(), name.into())) {
+        let claim = (store.clone(), name.into());
+        if claims.contains_key(&claim) {
             return Err(Error::new("create", name, Kind::Exists));
         }
+        claims.insert(claim, temporary);
         Ok(())
     }
 
@@ -275,44 +279,7 @@ impl Volume for Cached {
     }
 
     fn prepare_rename(&self, from: (&StoreName, &str), to: (&StoreName, &str)) -> Now<()> {
-        let is_scratch = |name| matches!(classify(name), NameKind::Scratch);
-        let here = |dir, name| {
-            is_scratch(name)
-                || self.inner.id(dir, name).is_ok_and(|id| {
-                    self.inner.is_current(&id)
-                        && (self.inner.is_here(&id) || self.inner.known(dir, name).is_err())
-                })
-        };
-        let current = |dir, name| {
-            is_scratch(name)
-                || self
-                    .inner
-                    .id(dir, name)
-                    .is_ok_and(|id| self.inner.is_current(&id))
-        };
-        if here(from.0, from.1) && (legal(to.1).is_err() || current(to.0, to.1)) {
-            return Now::ok(());
-        }
-        let inner = self.inner.clone();
-        let from = (from.0.clone(), from.1.to_owned());
-        let to = (to.0.clone(), to.1.to_owned());
-        self.inner.run(async move {
-            inner.resolve(&from.0).await?;
-            inner.resolve(&to.0).await?;
-            if legal(&to.1).is_ok() && !matches!(classify(&to.1), NameKind::Scratch) {
-                inner.current(&to.0, &to.1).await?;
-            }
-            match classify(&from.1) {
-                NameKind::Scratch => Ok(()),
-                NameKind::Key(_) | NameKind::Foreign(_) | NameKind::Illegal(_) => {
-                    match inner.hydrated(&from.0, &from.1).await {
-                        // It may be a draft that has no record yet.
-                        Err(e) if e.kind() != Kind::NotFound => Err(e),
-                        _ => Ok(()),
-                    }
-                }
-            }
-        })
+        self.inner.prepare_rename(from, to)
     }
 
     fn remove(&self, store: &StoreName, name: &str) -> Result<()> {

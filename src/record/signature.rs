@@ -37,23 +37,23 @@ fn base62(mut number: u128) -> String {
 }
 
 /// The signature of a record's URL.
-pub(super) fn of_key(secret: &str, key: &str) -> String {
+pub fn of_key(secret: &str, key: &str) -> String {
     sign(secret, key)
 }
 
 /// The signature of a store's listing that never expires.
-pub(super) fn of_store(secret: &str, store: &str) -> String {
+pub fn of_store(secret: &str, store: &str) -> String {
     let signature = sign(secret, &format!("0.0.{store}"));
     URL_SAFE_NO_PAD.encode(format!("0.0.{signature}"))
 }
 
 /// Whether this signs the record of this key.
-pub(super) fn opens_key(secret: &str, key: &str, signature: &str) -> bool {
+pub fn opens_key(secret: &str, key: &str, signature: &str) -> bool {
     same(&of_key(secret, key), signature)
 }
 
 /// Whether this signs the store's listing, at `now` in milliseconds since 1970.
-pub(super) fn opens_store(secret: &str, store: &str, signature: &str, now: u64) -> bool {
+pub fn opens_store(secret: &str, store: &str, signature: &str, now: u64) -> bool {
     let Ok(content) = URL_SAFE
         .decode(signature)
         .or_else(|_| URL_SAFE_NO_PAD.decode(signature))
