@@ -49,7 +49,7 @@ pub struct Ended {
 pub struct Output {
     /// The file or the URL.
     pub place: String,
-    /// What is in it, where that was wanted.
+    /// What is in it, where it is no file and that was wanted.
     pub bytes: Option<File>,
 }
 

@@ -54,7 +54,7 @@ pub struct Plan {
     pub user: String,
     /// What there is to clean up when this process is killed.
     pub left: Left,
-    /// The bytes of OUTPUT are wanted in the end.
+    /// The bytes of OUTPUT are wanted in the end, where it is no file.
     pub wants_output: bool,
     /// Told how many records are still to be sent when the command has ended.
     pub sending: Box<dyn FnMut(usize)>,
@@ -271,7 +271,8 @@ impl Begun {
         let mut ended = runtime.block_on(async {
             let mut ended =
                 end::sum_up(&self.living, &self.stage, plan.store.is_none(), exit).await?;
-            if plan.wants_output && unsent.is_none() {
+            let is_elsewhere = self.api.is_elsewhere();
+            if plan.wants_output && is_elsewhere && unsent.is_none() {
                 ended.read_output(&self.living).await;
             }
             if let Err(why) = self.api.end(&mut ended.run).await {

@@ -138,7 +138,7 @@ impl Inner {
 
     /// A record was changed by this program, past this volume. Returns when the volume knows it.
     pub(super) async fn changed_beside(self: &Arc<Self>, id: &RecordId, to: &Meta) {
-        self.heard_of(&id.store, ChangeKind::Put, Some(&id.key), to.etag.as_ref());
+        self.hear_of(&id.store, ChangeKind::Put, Some(&id.key), to.etag.as_ref());
         if self.index().stores.contains_key(&id.store)
             && let Err(e) = self.head_record(id).await
         {
@@ -147,10 +147,10 @@ impl Inner {
     }
 
     fn heard(self: &Arc<Self>, id: &StoreId, event: &ChangeEvent) {
-        self.heard_of(id, event.kind, event.key.as_ref(), event.etag.as_ref());
+        self.hear_of(id, event.kind, event.key.as_ref(), event.etag.as_ref());
     }
 
-    fn heard_of(
+    fn hear_of(
         self: &Arc<Self>,
         id: &StoreId,
         kind: ChangeKind,

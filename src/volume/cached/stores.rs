@@ -145,7 +145,7 @@ impl Inner {
         };
         let info = asked?;
         let missing = || Error::new("open the store", dir.as_str(), Kind::StoreNotFound);
-        if self.is_hidden(&info) || info.owner.is_some() && dir.as_str().contains(OWNER) {
+        if self.is_hidden(&info) || (info.owner.is_some() && dir.as_str().contains(OWNER)) {
             // Its name may be that of a store of ours.
             return Err(missing());
         }
