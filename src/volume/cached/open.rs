@@ -10,30 +10,14 @@ use crate::sys;
 use crate::volume::{Draft, FileStat, Now, Opened, Origin, Stat};
 use rustix::fs::Timestamps;
 use std::fs::{File, OpenOptions};
-use std::io::Read;
-use std::os::unix::fs::{FileExt, OpenOptionsExt};
+use std::os::unix::fs::OpenOptionsExt;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
 /// Copies of more than this are made on the blocking pool, in bytes.
 pub(super) const LARGE: u64 = 1 << 20;
 /// How long bytes are here at least after they were asked for.
 pub(super) const HELD: Duration = Duration::from_secs(2);
-
-/// Copies a body and tells how far it is.
-fn copy_counted(from: &mut dyn Read, to: &File, so_far: &AtomicU64) -> std::io::Result<u64> {
-    let mut piece = vec![0; 256 << 10];
-    loop {
-        let at = so_far.load(Ordering::Relaxed);
-        let count = from.read(&mut piece)?;
-        if count == 0 {
-            return Ok(at);
-        }
-        to.write_all_at(&piece[..count], at)?;
-        so_far.fetch_add(count as u64, Ordering::Relaxed);
-    }
-}
 
 impl Inner {
     /// What is known of a name here.
@@ -300,7 +284,7 @@ impl Inner {
             .ok_or_else(gone)
     }
 
-    fn cache_file(&self) -> Result<(File, u64, std::path::PathBuf)> {
+    pub(super) fn cache_file(&self) -> Result<(File, u64, std::path::PathBuf)> {
         let number = self.index().number();
         let path = self.cached_file(number);
         let file = OpenOptions::new()
@@ -311,64 +295,6 @@ impl Inner {
             .open(&path)
             .map_err(|e| Error::io("write the cache", path.display().to_string(), e))?;
         Ok((file, number, path))
-    }
-
-    /// Fetches all of a record whose length nobody tells.
-    pub(super) async fn fetch_whole(self: &Arc<Self>, id: &RecordId) -> Result<()> {
-        let since = self.index().tick();
-        let get = self.backend.get(id, None);
-        let subject = id.to_string();
-        let fetched = self
-            .within(self.options.patience, "read", &subject, get)
-            .await;
-        let mut fetched = fetched?;
-        let (file, number, path) = self.cache_file()?;
-        let so_far = Arc::new(AtomicU64::new(0));
-        let count = so_far.clone();
-        let mut copied = tokio::task::spawn_blocking(move || {
-            copy_counted(&mut fetched.bytes, &file, &count).map(|size| (size, fetched.meta))
-        });
-        let failed = |why: String| Error::because("read", id.to_string(), Kind::Io, why);
-        let mut before = u64::MAX;
-        let copied = loop {
-            match tokio::time::timeout(self.options.patience, &mut copied).await {
-                Ok(done) => break done.map_err(|e| failed(e.to_string()))?,
-                Err(_) => {
-                    let now = so_far.load(Ordering::Relaxed);
-                    if std::mem::replace(&mut before, now) == now {
-                        let _ = std::fs::remove_file(&path);
-                        return Err(failed("nothing came any more".to_owned()));
-                    }
-                }
-            }
-        };
-        let (size, mut meta) = copied.map_err(|e| {
-            let _ = std::fs::remove_file(&path);
-            failed(e.to_string())
-        })?;
-        meta.size = Size::Exact(size);
-        let kept = {
-            let mut index = self.index();
-            index.seen(id, &meta, since);
-            let kept = index
-                .record_mut(id)
-                .filter(|record| record.is_clean() && record.tick <= since)
-                .map(|record| {
-                    record.size = meta.size;
-                    record.kept.replace(Kept { number, size })
-                });
-            if let Some(old) = kept {
-                index.dropped.extend(old);
-            }
-            self.keeper.record(&index, id);
-            kept.map(drop)
-        };
-        self.sweep();
-        match kept {
-            Some(()) => self.cache_grew(size),
-            None => drop(std::fs::remove_file(&path)),
-        }
-        Ok(())
     }
 
     /// A reader has every byte of its version: they are what is cached of the record, if it still is that version.
