@@ -1,6 +1,7 @@
 #!/usr/bin/env bash
 # What takes too long for every run of the tests: the daemon is killed under load, 500 times over a folder (tests/crash.rs) and
-# 1000 times over a server (tests/server_crash.rs), and fsx runs with many seeds. Takes about an hour.
+# 1000 times over a server (tests/server_crash.rs), a record of 2 GiB goes through a server up and down (tests/http_memory.rs),
+# and fsx runs with many seeds. Takes about an hour.
 #
 #   scripts/soak.sh [--kills N] [--server-kills N] [--seeds N] [--binary PATH]
 #
@@ -32,6 +33,9 @@ if ((server_kills > 0)); then
     STOREFS_KILLS=$server_kills cargo test --release --locked --test server_crash -- --nocapture
     echo "soak: $server_kills kills over a server in $((SECONDS - before)) s"
 fi
+before=$SECONDS
+STOREFS_LONG_MIB=2048 cargo test --release --locked --test http_memory a_long_record -- --nocapture
+echo "soak: a record of 2 GiB in $((SECONDS - before)) s"
 if ((seeds > 0)); then
     if [[ -z $binary ]]; then
         cargo build --release --locked

@@ -6,8 +6,10 @@ use rustix::process::Pid;
 use std::ffi::CStr;
 use std::fs::File;
 use std::io;
-use std::os::fd::{AsRawFd, BorrowedFd};
+use std::os::fd::{AsRawFd, BorrowedFd, OwnedFd};
 use std::os::unix::fs::FileExt;
+use std::os::unix::process::CommandExt;
+use std::process::Command;
 
 /// Locks (`F_WRLCK`) or unlocks (`F_UNLCK`) one byte of an open file, without waiting. The lock belongs to the open file
 /// description and ends with it. `EAGAIN` when another one holds it.
@@ -66,6 +68,19 @@ fn copy_through_memory(from: &File, to: &File) -> io::Result<()> {
     }
 }
 
+/// Has every block of memory of at least so many bytes given back to the system as soon as it is free. Otherwise glibc learns from
+/// the first large one to keep others, for each thread (mallopt(3), M_MMAP_THRESHOLD). Other C libraries do nothing like it.
+pub fn give_back_blocks_of(bytes: u32) {
+    #[cfg(target_env = "gnu")]
+    {
+        let bytes = libc::c_int::try_from(bytes).unwrap_or(libc::c_int::MAX);
+        // SAFETY: it sets a number within the allocator, which takes its own lock for it.
+        unsafe { libc::mallopt(libc::M_MMAP_THRESHOLD, bytes) };
+    }
+    #[cfg(not(target_env = "gnu"))]
+    let _ = bytes;
+}
+
 /// Marks every descriptor from 3 up as close-on-exec, so that a program started next inherits only its standard three.
 ///
 /// Fails with ENOSYS on kernels before 5.11.
@@ -98,6 +113,38 @@ pub fn fork() -> io::Result<Option<Pid>> {
             .map(Some)
             .ok_or_else(io::Error::last_os_error),
     }
+}
+
+/// Has a command write one line to a pipe before its program starts: this word and the number of its process. A pipe that nobody
+/// reads any more holds nothing up.
+pub fn announce(command: &mut Command, pipe: OwnedFd, word: &'static [u8]) {
+    let announce = move || {
+        let mut line = [0_u8; 64];
+        let mut at = line.len() - 1;
+        line[at] = b'\n';
+        let mut number = std::process::id();
+        loop {
+            at -= 1;
+            // The remainder is below ten.
+            line[at] = b'0' + (number % 10) as u8;
+            number /= 10;
+            if number == 0 {
+                break;
+            }
+        }
+        at = at.saturating_sub(word.len());
+        line[at..at + word.len()].copy_from_slice(word);
+        let line = &line[at..];
+        // SAFETY: `line` is initialised and lives through the call; the signal gets back what it had.
+        unsafe {
+            let before = libc::signal(libc::SIGPIPE, libc::SIG_IGN);
+            libc::write(pipe.as_raw_fd(), line.as_ptr().cast(), line.len());
+            libc::signal(libc::SIGPIPE, before);
+        }
+        Ok(())
+    };
+    // SAFETY: between fork and exec this calls getpid, signal and write alone, which are safe there, and allocates nothing.
+    unsafe { command.pre_exec(announce) };
 }
 
 /// Closes every descriptor from 3 up but these two. What owns them must never be used or dropped again.

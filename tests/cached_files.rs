@@ -225,6 +225,27 @@ fn scratch_names_stay_here_and_illegal_names_are_refused() {
 }
 
 #[test]
+fn a_scratch_file_becomes_a_record_with_all_that_was_written_into_it() {
+    let world = World::new();
+    let mount = world.mount();
+    mount.write("a.txt~", b"first").unwrap();
+    mount.append("a.txt~", b" and more").unwrap();
+    mount.rename("a.txt~", "a.txt").unwrap();
+    mount.sync().unwrap();
+    assert_eq!(world.there("a.txt").unwrap(), b"first and more");
+    assert!(!mount.exists("a.txt~"));
+    // What is still being made is finished under its new name.
+    let flags = libc::O_WRONLY | libc::O_CREAT | libc::O_TRUNC;
+    let handle = mount.open("b.txt~", flags).unwrap();
+    mount.write_at(handle, 0, b"one").unwrap();
+    mount.rename("b.txt~", "b.txt").unwrap();
+    mount.write_at(handle, 3, b" two").unwrap();
+    mount.close(handle).unwrap();
+    mount.sync().unwrap();
+    assert_eq!(world.there("b.txt").unwrap(), b"one two");
+}
+
+#[test]
 fn a_record_renamed_to_a_scratch_name_goes_from_the_backend_a_little_later() {
     let world = World::new();
     world.put("a.txt", b"bytes");

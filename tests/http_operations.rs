@@ -1,11 +1,10 @@
-//! What an operator relies on: health, metrics, request ids, limits of connections, an orderly end; and changes as events.
+//! What an operator relies on: health, metrics, request ids, limits of connections, an orderly end.
 #![allow(clippy::unwrap_used)]
 
 mod http;
 
-use http::{Client, Reply, Served};
-use serde_json::Value;
-use std::io::{BufRead, BufReader, Write};
+use http::{Reply, Served};
+use std::io::{BufReader, Write};
 use std::net::TcpStream;
 use std::time::{Duration, Instant};
 
@@ -184,74 +183,19 @@ fn an_end_does_not_wait_for_ever() {
     assert!(begun.elapsed() < Duration::from_secs(5));
 }
 
-/// One event of a stream: id and data.
-fn event(stream: &mut impl BufRead) -> Option<(String, Value)> {
-    let (mut id, mut data) = (String::new(), Value::Null);
-    loop {
-        let mut line = String::new();
-        if stream.read_line(&mut line).unwrap() == 0 {
-            return None;
-        }
-        let line = line.trim_end();
-        if let Some(text) = line.strip_prefix("id: ") {
-            id = text.to_owned();
-        } else if let Some(text) = line.strip_prefix("data: ") {
-            data = serde_json::from_str(text).unwrap();
-        } else if line.is_empty() && !data.is_null() {
-            return Some((id, data));
-        }
-    }
-}
-
-fn follow(client: &Client, store: &str, last: Option<&str>) -> BufReader<TcpStream> {
-    let mut headers = Vec::new();
-    if let Some(last) = last {
-        headers.push(("last-event-id", last));
-    }
-    let mut stream = client.connect();
-    let head = client.head("GET", &format!("{store}/changes"), &headers) + "\r\n";
-    stream.write_all(head.as_bytes()).unwrap();
-    let mut stream = BufReader::new(stream);
-    let mut line = String::new();
-    stream.read_line(&mut line).unwrap();
-    assert!(line.contains(" 200 "), "{line}");
-    while line.trim_end() != ": storefs" {
-        line.clear();
-        assert!(stream.read_line(&mut line).unwrap() > 0);
-    }
-    stream
-}
-
 #[test]
-fn changes_are_told_as_they_happen_and_again_after_a_break() {
-    for mut served in Served::each() {
-        let (client, store) = (served.client(), served.store("s"));
-        let mut stream = follow(&client, &store, None);
-        let put = client.put(&format!("{store}/records/a"), "text/plain", b"1");
-        let (first, data) = event(&mut stream).unwrap();
-        assert_eq!((&data["kind"], &data["key"]), (&"put".into(), &"a".into()));
-        assert_eq!(
-            format!("\"{}\"", data["etag"].as_str().unwrap()),
-            put.header("etag").unwrap()
-        );
-        drop(stream);
-        client.delete(&format!("{store}/records/a"));
-        client.put(&format!("{store}/records/b"), "text/plain", b"2");
-        let mut stream = follow(&client, &store, Some(&first));
-        let (_, data) = event(&mut stream).unwrap();
-        assert_eq!(
-            (&data["kind"], &data["key"]),
-            (&"delete".into(), &"a".into())
-        );
-        let (_, data) = event(&mut stream).unwrap();
-        assert_eq!((&data["kind"], &data["key"]), (&"put".into(), &"b".into()));
-        // A place that no feed of this server ever had.
-        let mut lost = follow(&client, &store, Some("nonsense"));
-        assert_eq!(event(&mut lost).unwrap().1["kind"], "reset");
-        // The server does not wait for who listens.
-        let begun = Instant::now();
-        assert!(served.stop(Duration::from_secs(10)));
-        assert!(begun.elapsed() < Duration::from_secs(4));
-        assert_eq!(event(&mut stream), None);
+fn a_connection_that_is_idle_after_an_answer_is_closed() {
+    let served = Served::with(|options| options.limits.head_time = Duration::from_millis(300));
+    let client = served.client();
+    let mut stream = BufReader::new(client.connect());
+    for _ in 0..3 {
+        let head = client.head("GET", "/health", &[]) + "\r\n";
+        stream.get_mut().write_all(head.as_bytes()).unwrap();
+        assert_eq!(Reply::read(&mut stream, "GET").status, 200);
     }
+    // The client waits longer than any test would; the server ends it.
+    let end = Reply::read(&mut stream, "GET");
+    assert!([0, 408].contains(&end.status), "{end:?}");
+    let text = String::from_utf8(client.get("/metrics").body).unwrap();
+    assert!(text.contains("storefs_connections 1\n"), "{text}");
 }

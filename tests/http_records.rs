@@ -5,6 +5,7 @@ mod http;
 
 use http::{Reply, Served};
 use std::io::{BufReader, Read, Write};
+use storefs::serve::{Kept, Run};
 
 /// Bytes that repeat nowhere soon.
 fn bytes(length: usize) -> Vec<u8> {
@@ -338,4 +339,20 @@ fn a_server_of_one_run_knows_that_run_alone() {
     );
     let other = served.client().get("/v2/actor-runs/aaaaaaaaaaaaaaaaa");
     other.assert_error(404, "record-not-found");
+}
+
+#[test]
+fn what_a_past_run_says_leaves_the_ids_of_others_as_they_are() {
+    let served = Served::folder();
+    let client = served.client();
+    let (past, other) = ("ccccccccccccccccc", "/v2/actor-runs/aaaaaaaaaaaaaaaaa");
+    let shown = client.get(other).data();
+    let store = shown["defaultKeyValueStoreId"].as_str().unwrap();
+    let kept = Kept::below(&served.path().join("server"));
+    kept.keep(&Run::begun(past, store)).unwrap();
+    let path = format!("/v2/actor-runs/{past}");
+    let said = client.put(&path, "application/json", br#"{"statusMessage":"late"}"#);
+    assert_eq!(said.data()["statusMessage"], "late");
+    assert_eq!(client.get(&path).data()["statusMessage"], "late");
+    assert_eq!(client.get(other).status, 200);
 }

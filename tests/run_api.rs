@@ -84,6 +84,25 @@ fn runs_are_shown_by_the_api_while_they_last_and_later() {
     assert_eq!(later, format!("SUCCEEDED\nhalf done\n{id}\n{store}\n"));
 }
 
+// README: S109
+#[test]
+fn who_asks_for_a_request_queue_is_told_what_to_do() {
+    let world = World::new();
+    let shown = script(
+        &world,
+        &[],
+        r#"
+        for part in request-queues request-queues/x/requests datasets actors; do
+            curl -s -X POST -H "Authorization: Bearer $APIFY_TOKEN" "$APIFY_API_BASE_URL/v2/$part" -w ' %{http_code}\n' |
+                grep -o 'storefs run --env.*COMMAND\|nothing else\| [0-9]*$' | tr '\n' ' '
+            echo
+        done
+        "#,
+    );
+    let queues = "storefs run --env APIFY_IS_AT_HOME= -- COMMAND  501 \n";
+    assert_eq!(shown, format!("{0}{0}{0}nothing else  501 \n", queues));
+}
+
 // README: S107
 #[test]
 fn without_a_mount_the_api_is_there_all_the_same() {
@@ -100,4 +119,50 @@ fn without_a_mount_the_api_is_there_all_the_same() {
     );
     assert_eq!(shown, "{\"a\":1}");
     assert!(store_of_last(&world).join("OUTPUT.html").exists());
+}
+
+// README: S99
+#[test]
+fn a_message_told_to_another_server_neither_hides_the_end_of_a_run_nor_is_lost() {
+    let world = World::new();
+    let shown = world.sh(&format!(
+        r#"
+        coproc {0} serve --any-token --listen 127.0.0.1:0 storage 2>/dev/null
+        trap 'kill $COPROC_PID' EXIT
+        read -r line <&${{COPROC[0]}}
+        url=${{line##* }}
+        A='Authorization: Bearer x'
+        {0} run --no-mount -- bash -c '
+            curl -sf -H "Authorization: Bearer x" -X PUT -H "Content-Type: application/json" \
+                --data "{{\"statusMessage\":\"half done\"}}" "$1/v2/actor-runs/$ACTOR_RUN_ID" | jq -r .data.status
+        ' bash "$url"
+        curl -sf -H "$A" "$url/v2/acts/any/runs/last" | jq -r '.data.status, .data.statusMessage, .data.exitCode'
+        "#,
+        support::STOREFS
+    ));
+    assert_eq!(shown, "RUNNING\nSUCCEEDED\nhalf done\n0\n");
+    assert_eq!(only_run(&world)["status"], "SUCCEEDED");
+}
+
+// README: S99
+#[test]
+fn a_run_that_cannot_start_is_none() {
+    let world = World::new();
+    // Where the input should go is something else.
+    let input = world.source("default/INPUT.json");
+    std::fs::create_dir_all(input.join("inside")).unwrap();
+    let said = runs::run(
+        &world,
+        &[
+            "--no-mount",
+            "--store",
+            "default",
+            "--input",
+            "{}",
+            "--",
+            "true",
+        ],
+    );
+    assert_ne!(said.code, Some(0), "{said:?}");
+    assert!(runs::kept(&world).is_empty(), "{:?}", runs::kept(&world));
 }

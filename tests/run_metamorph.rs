@@ -180,3 +180,31 @@ fn the_new_command_starts_where_it_was_asked_for_and_with_that_environment() {
     );
     assert_eq!(shown, "sub\n2 1\n");
 }
+
+#[test]
+fn no_log_shows_the_environment_of_a_metamorph() {
+    let world = World::new();
+    let mut command = runs::command(
+        &world,
+        &[
+            "--no-mount",
+            "--",
+            "bash",
+            "-c",
+            "SECRET=xyzzy storefs metamorph -- true; sleep 100",
+        ],
+    );
+    command.env("STOREFS_LOG", "debug");
+    let said = Running::of(&mut command, std::process::Stdio::null()).ended();
+    assert_eq!(said.code, Some(0), "{said:?}");
+    assert!(
+        said.err
+            .contains("asked over the control socket: metamorph"),
+        "{}",
+        said.err
+    );
+    let bytes = format!("{:?}", b"xyzzy").replace(['[', ']'], "");
+    for secret in ["xyzzy", &bytes] {
+        assert!(!said.err.contains(secret), "{}", said.err);
+    }
+}

@@ -5,33 +5,14 @@ mod runs;
 mod sdk;
 mod support;
 
-use runs::{attempt, store_of_last};
+use runs::{attempt, prelude, store_of_last};
 use serde_json::{Value, json};
 use std::fs;
-use std::path::Path;
 use support::World;
-
-/// What the scripts use: `js` and `py` take requests and print the answers of a process of that SDK, `actor` is the client.
-fn prelude() -> String {
-    let tests = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests");
-    let (tests, tools) = (tests.display(), sdk::tools());
-    let tools = tools.display();
-    format!(
-        r#"
-        export STOREFS_TEST_TOOLS={tools} PYTHONDONTWRITEBYTECODE=1 HOME=$PWD/home TESTS={tests}
-        export APIFY_DISABLE_KEYRING=1 APIFY_CLI_DISABLE_TELEMETRY=1 APIFY_CLI_SKIP_UPDATE_CHECK=1 CI=1
-        mkdir -p home
-        js() {{ printf '%s\n' "$@" | node {tests}/sdk/js.mjs 2>>errors | tail -n +2; }}
-        py() {{ printf '%s\n' "$@" | {tools}/py/bin/python {tests}/sdk/py.py 2>>errors | tail -n +2; }}
-        actor() {{ node {tools}/cli/node_modules/.bin/actor "$@" 2>>errors; }}
-        type_of() {{ getfattr --only-values --absolute-names -n user.mime_type "$1"; echo; }}
-        "#
-    )
-}
 
 #[track_caller]
 fn script(world: &World, options: &[&str], script: &str) -> String {
-    let said = attempt(world, options, &(prelude() + script));
+    let said = attempt(world, options, &(prelude(&sdk::tools()) + script));
     let errors = fs::read_to_string(world.root().join("errors")).unwrap_or_default();
     assert_eq!(said.code, Some(0), "{script}\n{said:#?}\n{errors}");
     said.out
@@ -63,6 +44,41 @@ fn the_same_input_is_seen_by_all() {
     );
     let expected = json!({"url": "https://example.com", "ž": [1, null]});
     assert_eq!(answers(&printed), vec![expected; 5]);
+}
+
+#[test]
+fn the_command_line_client_can_be_the_command() {
+    let world = World::new();
+    let actor = sdk::tools().join("cli/node_modules/.bin/actor");
+    let run = |options: &[&str], asked: &[&str]| {
+        let command = ["--", "node", actor.to_str().unwrap()];
+        let arguments = [&["--store", "one"], options, &command, asked].concat();
+        let mut command = runs::command(&world, &arguments);
+        let home = world.root();
+        command.env("HOME", home).env("APIFY_DISABLE_KEYRING", "1");
+        command
+            .env("APIFY_CLI_DISABLE_TELEMETRY", "1")
+            .env("CI", "1");
+        let said = support::said(&mut command);
+        assert_eq!(said.code, Some(0), "{said:?}");
+        said.out
+    };
+    let input = run(&["--input", r#"{"a":[1]}"#], &["get-input"]);
+    assert_eq!(
+        serde_json::from_str::<Value>(&input).unwrap(),
+        json!({"a": [1]})
+    );
+    run(&[], &["set-value", "OUTPUT", r#"{"b":2}"#]);
+    let file = world.source("one/OUTPUT.json");
+    let stored: Value = serde_json::from_slice(&fs::read(&file).unwrap()).unwrap();
+    assert_eq!(stored, json!({"b": 2}));
+    let output = run(&[], &["get-value", "OUTPUT"]);
+    assert_eq!(
+        serde_json::from_str::<Value>(&output).unwrap(),
+        json!({"b": 2})
+    );
+    run(&[], &["set-value", "OUTPUT", "null"]);
+    assert!(!file.exists());
 }
 
 // README: S96

@@ -309,12 +309,12 @@ fn memory_is_for_one_run_only() {
 
 // README: S108
 #[test]
-fn sources_on_a_server_are_refused_by_name() {
+fn sources_that_are_not_there_yet_are_refused_by_name() {
     let world = World::new();
-    for source in ["apify:", "https://kvs.example.com", "s3://bucket"] {
+    for source in ["s3://bucket", "gs://bucket", "ftp://host"] {
         let said = attempt(&world, &[source], "true");
         assert_eq!(said.code, Some(1), "{said:?}");
-        assert!(said.err.contains("local storage folder"), "{said:?}");
+        assert!(said.err.contains(source), "{said:?}");
     }
 }
 
@@ -337,4 +337,21 @@ fn the_type_of_the_input_is_that_of_the_record() {
     running.until_out("ready");
     let path = world.root().join("m/default/INPUT");
     assert_eq!(type_of(&path), "application/json; charset=utf-8");
+}
+
+// README: S97 S98
+#[test]
+fn an_output_that_cannot_be_printed_changes_neither_the_exit_code_nor_the_last_line() {
+    let world = World::new();
+    let said = world.sh(&format!(
+        r#"
+        set +e
+        {} run --output -- bash -c 'echo much > "$ACTOR_MOUNT/default/OUTPUT"; exit 3' 2>&1 >/dev/full
+        echo "code $?"
+        "#,
+        support::STOREFS
+    ));
+    assert!(said.ends_with("code 3\n"), "{said}");
+    assert!(said.contains("exit code 3, 1 record written"), "{said}");
+    assert!(said.contains("No space left"), "{said}");
 }

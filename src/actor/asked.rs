@@ -10,6 +10,7 @@ use crate::mount::Mounted;
 use crate::record::key::StoreId;
 use crate::record::{ContentType, Key, Precondition, RecordId};
 use crate::serve::Run;
+use crate::volume::cached::Cached;
 use serde_json::{Value, json};
 use std::ffi::OsString;
 use std::fs::File;
@@ -24,13 +25,18 @@ pub(super) struct Living {
     pub run: Run,
     pub backend: Arc<dyn Backend>,
     pub store: StoreId,
-    /// The store's directory in the storage folder.
+    /// The store's directory among the stores.
     pub directory: String,
-    pub storage: PathBuf,
+    /// The storage folder, where there is one.
+    pub storage: Option<PathBuf>,
     pub base_url: String,
-    pub token: String,
+    pub token: Option<String>,
     pub user: String,
+    /// The API knows of the run.
+    pub is_known: bool,
     pub mounted: Option<Arc<Mounted>>,
+    /// The volume of a server below the mount.
+    pub volume: Option<Arc<Cached>>,
     pub mountpoint: Option<PathBuf>,
     pub control: PathBuf,
     /// The command that the run began with: what follows it has its terminal and its further variables.
@@ -47,11 +53,12 @@ impl Living {
         let setting = Setting {
             run: &self.run,
             directory: &self.directory,
-            storage: &self.storage,
+            storage: self.storage.as_deref(),
             input_key,
             base_url: &self.base_url,
-            token: &self.token,
+            token: self.token.as_deref(),
             user: &self.user,
+            is_known: self.is_known,
             mountpoint: self.mountpoint.as_deref(),
             control: &self.control,
         };
@@ -63,21 +70,30 @@ impl Living {
 
     /// Stores an input.
     pub(super) async fn put_input(&self, key: &str, input: Input) -> Result<()> {
-        let id = RecordId {
-            store: self.store.clone(),
-            key: Key::new(key)?,
-        };
+        let id = self.record(key)?;
         let put = self
             .backend
             .put(&id, input.body, &input.content_type, Precondition::None);
-        put.await.map(|_| ())
+        let meta = put.await?;
+        if let Some(volume) = &self.volume {
+            volume.changed_beside(&id, &meta).await;
+        }
+        Ok(())
+    }
+
+    /// A record of the run's store.
+    pub(super) fn record(&self, key: &str) -> Result<RecordId> {
+        Ok(RecordId {
+            store: self.store.clone(),
+            key: Key::new(key)?,
+        })
     }
 }
 
 impl Served for Living {
-    fn sync(&self, store: Option<&str>, _progress: &mut dyn FnMut(&str)) -> Result<()> {
+    fn sync(&self, store: Option<&str>, progress: &mut dyn FnMut(&str)) -> Result<()> {
         match &self.mounted {
-            Some(mounted) => mounted.settle(store),
+            Some(mounted) => mounted.settle_and_tell(store, progress),
             None => Ok(()),
         }
     }

@@ -1,6 +1,7 @@
 //! The command of a run while it lives: its process group, the terminal, signals, time. It never looks at records.
 
 use super::env::Variables;
+use super::guard::GROUP;
 use crate::error::{Error, Kind, Result};
 use crate::sys;
 use rustix::process::{self, Pid, Signal, WaitOptions, WaitStatus};
@@ -11,7 +12,7 @@ use signal_hook::iterator::Signals;
 use std::ffi::OsString;
 use std::fs::File;
 use std::io;
-use std::os::fd::AsFd;
+use std::os::fd::{AsFd, BorrowedFd};
 use std::os::unix::process::CommandExt;
 use std::path::PathBuf;
 use std::process::{Command, Stdio};
@@ -150,19 +151,22 @@ pub(super) struct Supervisor<'s> {
     pub orders: mpsc::UnboundedReceiver<Next>,
     /// Told the process group that runs now.
     pub tell: &'s dyn Fn(Option<Pid>),
+    /// Where each command says its group by itself before its program starts: the guard's pipe.
+    pub guard: BorrowedFd<'s>,
 }
 
 impl Supervisor<'_> {
     /// Runs a command, and what takes its place, to the end. Nothing of its process group is left then.
-    pub(super) async fn run(mut self, mut next: Next) -> Exit {
+    pub(super) async fn run(&mut self, mut next: Next) -> Exit {
         // What a command leaves running becomes our child when its parent ends, so that its end is told to us.
         if let Err(why) = process::set_child_subreaper(Some(process::getpid())) {
             tracing::debug!("the ends of orphans are not told: {why}");
         }
         loop {
-            let group = match start(&next) {
+            let group = match start(&next, self.guard) {
                 Ok(group) => group,
                 Err((code, fault)) => {
+                    (self.tell)(None);
                     return Exit {
                         fault: Some(fault),
                         ..Exit::of(code)
@@ -171,7 +175,7 @@ impl Supervisor<'_> {
             };
             (self.tell)(Some(group));
             let (code, ending) = self.stay(group).await;
-            self.end_rest(group).await;
+            let asked = self.end_rest(group).await;
             if let Some(terminal) = &mut self.terminal {
                 terminal.take_back();
                 terminal.given = None;
@@ -186,6 +190,13 @@ impl Supervisor<'_> {
                     };
                 }
                 Some(Ending::Asked) => {
+                    return Exit {
+                        aborted: true,
+                        ..Exit::of(code)
+                    };
+                }
+                // Whoever asked for an end between two commands meant the run.
+                Some(Ending::Replaced(_)) if asked => {
                     return Exit {
                         aborted: true,
                         ..Exit::of(code)
@@ -290,8 +301,9 @@ impl Supervisor<'_> {
         pass(group, SIGCONT);
     }
 
-    /// Ends what the command left running in its group.
-    async fn end_rest(&mut self, group: Pid) {
+    /// Ends what the command left running in its group. Whether somebody asked for the end of the run meanwhile.
+    async fn end_rest(&mut self, group: Pid) -> bool {
+        let mut asked = false;
         for signal in [SIGTERM, libc::SIGKILL] {
             pass(group, signal);
             pass(group, SIGCONT);
@@ -299,20 +311,30 @@ impl Supervisor<'_> {
             loop {
                 self.reap(group);
                 if process::test_kill_process_group(group).is_err() {
-                    return;
+                    while let Ok(signal) = self.signals.try_recv() {
+                        asked |= is_end(signal);
+                    }
+                    return asked;
                 }
                 match timeout_at(until, self.signals.recv()).await {
-                    Ok(Some(_)) => {}
+                    Ok(Some(signal)) => asked |= is_end(signal),
                     Ok(None) | Err(_) => break,
                 }
             }
         }
         tracing::warn!("some processes of the command do not end");
+        asked
     }
 }
 
-/// Starts a command in a process group of its own. Its number, or why not with an exit code that says so.
-fn start(next: &Next) -> std::result::Result<Pid, (i32, Error)> {
+/// Whether this signal asks for the end of the run.
+fn is_end(signal: i32) -> bool {
+    [SIGTERM, SIGINT, SIGHUP, SIGQUIT].contains(&signal)
+}
+
+/// Starts a command in a process group of its own. Its number, or why not with an exit code that says so. The guard knows the
+/// group before the program starts, so that none outlives a run that is killed.
+fn start(next: &Next, guard: BorrowedFd<'_>) -> std::result::Result<Pid, (i32, Error)> {
     const OP: &str = "start";
     let launch = &next.launch;
     let (program, arguments) = launch.command.split_first().ok_or_else(|| {
@@ -339,6 +361,10 @@ fn start(next: &Next) -> std::result::Result<Pid, (i32, Error)> {
         && let Ok(errors) = rustix::io::fcntl_dupfd_cloexec(rustix::stdio::stderr(), 3)
     {
         command.stdout(Stdio::from(errors));
+    }
+    match guard.try_clone_to_owned() {
+        Ok(guard) => sys::announce(&mut command, guard, GROUP),
+        Err(why) => tracing::debug!("the guard is told of the command only when it runs: {why}"),
     }
     let started = command.spawn().map_err(|why| {
         let code = if why.kind() == io::ErrorKind::NotFound {
@@ -371,3 +397,6 @@ async fn until(time: Option<Instant>) {
         None => std::future::pending().await,
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -2,14 +2,17 @@
 
 use super::asked::Living;
 use super::child::Exit;
-use crate::backend::dir::DirBackend;
+use super::stage::{OnServer, Stage};
 use crate::backend::{Backend, ListQuery};
 use crate::error::{Error, Kind, Result};
-use crate::mount::Mounted;
-use crate::record::{Key, RecordId};
+use crate::mount::{Mounted, TOLD};
 use crate::serve::{Run, Status};
-use std::path::PathBuf;
+use crate::volume::cached::Cached;
+use signal_hook::consts::{SIGHUP, SIGINT, SIGQUIT, SIGTERM};
+use std::fs::File;
+use std::io::{self, Seek};
 use std::time::{Duration, SystemTime};
+use tokio::sync::mpsc;
 
 /// How long others may go on using the mount when the command has ended: with files that are open, and without any, in other
 /// mount namespaces.
@@ -24,18 +27,30 @@ pub struct Ended {
     pub run: Run,
     /// Its user's id.
     pub user: String,
-    /// What the store is called in the storage folder.
+    /// What the store is called among the stores.
     pub store: String,
-    /// How many records the run has written.
-    pub records: u64,
-    /// The file that holds OUTPUT.
-    pub output: Option<PathBuf>,
+    /// The server that has it.
+    pub elsewhere: Option<String>,
+    /// How many records the run has written, where that is known.
+    pub records: Option<u64>,
+    /// The record OUTPUT, or why it is not known whether there is one.
+    pub output: Result<Option<Output>>,
     /// The command's exit code, or the one that stands for it.
     pub code: i32,
     /// Why the command could not be started.
     pub fault: Option<Error>,
+    /// What is not on the server yet.
+    pub unsent: Option<Error>,
     /// What could not be ended in order.
     pub warnings: Vec<String>,
+}
+
+/// The record OUTPUT.
+pub struct Output {
+    /// The file or the URL.
+    pub place: String,
+    /// What is in it, where it is no file and that was wanted.
+    pub bytes: Option<File>,
 }
 
 /// Ends the mount. Who still uses it keeps what is open for a moment.
@@ -58,9 +73,62 @@ pub(super) fn end_mount(mounted: &Mounted) -> Option<String> {
     }
 }
 
+/// Sends what the run has written and not sent yet, and meanwhile what earlier runs left. Ends when nothing works any more, or
+/// when somebody asks this process to end. What is left of its own, and a word about that of others.
+pub(super) async fn send(
+    volume: &Cached,
+    on: &OnServer,
+    signals: &mut mpsc::UnboundedReceiver<i32>,
+    tell: &mut dyn FnMut(usize),
+) -> (Option<Error>, Option<String>) {
+    let mut sending = std::pin::pin!(async {
+        let sent = volume.send_all(on.limit).await;
+        if sent.is_ok() {
+            volume.try_rests(on.limit).await;
+        }
+        sent
+    });
+    let mut ticks = tokio::time::interval(TOLD);
+    let sent = loop {
+        tokio::select! {
+            sent = &mut sending => break sent,
+            _ = ticks.tick() => match volume.unsent() + volume.unsent_of_others() {
+                0 => {}
+                count => tell(count),
+            },
+            Some(signal) = signals.recv() => {
+                if [SIGTERM, SIGINT, SIGHUP, SIGQUIT].contains(&signal) {
+                    break Err(volume.not_sent());
+                }
+            }
+        }
+    };
+    let others = match volume.unsent_of_others() {
+        0 => None,
+        count => Some(format!(
+            "{count} of earlier runs not sent yet, from {}",
+            on.unsent.display()
+        )),
+    };
+    let own = match (volume.unsent(), sent) {
+        (0, _) | (_, Ok(())) => None,
+        (_, Err(why)) => {
+            let why = std::error::Error::source(&why).map_or(String::new(), ToString::to_string);
+            let why = format!(
+                "{why}: by the next run or mount of this source by the same user, from {}",
+                on.spool.display()
+            );
+            let subject = on.base_url.as_str();
+            Some(Error::because("send to", subject, Kind::TimedOut, why))
+        }
+    };
+    (own, others)
+}
+
+/// What is told of a run that has ended.
 pub(super) async fn sum_up(
     living: &Living,
-    backend: &DirBackend,
+    stage: &Stage,
     is_new: bool,
     exit: Exit,
 ) -> Result<Ended> {
@@ -75,40 +143,103 @@ pub(super) async fn sum_up(
     };
     // Clocks of files are coarser than those of programs.
     let since = (!is_new).then(|| run.started - CLOCK);
-    let output = RecordId {
-        store: living.store.clone(),
-        key: Key::new("OUTPUT")?,
+    let (output, elsewhere) = match stage {
+        Stage::Folder(on) => {
+            let file = on.backend.file(&living.record("OUTPUT")?).await.ok();
+            let output = file.map(|path| Output {
+                place: path.display().to_string(),
+                bytes: None,
+            });
+            (Ok(output), None)
+        }
+        Stage::Server(on) => (output_at(living, on).await, Some(on.base_url.clone())),
     };
     // A command may well remove its own store.
-    let records = count(backend, living, since).await.unwrap_or(0);
-    let output = backend.file(&output).await.ok();
+    let backend = stage.backend();
+    let records = count(&*backend, living, since).await;
     Ok(Ended {
         user: living.user.clone(),
         store: living.directory.clone(),
-        records,
+        elsewhere,
+        records: match records {
+            Err(why) if why.kind() == Kind::StoreNotFound => Some(0),
+            other => other.ok().flatten(),
+        },
         output,
         code: exit.code,
         fault: exit.fault,
+        unsent: None,
         warnings: Vec::new(),
         run,
     })
 }
 
-/// How many records of the store are no inputs, and were changed since then.
-async fn count(backend: &DirBackend, living: &Living, since: Option<SystemTime>) -> Result<u64> {
+/// OUTPUT on a server.
+async fn output_at(living: &Living, on: &OnServer) -> Result<Option<Output>> {
+    let id = living.record("OUTPUT")?;
+    match on.backend.head(&id).await {
+        Ok(_) => Ok(Some(Output {
+            place: format!(
+                "{}/v2/key-value-stores/{}/records/OUTPUT",
+                on.base_url, living.store
+            ),
+            bytes: None,
+        })),
+        Err(why) if matches!(why.kind(), Kind::NotFound | Kind::StoreNotFound) => Ok(None),
+        Err(why) => Err(why),
+    }
+}
+
+impl Ended {
+    /// Fetches the bytes of OUTPUT, into a file without a name.
+    pub(super) async fn read_output(&mut self, living: &Living) {
+        let Ok(Some(output)) = &mut self.output else {
+            return;
+        };
+        match fetch(living, "OUTPUT").await {
+            Ok(bytes) => output.bytes = Some(bytes),
+            Err(why) => self.output = Err(why),
+        }
+    }
+}
+
+async fn fetch(living: &Living, key: &str) -> Result<File> {
+    let fault = |why: io::Error| Error::io("read", key, why);
+    let fetched = living.backend.get(&living.record(key)?, None).await?;
+    let copied = tokio::task::spawn_blocking(move || {
+        let (mut bytes, mut file) = (fetched.bytes, tempfile::tempfile()?);
+        io::copy(&mut bytes, &mut file)?;
+        file.rewind()?;
+        Ok(file)
+    });
+    copied
+        .await
+        .map_err(|why| fault(io::Error::other(why)))?
+        .map_err(fault)
+}
+
+/// How many records of the store are no inputs, and were changed since then; `None` where nobody tells when.
+async fn count(
+    backend: &dyn Backend,
+    living: &Living,
+    since: Option<SystemTime>,
+) -> Result<Option<u64>> {
     let mut found = 0;
     let mut query = ListQuery::default();
     loop {
         let page = backend.list(&living.store, query.clone()).await?;
-        let written = page.records.iter().filter(|(key, meta)| {
+        for (key, meta) in &page.records {
             let is_input = key.as_str() == "INPUT" || key.as_str().starts_with("INPUT-METAMORPH-");
-            let is_old = since.is_some_and(|since| meta.modified.is_some_and(|time| time < since));
-            !is_input && !is_old
-        });
-        found += written.count() as u64;
+            let is_old = match (since, meta.modified) {
+                (None, _) => false,
+                (Some(since), Some(time)) => time < since,
+                (Some(_), None) => return Ok(None),
+            };
+            found += u64::from(!is_input && !is_old);
+        }
         query.after = page.next;
         if query.after.is_none() {
-            return Ok(found);
+            return Ok(Some(found));
         }
     }
 }

@@ -13,7 +13,7 @@ pub const CONTROL: &str = "STOREFS_RUN_SOCKET";
 const NOTHING: &str = "storefs0000000000";
 
 /// Variables that would tell of another run, or of what a run here does not have.
-const NOT_OURS: [&str; 7] = [
+const NOT_OURS: [&str; 10] = [
     "ACTOR_TASK_ID",
     "APIFY_ACTOR_TASK_ID",
     "ACTOR_EVENTS_WEBSOCKET_URL",
@@ -21,6 +21,9 @@ const NOT_OURS: [&str; 7] = [
     "ACTOR_TIMEOUT_AT",
     "APIFY_TIMEOUT_AT",
     "ACTOR_MOUNT",
+    "APIFY_TOKEN",
+    "APIFY_ACTOR_PRICING_INFO",
+    "APIFY_CHARGED_ACTOR_EVENT_COUNTS",
 ];
 
 /// What a run's environment is made of.
@@ -28,11 +31,13 @@ pub(super) struct Setting<'s> {
     pub run: &'s Run,
     /// The default store's directory in the storage folder.
     pub directory: &'s str,
-    pub storage: &'s Path,
+    pub storage: Option<&'s Path>,
     pub input_key: &'s str,
     pub base_url: &'s str,
-    pub token: &'s str,
+    pub token: Option<&'s str>,
     pub user: &'s str,
+    /// The API knows of the run.
+    pub is_known: bool,
     pub mountpoint: Option<&'s Path>,
     pub control: &'s Path,
 }
@@ -99,7 +104,9 @@ pub(super) fn variables(setting: &Setting<'_>) -> Variables {
         });
         storages.to_string().into()
     });
-    put(&["APIFY_TOKEN"], &|| text(setting.token));
+    if let Some(token) = setting.token {
+        put(&["APIFY_TOKEN"], &|| text(token));
+    }
     put(
         &[
             "APIFY_API_BASE_URL",
@@ -126,9 +133,18 @@ pub(super) fn variables(setting: &Setting<'_>) -> Variables {
     put(&["CRAWLEE_PURGE_ON_START", "APIFY_PURGE_ON_START"], &|| {
         text("0")
     });
-    put(&["CRAWLEE_STORAGE_DIR", "APIFY_LOCAL_STORAGE_DIR"], &|| {
-        setting.storage.into()
-    });
+    if let Some(storage) = setting.storage {
+        put(&["CRAWLEE_STORAGE_DIR", "APIFY_LOCAL_STORAGE_DIR"], &|| {
+            storage.into()
+        });
+    }
+    if !setting.is_known {
+        // The SDKs ask the API for the run at their start, unless they are told what they want to know: the price.
+        put(&["APIFY_ACTOR_PRICING_INFO"], &|| {
+            text(r#"{"pricingModel":"FREE"}"#)
+        });
+        put(&["APIFY_CHARGED_ACTOR_EVENT_COUNTS"], &|| text("{}"));
+    }
     put(&[CONTROL], &|| setting.control.into());
     if let Some(mountpoint) = setting.mountpoint {
         put(&["ACTOR_MOUNT"], &|| mountpoint.into());
@@ -183,11 +199,12 @@ mod tests {
         let setting = Setting {
             run: &run,
             directory: "results",
-            storage: Path::new("/s"),
+            storage: Some(Path::new("/s")),
             input_key: "INPUT-METAMORPH-1",
             base_url: "http://127.0.0.1:1",
-            token: "t",
+            token: Some("t"),
             user: "u",
+            is_known: true,
             mountpoint: None,
             control: Path::new("/c"),
         };

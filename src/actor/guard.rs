@@ -7,12 +7,14 @@ use rustix::process::Pid;
 use serde::{Deserialize, Serialize};
 use std::fs::File;
 use std::io::{BufRead, BufReader, Write};
-use std::os::fd::{AsFd, OwnedFd};
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::path::PathBuf;
 
 const OP: &str = "start the guard of the run";
 /// Says that there is nothing to clean up any more.
 const DONE: &str = "done\n";
+/// Says, with a number behind it, which process group a command has. A command says it by itself.
+pub(super) const GROUP: &[u8] = b"group ";
 
 /// What a run that was killed leaves behind.
 #[derive(Clone, Debug, Default, Serialize, Deserialize)]
@@ -31,6 +33,9 @@ pub struct Left {
     pub server: PathBuf,
     /// A source that was only for this run.
     pub source: Option<PathBuf>,
+    /// What it has not sent to a server yet, and its cached bytes.
+    #[serde(default)]
+    pub spool: Option<(PathBuf, PathBuf)>,
     /// The process group of its command. Known to the guard alone, since numbers are used again.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub group: Option<i32>,
@@ -71,6 +76,11 @@ impl Guard {
         self.say(&line);
     }
 
+    /// Where commands say which group they have.
+    pub(super) fn pipe(&self) -> BorrowedFd<'_> {
+        self.pipe.as_fd()
+    }
+
     fn say(&self, line: &[u8]) {
         if let Err(why) = (&self.pipe).write_all(line) {
             tracing::debug!("the guard of the run is gone: {why}");
@@ -82,6 +92,20 @@ impl Guard {
         self.say(DONE.as_bytes());
         drop(self.pipe);
         let _ = rustix::process::waitpid(Some(self.process), rustix::process::WaitOptions::empty());
+    }
+}
+
+/// What there is to clean up by then.
+fn noted(line: &str, left: Option<Left>) -> Option<Left> {
+    match line.as_bytes().strip_prefix(GROUP) {
+        Some(number) => left.map(|left| Left {
+            group: std::str::from_utf8(number)
+                .ok()
+                .and_then(|number| number.parse().ok())
+                .or(left.group),
+            ..left
+        }),
+        None => serde_json::from_str(line).ok().or(left),
     }
 }
 
@@ -106,10 +130,34 @@ fn watch(reader: OwnedFd, bury: impl FnOnce(&Left)) -> ! {
         if line == DONE.trim_end() {
             std::process::exit(0);
         }
-        left = serde_json::from_str(&line).ok().or(left);
+        left = noted(&line, left);
     }
     if let Some(left) = left {
         bury(&left);
     }
     std::process::exit(0);
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+    use super::*;
+
+    #[test]
+    fn a_group_is_noted_with_what_was_told_before() {
+        let told = Left {
+            run: "r".to_owned(),
+            ..Left::default()
+        };
+        let line = serde_json::to_string(&told).unwrap();
+        assert!(noted("group 7", None).is_none());
+        let left = noted(&line, None);
+        let left = noted("group 7", left);
+        assert_eq!(left.as_ref().unwrap().group, Some(7));
+        assert_eq!(left.as_ref().unwrap().run, "r");
+        let left = noted("group", noted("group x", left));
+        assert_eq!(left.as_ref().unwrap().group, Some(7));
+        // The command has ended.
+        assert_eq!(noted(&line, left).unwrap().group, None);
+    }
 }

@@ -1,6 +1,7 @@
 //! The third door: a command run as an Actor, with a store, a mount and an API of its own. It never reads the command line
 //! or prints anything.
 
+mod api;
 mod asked;
 mod child;
 mod end;
@@ -9,10 +10,12 @@ mod guard;
 mod input;
 mod run;
 mod seen;
+mod stage;
 
 pub use child::{Launch, Terminal};
-pub use end::Ended;
+pub use end::{Ended, Output};
 pub use env::CONTROL as CONTROL_VARIABLE;
 pub use guard::{Guard, Left};
 pub use input::Input;
 pub use run::{Plan, run};
+pub use stage::{OnFolder, OnServer, Stage};

@@ -1,44 +1,37 @@
 //! A run from its first record to its last word: the store, the input, the mount, the API, the command, the end. It never
 //! leaves anything mounted.
 
+use super::api::Api;
 use super::asked::Living;
 use super::child::{Launch, Supervisor, Terminal, signals};
-use super::end::{Ended, end_mount, sum_up};
+use super::end::{self, Ended};
 use super::guard::{Guard, Left};
 use super::input::Input;
 use super::seen::Seen;
-use crate::backend::dir::{DirBackend, Folder};
-use crate::backend::{Backend, NewStore, StoreInfo, StoreRef, random};
+use super::stage::Stage;
+use crate::backend::{Backend, NewStore, StoreInfo, StoreRef};
 use crate::control;
 use crate::error::{Error, Kind, Result};
 use crate::mount::{MountOptions, Mounted};
 use crate::record::StoreName;
-use crate::serve::{self, Limits, Run, Secret, Server, Users};
-use std::net::TcpListener;
+use crate::serve::Run;
+use crate::volume::cached::Cached;
 use std::path::PathBuf;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 use tokio::runtime::Runtime;
-use tokio::sync::{mpsc, oneshot};
+use tokio::sync::mpsc;
 use tokio::time::Instant;
 
 /// Threads that may wait for the disk at one time.
 const WAITING: usize = 64;
-/// How many bytes of encoded bodies are kept beside the records.
-const KEEP_ENCODED: u64 = 1 << 30;
-/// The longest record that the API takes.
-const MAX_RECORD: u64 = 5 << 30;
 /// How long requests of a command that is gone may take to end.
-const LAST_REQUESTS: Duration = Duration::from_secs(2);
+pub(super) const LAST_REQUESTS: Duration = Duration::from_secs(2);
 
 /// Everything that is decided before a run begins.
 pub struct Plan {
     /// The run's id.
     pub id: String,
-    /// The storage folder, opened, and where it is.
-    pub folder: Arc<Folder>,
-    /// Its path.
-    pub storage: PathBuf,
     /// The store to use, by name or id; without one a new store is made.
     pub store: Option<String>,
     /// The input; without one that of the store stays.
@@ -61,10 +54,14 @@ pub struct Plan {
     pub user: String,
     /// What there is to clean up when this process is killed.
     pub left: Left,
+    /// The bytes of OUTPUT are wanted in the end, where it is no file.
+    pub wants_output: bool,
+    /// Told how many records are still to be sent when the command has ended.
+    pub sending: Box<dyn FnMut(usize)>,
 }
 
 /// Runs a command to its end. Fails only when it was never started, and then leaves nothing behind.
-pub fn run(plan: Plan, guard: &Guard) -> Result<Ended> {
+pub fn run(plan: Plan, stage: Stage, guard: &Guard) -> Result<Ended> {
     let signals = signals()?;
     let runtime = tokio::runtime::Builder::new_multi_thread()
         .worker_threads(2)
@@ -73,9 +70,9 @@ pub fn run(plan: Plan, guard: &Guard) -> Result<Ended> {
         .max_blocking_threads(WAITING)
         .build()
         .map_err(|why| Error::io("start the runtime", "", why))?;
-    let backend = DirBackend::new(plan.folder.clone());
-    let (store, made) = runtime.block_on(find_store(&backend, plan.store.as_deref(), &plan.id))?;
-    let begun = Begun::start(&plan, &backend, &store, &runtime, guard);
+    let backend = stage.backend();
+    let (store, made) = runtime.block_on(find_store(&*backend, plan.store.as_deref(), &plan.id))?;
+    let begun = Begun::start(&plan, stage, &store, &runtime, guard);
     let begun = match begun {
         Ok(begun) => begun,
         Err(why) => {
@@ -86,7 +83,7 @@ pub fn run(plan: Plan, guard: &Guard) -> Result<Ended> {
             return Err(why);
         }
     };
-    let ended = begun.finish(plan, &backend, signals, &runtime, guard);
+    let ended = begun.finish(plan, signals, &runtime, guard);
     // Nothing that still waits for a disk may hold the end up.
     runtime.shutdown_timeout(LAST_REQUESTS);
     ended
@@ -94,7 +91,7 @@ pub fn run(plan: Plan, guard: &Guard) -> Result<Ended> {
 
 /// The store that is meant, and whether it was made now.
 async fn find_store(
-    backend: &DirBackend,
+    backend: &dyn Backend,
     wanted: Option<&str>,
     run: &str,
 ) -> Result<(StoreInfo, bool)> {
@@ -117,99 +114,67 @@ async fn find_store(
 /// A run of which everything but the command has started.
 struct Begun {
     living: Arc<Living>,
-    runs: Arc<serve::Runs>,
+    stage: Stage,
+    api: Api,
     orders: mpsc::UnboundedReceiver<super::child::Next>,
-    stop: oneshot::Sender<()>,
-    served: tokio::task::JoinHandle<()>,
     control: Option<control::Server>,
     left: Left,
     warnings: Vec<String>,
 }
 
+/// A mount, and the volume of a server below it.
+type Shown = (Option<Arc<Mounted>>, Option<Arc<Cached>>);
+
 impl Begun {
     fn start(
         plan: &Plan,
-        backend: &DirBackend,
+        mut stage: Stage,
         store: &StoreInfo,
         runtime: &Runtime,
         guard: &Guard,
     ) -> Result<Self> {
-        let directory = runtime.block_on(backend.directory(&store.id))?;
+        let directory = runtime.block_on(stage.directory(store))?;
         let mut left = plan.left.clone();
         if let Some((mountpoint, _)) = &plan.mount {
             left.mountpoint = Some(mountpoint.clone());
         }
         left.socket = Some(plan.control.clone());
         guard.tell(&left);
-        let mounted = match &plan.mount {
-            Some((mountpoint, options)) => {
-                let options = MountOptions {
-                    default_store: Some(directory.as_str().to_owned()),
-                    input_key: None,
-                    ..options.clone()
-                };
-                let mounted = Mounted::start(plan.folder.clone(), mountpoint, options)?;
-                Some(Arc::new(mounted))
+        let shown = match &plan.mount {
+            Some((at, options)) => {
+                let (mounted, volume) = stage.mount(at, options.clone(), store, &directory)?;
+                (Some(Arc::new(mounted)), volume)
             }
-            None => None,
+            None => (None, None),
         };
-        let begun = Self::serve(
-            plan,
-            backend,
-            store,
-            runtime,
-            (directory, mounted.clone()),
-            left,
-        );
+        let mounted = shown.0.clone();
+        let begun = Self::open(plan, stage, store, runtime, (directory, shown), left);
         if let (Err(_), Some(mounted)) = (&begun, &mounted) {
             let _ = mounted.unmount(true);
         }
         begun
     }
 
-    /// Starts the API and the control socket.
-    fn serve(
+    /// Starts the API and the control socket, and stores the input.
+    fn open(
         plan: &Plan,
-        backend: &DirBackend,
+        stage: Stage,
         store: &StoreInfo,
         runtime: &Runtime,
-        (directory, mounted): (StoreName, Option<Arc<Mounted>>),
+        (directory, (mounted, volume)): (StoreName, Shown),
         left: Left,
     ) -> Result<Self> {
         let mut warnings = Vec::new();
-        let below: Arc<dyn Backend> = Arc::new(backend.clone());
+        let below = stage.backend();
         let shown: Arc<dyn Backend> = match &mounted {
-            Some(mounted) => Arc::new(Seen {
+            // What is written past the volume of a server that server tells it of.
+            Some(mounted) if volume.is_none() => Arc::new(Seen {
                 below,
                 mounted: mounted.clone(),
             }),
-            None => below,
+            _ => below,
         };
-        let token = format!("storefs_run_{}", random::secret()?);
-        let listener = TcpListener::bind("127.0.0.1:0")
-            .map_err(|why| Error::io("listen on", "127.0.0.1", why))?;
-        let users = Users::One {
-            name: plan.user.clone(),
-            token: Secret(token.clone()),
-        };
-        let user = users.home().unwrap_or_default();
-        let options = serve::Options {
-            public_url: None,
-            users,
-            max_record_size: MAX_RECORD,
-            folder: plan.left.server.clone(),
-            keep_encoded: KEEP_ENCODED,
-            default_store: directory.as_str().to_owned(),
-            run: Some(plan.id.clone()),
-            limits: Limits {
-                grace: LAST_REQUESTS,
-                ..Limits::default()
-            },
-        };
-        let server = {
-            let _inside = runtime.enter();
-            Server::new(shown.clone(), listener, options)?
-        };
+        let api = Api::start(plan, &stage, shown.clone(), &directory, runtime)?;
         let run = Run {
             timeout_secs: plan.timeout.map_or(0, |timeout| timeout.as_secs().max(1)),
             memory_mbytes: plan.memory_mbytes,
@@ -219,22 +184,24 @@ impl Begun {
                 .map_or(0, |input| input.body.len().unwrap_or(0)),
             ..Run::begun(&plan.id, store.id.as_str())
         };
-        let runs = server.runs();
-        if let Err(why) = runs.tell(run.clone()) {
-            warnings.push(why.to_string());
-        }
         let (sender, orders) = mpsc::unbounded_channel();
+        let storage = match &stage {
+            Stage::Folder(on) => Some(on.path.clone()),
+            Stage::Server(_) => None,
+        };
         let living = Arc::new(Living {
             run,
             backend: shown,
             store: store.id.clone(),
             directory: directory.as_str().to_owned(),
-            storage: plan.storage.clone(),
-            base_url: format!("http://{}", server.address()),
-            token,
-            user,
+            storage,
+            base_url: api.base_url.clone(),
+            token: api.token.clone(),
+            user: api.user.clone(),
+            is_known: !api.is_elsewhere(),
             mountpoint: plan.mount.as_ref().map(|(path, _)| path.clone()),
             mounted,
+            volume,
             control: plan.control.clone(),
             launch: plan.launch.clone(),
             orders: sender,
@@ -244,10 +211,10 @@ impl Begun {
         if let Some(input) = plan.input.clone() {
             runtime.block_on(living.put_input("INPUT", input))?;
         }
-        let (stop, stopped) = oneshot::channel();
-        let served = runtime.spawn(server.run(async {
-            let _ = stopped.await;
-        }));
+        // Not before now: a run that does not start is none.
+        if let Err(why) = api.tell(&living.run) {
+            warnings.push(why.to_string());
+        }
         let control = match control::Server::start(&plan.control, living.clone()) {
             Ok(control) => Some(control),
             Err(why) => {
@@ -257,10 +224,9 @@ impl Begun {
         };
         Ok(Self {
             living,
-            runs,
+            stage,
+            api,
             orders,
-            stop,
-            served,
             control,
             left,
             warnings,
@@ -269,8 +235,7 @@ impl Begun {
 
     fn finish(
         mut self,
-        plan: Plan,
-        backend: &DirBackend,
+        mut plan: Plan,
         signals: mpsc::UnboundedReceiver<i32>,
         runtime: &Runtime,
         guard: &Guard,
@@ -281,36 +246,46 @@ impl Begun {
             left.group = group.map(|group| group.as_raw_nonzero().get());
             guard.tell(&left);
         };
-        let supervisor = Supervisor {
+        let mut supervisor = Supervisor {
             signals,
-            terminal: plan.terminal,
+            terminal: plan.terminal.take(),
             grace: plan.grace,
             deadline: plan.timeout.map(|timeout| Instant::now() + timeout),
             orders: self.orders,
             tell: &tell,
+            guard: guard.pipe(),
         };
-        let first = self.living.next(plan.launch, "INPUT");
+        let first = self.living.next(plan.launch.clone(), "INPUT");
         let exit = runtime.block_on(supervisor.run(first));
         if let Some(mounted) = &self.living.mounted {
-            self.warnings.extend(end_mount(mounted));
+            self.warnings.extend(end::end_mount(mounted));
         }
         drop(self.control.take());
-        let _ = self.stop.send(());
-        let handle = runtime.handle();
-        let ended = handle.block_on(async {
-            // It ends by itself when the last request has, or when that has taken too long.
-            let _ = self.served.await;
-            if let Err(why) = backend.flush().await {
+        let mut unsent = None;
+        if let (Some(volume), Stage::Server(on)) = (&self.living.volume, &self.stage) {
+            let sending = end::send(volume, on, &mut supervisor.signals, &mut plan.sending);
+            let (own, of_others) = runtime.block_on(sending);
+            unsent = own;
+            self.warnings.extend(of_others);
+        }
+        let mut ended = runtime.block_on(async {
+            let mut ended =
+                end::sum_up(&self.living, &self.stage, plan.store.is_none(), exit).await?;
+            let is_elsewhere = self.api.is_elsewhere();
+            if plan.wants_output && is_elsewhere && unsent.is_none() {
+                ended.read_output(&self.living).await;
+            }
+            if let Err(why) = self.api.end(&mut ended.run).await {
                 self.warnings.push(why.to_string());
             }
-            sum_up(&self.living, backend, plan.store.is_none(), exit).await
-        });
-        let mut ended = ended?;
-        // What it said of itself last was told to the server.
-        ended.run.message = self.runs.get(&ended.run.id).and_then(|run| run.message);
-        if let Err(why) = self.runs.tell(ended.run.clone()) {
-            self.warnings.push(why.to_string());
-        }
+            if let Stage::Folder(on) = &self.stage
+                && let Err(why) = on.backend.flush().await
+            {
+                self.warnings.push(why.to_string());
+            }
+            Ok::<_, Error>(ended)
+        })?;
+        ended.unsent = unsent;
         ended.warnings = self.warnings;
         Ok(ended)
     }

@@ -7,6 +7,7 @@ use crate::actor::Left;
 use crate::control::{self, Client};
 use crate::error::{Error, Result};
 use crate::serve::Kept;
+use crate::volume::cached;
 use rustix::fs::{FlockOperation, flock};
 use rustix::process::{Pid, Signal, kill_process_group};
 use std::fs::{self, DirBuilder, File};
@@ -136,6 +137,9 @@ pub(super) fn tidy(left: &Left) {
     }
     if let Some(source) = &left.source {
         let _ = fs::remove_dir_all(source);
+    }
+    if let Some((spool, cache)) = &left.spool {
+        cached::remove_spent(spool, cache);
     }
     let _ = fs::remove_file(left.home.join(LEFT));
     let _ = fs::remove_file(left.home.join(LOCK));

@@ -5,15 +5,11 @@ use super::place::Place;
 use super::{busy, mounts};
 use crate::control::{Served, Server};
 use crate::error::{Error, Kind, Result};
-use crate::mount::Mounted;
+use crate::mount::{Mounted, TOLD};
 use serde_json::{Value, json};
 use std::path::PathBuf;
 use std::sync::{Condvar, Mutex, MutexGuard, PoisonError};
-use std::thread;
 use std::time::{Duration, SystemTime};
-
-/// How often it is told how sending goes.
-const TOLD: Duration = Duration::from_millis(200);
 
 fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
@@ -139,20 +135,7 @@ impl Live {
 
 impl Served for Live {
     fn sync(&self, store: Option<&str>, progress: &mut dyn FnMut(&str)) -> Result<()> {
-        if self.mounted.pending() == 0 {
-            return self.mounted.settle(store);
-        }
-        thread::scope(|scope| {
-            let settling = scope.spawn(|| self.mounted.settle(store));
-            while !settling.is_finished() {
-                progress(&format!("{} to be sent", self.mounted.pending()));
-                thread::sleep(TOLD);
-            }
-            settling.join().unwrap_or_else(|_| {
-                let why = "the operation panicked (see the log)";
-                Err(Error::because("sync", "", Kind::Io, why))
-            })
-        })
+        self.mounted.settle_and_tell(store, progress)
     }
 
     fn status(&self) -> Value {

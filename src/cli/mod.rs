@@ -24,6 +24,7 @@ mod remote;
 mod remote_options;
 mod run;
 mod run_args;
+mod run_source;
 mod serve;
 mod signals;
 mod source;

@@ -91,9 +91,7 @@ impl Plan {
         reach::let_go_of_held_up("mount at", mountpoint, here)?;
         let mountpoint = place::resolve(&here.absolute(mountpoint))?;
         let (input, input_keys) = here.input_keys(&options)?;
-        if options.allow_other && here.uid != 0 {
-            may_allow_other()?;
-        }
+        may_allow_other(&options, here)?;
         let of_folder = FolderOptions {
             layout: options.layout,
             read_only: options.read_only,
@@ -105,17 +103,9 @@ impl Plan {
             (None, None) => MountSource::Folder(source::folder(source, here)?, of_folder),
         };
         let mount = MountOptions {
-            read_only: options.read_only,
-            allow_other: options.allow_other,
-            uid: options.uid,
-            gid: options.gid,
-            umask: options.umask,
-            ttl: options.ttl,
             default_store: here.default_store(&options),
-            stores: options.stores.iter().map(ToString::to_string).collect(),
             input_key: Some(input).filter(|key| key != "INPUT"),
-            passthrough: options.passthrough,
-            source_label: source.shown(),
+            ..mount_options(&options, source.shown())
         };
         Ok(Self {
             source,
@@ -143,9 +133,29 @@ impl MountSource {
     }
 }
 
+/// What the options say of a mount, but for the store and the input of a run.
+pub(super) fn mount_options(options: &Options, source_label: String) -> MountOptions {
+    MountOptions {
+        read_only: options.read_only,
+        allow_other: options.allow_other,
+        uid: options.uid,
+        gid: options.gid,
+        umask: options.umask,
+        ttl: options.ttl,
+        default_store: None,
+        stores: options.stores.iter().map(ToString::to_string).collect(),
+        input_key: None,
+        passthrough: options.passthrough,
+        source_label,
+    }
+}
+
 /// fusermount3 refuses it too, but says so only to the terminal.
-fn may_allow_other() -> Result<()> {
+pub(super) fn may_allow_other(options: &Options, here: &Surroundings) -> Result<()> {
     const FILE: &str = "/etc/fuse.conf";
+    if !options.allow_other || here.uid == 0 {
+        return Ok(());
+    }
     let text = std::fs::read_to_string(FILE).unwrap_or_default();
     if text.lines().any(|line| line.trim() == "user_allow_other") {
         return Ok(());

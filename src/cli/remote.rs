@@ -35,11 +35,29 @@ pub(super) struct Remote {
 }
 
 /// The folders of one source and user.
-struct Folders {
+pub(super) struct Folders {
     cache: PathBuf,
     spool: PathBuf,
+    /// What is known of runs there.
+    pub(super) runs: PathBuf,
+    /// Of each run, by its id: what it has not sent yet, and its cached bytes.
+    pub(super) unsent: PathBuf,
+    pub(super) caches: PathBuf,
     /// Where `memory:` keeps them.
     temp: Option<TempDir>,
+}
+
+impl Folders {
+    fn of(cache: PathBuf, state: &Path) -> Self {
+        Self {
+            caches: cache.join("of-runs"),
+            cache,
+            spool: state.join("spool"),
+            runs: state.to_owned(),
+            unsent: state.join("unsent"),
+            temp: None,
+        }
+    }
 }
 
 /// A mount, and the folder that goes with it.
@@ -97,37 +115,16 @@ impl Remote {
         here: &Surroundings,
     ) -> Result<Started> {
         let runtime = mount::runtime()?;
-        let opened = open::open(
-            &self.source,
-            Access {
-                token: self.token.clone(),
-                api_base: self.api_base.clone(),
-                insecure: self.options.remote.insecure,
-                compress: self.options.remote.compress,
-                read_only: self.options.read_only,
-                ..Access::default()
-            },
-        )?;
+        let opened = self.opened()?;
         let (folders, away) = self.folders(&opened.place, &runtime, here)?;
         for folder in [&folders.cache, &folders.spool] {
             super::place::keep_apart(mountpoint, folder)?;
         }
         let reload = self.reload(&opened.place, &runtime, here);
         let default = self.default(&*opened.backend, &runtime, away)?;
-        let remote = &self.options.remote;
-        let usual = cached::Options::default();
         let of_cache = cached::Options {
-            read_only: self.options.read_only,
-            ttl: self.options.ttl.unwrap_or(usual.ttl),
-            debounce: remote.debounce.unwrap_or(usual.debounce),
-            write_through: remote.write_through,
-            fsync_local: remote.fsync_local,
-            cache_size: remote.cache_size.unwrap_or(usual.cache_size),
             default_store: default.unnamed,
-            allow_store_delete: remote.allow_store_delete,
-            exact_sizes: remote.exact_sizes,
-            host: host(),
-            ..usual
+            ..self.of_cache(false)
         };
         options.default_store = Some(default.shown.to_string());
         options.source_label.clone_from(&self.shown);
@@ -138,12 +135,64 @@ impl Remote {
             of_cache,
             runtime.handle().clone(),
         )?;
+        if !self.options.read_only {
+            volume.send_rests(&folders.unsent, &folders.caches);
+        }
         let mounted = Mounted::over(runtime, Arc::new(volume), mountpoint, options)?;
         Ok(Started {
             mounted,
             temp: folders.temp,
             reload,
         })
+    }
+
+    /// The source, which is not asked anything yet.
+    pub(super) fn opened(&self) -> Result<open::Opened> {
+        let remote = &self.options.remote;
+        let access = Access {
+            token: self.token.clone(),
+            api_base: self.api_base.clone(),
+            insecure: remote.insecure,
+            compress: remote.compress,
+            read_only: self.options.read_only,
+            ..Access::default()
+        };
+        open::open(&self.source, access)
+    }
+
+    /// How its volume behaves; `through` is how records are sent when nothing else was said.
+    pub(super) fn of_cache(&self, through: bool) -> cached::Options {
+        let remote = &self.options.remote;
+        let usual = cached::Options::default();
+        let write_through = remote.write_through.unwrap_or(through);
+        // What nobody waits for, such as a removal, then need not wait either.
+        let debounce = if write_through && through {
+            Duration::ZERO
+        } else {
+            usual.debounce
+        };
+        cached::Options {
+            read_only: self.options.read_only,
+            ttl: self.options.ttl.unwrap_or(usual.ttl),
+            debounce: remote.debounce.unwrap_or(debounce),
+            write_through,
+            fsync_local: remote.fsync_local,
+            cache_size: remote.cache_size.unwrap_or(usual.cache_size),
+            allow_store_delete: remote.allow_store_delete,
+            exact_sizes: remote.exact_sizes,
+            host: host(),
+            ..usual
+        }
+    }
+
+    /// Who we are there.
+    pub(super) fn token(&self) -> Option<&Token> {
+        self.token.as_ref()
+    }
+
+    /// What was said about it.
+    pub(super) fn options(&self) -> &Options {
+        &self.options
     }
 
     /// What reads the token again for a live mount.
@@ -163,7 +212,7 @@ impl Remote {
     }
 
     /// Where this user's edits and bytes of this source are kept. True when the source is away.
-    fn folders(
+    pub(super) fn folders(
         &self,
         place: &Place,
         runtime: &Runtime,
@@ -172,10 +221,10 @@ impl Remote {
         let Place::Server(server) = place else {
             let temp = tempfile::Builder::new().prefix("storefs-mount-").tempdir();
             let temp = temp.map_err(|why| Error::io("make a temporary folder", "", why))?;
+            let folders = Folders::of(temp.path().join("cache"), temp.path());
             let folders = Folders {
-                cache: temp.path().join("cache"),
-                spool: temp.path().join("spool"),
                 temp: Some(temp),
+                ..folders
             };
             return Ok((folders, false));
         };
@@ -239,20 +288,12 @@ impl Remote {
             );
         }
         let id = Known::id(base, user.as_deref());
-        let (cache, spool) = match dir {
+        let folders = match dir {
             Some(dir) => {
                 known::claim(&dir, base, &id)?;
-                (dir.join("cache"), dir.join("spool"))
+                Folders::of(dir.join("cache"), &dir)
             }
-            None => (
-                here.cache_dir().join(&id),
-                here.state_dir().join(&id).join("spool"),
-            ),
-        };
-        let folders = Folders {
-            cache,
-            spool,
-            temp: None,
+            None => Folders::of(here.cache_dir().join(&id), &here.state_dir().join(&id)),
         };
         Ok((folders, is_away))
     }

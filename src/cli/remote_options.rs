@@ -9,8 +9,8 @@ use std::time::Duration;
 /// The options of sources that are not local folders.
 #[derive(Clone, PartialEq, Eq, Debug, Default)]
 pub(super) struct RemoteOptions {
-    /// `write=through`: a close waits until the source has the record.
-    pub write_through: bool,
+    /// `write=`: whether a close waits until the source has the record.
+    pub write_through: Option<bool>,
     /// `fsync=local`: an fsync does not wait for the source.
     pub fsync_local: bool,
     /// `debounce=`.
@@ -37,8 +37,8 @@ impl RemoteOptions {
     /// Takes one option in; false when it is none of these.
     pub(super) fn take(&mut self, option: &str, name: &str, value: Option<&str>) -> Result<bool> {
         match (name, value) {
-            ("write", Some("through")) => self.write_through = true,
-            ("write", Some("back")) => self.write_through = false,
+            ("write", Some("through")) => self.write_through = Some(true),
+            ("write", Some("back")) => self.write_through = Some(false),
             ("write", Some(_)) => return Err(invalid(option, "it is back or through")),
             ("fsync", Some("local")) => self.fsync_local = true,
             ("fsync", Some("remote")) => self.fsync_local = false,
@@ -76,7 +76,9 @@ mod tests {
         let text = "write=through,fsync=local,debounce=2s,cache=/c,cache-size=1GiB,allow-store-delete,compress,exact-sizes,\
                     token-file=/t,insecure";
         let remote = parse(&[text], false).unwrap().remote;
-        assert!(remote.write_through && remote.fsync_local && remote.allow_store_delete);
+        assert!(
+            remote.write_through == Some(true) && remote.fsync_local && remote.allow_store_delete
+        );
         assert!(remote.compress && remote.exact_sizes && remote.insecure);
         assert_eq!(remote.debounce, Some(Duration::from_secs(2)));
         assert_eq!(remote.cache_size, Some(1 << 30));

@@ -4,21 +4,19 @@
 use super::config::Surroundings;
 use super::exit::{Failure, print};
 use super::left::{self, Home};
-use super::options::Options;
 use super::place::{self, Place};
+use super::progress::Progress;
 use super::run_args::RunArgs;
-use super::{input, log, source};
-use crate::actor::{self, Ended, Guard, Launch, Left, Plan, Terminal};
-use crate::backend::dir::{Folder, FolderOptions};
+use super::run_source::Source;
+use super::{input, log};
+use crate::actor::{self, Ended, Guard, Launch, Left, Output, Plan, Terminal};
 use crate::backend::random;
-use crate::error::{Error, Kind, Result};
-use crate::mount::MountOptions;
-use crate::serve::Run;
+use crate::error::{Error, Result};
 use std::ffi::{OsStr, OsString};
 use std::fs::{self, File};
 use std::io::{self, Write};
 use std::os::unix::fs::PermissionsExt;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::time::Duration;
 
 /// The exit code of a command that is not there, as shells have it.
@@ -26,13 +24,6 @@ const NO_PROGRAM: u8 = 127;
 /// What a run is told of memory, at least and at most.
 const LEAST_MEMORY: u64 = 128;
 const MOST_MEMORY: u64 = 32_768;
-
-/// Where the records of a run live.
-struct Source {
-    path: PathBuf,
-    /// It is only for this run.
-    is_temporary: bool,
-}
 
 /// `storefs run`. What the process ends with is what the command ended with.
 pub(super) fn run(args: &RunArgs, here: &Surroundings) -> std::result::Result<u8, Failure> {
@@ -54,23 +45,21 @@ pub(super) fn run(args: &RunArgs, here: &Surroundings) -> std::result::Result<u8
         home: home.path().to_owned(),
         ..Left::default()
     };
-    let source = open(args.source.as_deref(), here);
-    let ended = source.and_then(|source| {
-        left.server = source.path.join(".storefs/serve");
-        left.source = source.is_temporary.then(|| source.path.clone());
+    let found = Source::find(args.source.as_deref(), &args.options, here);
+    let ended = found.and_then(|source| {
+        let stage = source.open(&id, &mut left, here)?;
         let place = prepared(args, here, &source, &home, &mut left)?;
         let (mount, control) = match &place {
             Some(place) => {
                 let at = place.path().to_owned();
                 let control = here.socket(&at);
-                (Some((at, mount_options(&source))), control)
+                (Some((at, source.mount_options())), control)
             }
             None => (None, home.path().join("control.sock")),
         };
+        let mut progress = Progress::on_terminal();
         let plan = Plan {
             id: id.clone(),
-            folder: open_folder(&source)?,
-            storage: source.path.clone(),
             store: args.store.clone(),
             input,
             mount,
@@ -92,66 +81,17 @@ pub(super) fn run(args: &RunArgs, here: &Surroundings) -> std::result::Result<u8
             memory_mbytes: memory(here),
             user: here.user_name(),
             left: left.clone(),
+            wants_output: args.output,
+            sending: Box::new(move |count| progress.show(&format!("{count} to be sent"))),
         };
-        actor::run(plan, &guard)
+        actor::run(plan, stage, &guard)
     });
     let told = ended
         .map_err(Failure::from)
-        .and_then(|ended| tell(args, &ended));
+        .and_then(|ended| tell(args, ended));
     left::tidy(&left);
     guard.dismiss();
     told
-}
-
-/// Opens the source of a run. It is the one place that decides what a run can stand on: sources on a server need a volume that
-/// sends what was written, and a command that talks to that server itself.
-fn open(named: Option<&str>, here: &Surroundings) -> Result<Source> {
-    if named == Some("memory:") {
-        let folder = tempfile::Builder::new()
-            .prefix("storefs-run-")
-            .tempdir_in(in_memory())
-            .map_err(|why| Error::io("make a temporary folder", "", why))?;
-        return Ok(Source {
-            path: folder.keep(),
-            is_temporary: true,
-        });
-    }
-    let path = source::folder(named, here).map_err(|why| {
-        if why.kind() != Kind::Unsupported {
-            return why;
-        }
-        Error::because(
-            "run on",
-            why.subject(),
-            Kind::Unsupported,
-            "a run stands on a local storage folder, or on memory: (give the path of a folder)",
-        )
-    })?;
-    Ok(Source {
-        path,
-        is_temporary: false,
-    })
-}
-
-/// A folder whose files are in memory, where there is one.
-fn in_memory() -> PathBuf {
-    let shared = PathBuf::from("/dev/shm");
-    match shared.is_dir() {
-        true => shared,
-        false => std::env::temp_dir(),
-    }
-}
-
-fn open_folder(source: &Source) -> Result<std::sync::Arc<Folder>> {
-    Folder::open(&source.path, FolderOptions::default())
-}
-
-fn mount_options(source: &Source) -> MountOptions {
-    MountOptions {
-        passthrough: Options::default().passthrough,
-        source_label: source.path.display().to_string(),
-        ..MountOptions::default()
-    }
 }
 
 /// Makes the place to mount at, and writes down what there would be to clean up.
@@ -162,17 +102,18 @@ fn prepared(
     home: &Home,
     left: &mut Left,
 ) -> Result<Option<Place>> {
+    let folder = source.folder();
     let place = match &args.mount {
         _ if args.no_mount => None,
-        None => Some(Place::prepare(
-            &home.mountpoint(),
-            Some(&source.path),
-            false,
-        )?),
+        None => Some(Place::prepare(&home.mountpoint(), folder, false)?),
         Some(named) => {
             super::reach::let_go_of_held_up("mount at", named, here)?;
             let at = place::resolve(&here.absolute(named))?;
-            Some(Place::prepare(&at, Some(&source.path), false)?)
+            if let Some((spool, cache)) = &left.spool {
+                place::keep_apart(&at, spool)?;
+                place::keep_apart(&at, cache)?;
+            }
+            Some(Place::prepare(&at, folder, source.nonempty())?)
         }
     };
     if let Some(place) = &place {
@@ -237,44 +178,59 @@ fn memory(here: &Surroundings) -> u64 {
 }
 
 /// Says how a run ended, and what its command ended with.
-fn tell(args: &RunArgs, ended: &Ended) -> std::result::Result<u8, Failure> {
+fn tell(args: &RunArgs, ended: Ended) -> std::result::Result<u8, Failure> {
     for warning in &ended.warnings {
         tracing::warn!("{warning}");
     }
+    let memory = args.source.as_deref() == Some("memory:");
+    let line = line(&ended, memory) + "\n";
     let code = u8::try_from(ended.code).unwrap_or(1);
+    let mut printed = Ok(());
     if args.json {
         print(&format!("{:#}\n", ended.run.shown(&ended.user)));
-    } else if args.output {
-        print_output(ended.output.as_deref())?;
+    } else if args.output && ended.unsent.is_none() {
+        printed = ended.output.and_then(print_output);
+    } else if let Err(why) = ended.output {
+        tracing::warn!("whether there is an OUTPUT is not known: {why}");
     }
-    let memory = args.source.as_deref() == Some("memory:");
-    let mut line = line(&ended.run, ended, memory);
-    line.push('\n');
     let _ = io::stderr().write_all(line.as_bytes());
-    match &ended.fault {
-        None => Ok(code),
-        Some(why) => Err(Failure {
+    match (ended.fault, ended.unsent) {
+        (Some(why), _) => Err(Failure {
             code,
             message: why.to_string(),
         }),
+        (None, Some(why)) => Err(why.into()),
+        (None, None) => match printed {
+            // The exit code stays the command's own, if that says that something is wrong.
+            Err(why) if code != 0 => {
+                tracing::warn!("{why}");
+                Ok(code)
+            }
+            other => Ok(other.map(|()| code)?),
+        },
     }
 }
 
-fn line(run: &Run, ended: &Ended, memory: bool) -> String {
+fn line(ended: &Ended, memory: bool) -> String {
+    let run = &ended.run;
     let took = run.finished.unwrap_or(run.started);
     let took = took.duration_since(run.started).unwrap_or_default();
     let took = Duration::from_millis(u64::try_from(took.as_millis()).unwrap_or(u64::MAX));
     let output = match &ended.output {
         _ if memory => "nothing is kept of memory:".to_owned(),
-        Some(path) => format!("OUTPUT is {}", path.display()),
-        None => "no OUTPUT".to_owned(),
+        Ok(Some(output)) => format!("OUTPUT is {}", output.place),
+        Ok(None) => "no OUTPUT".to_owned(),
+        Err(_) => "OUTPUT is not known".to_owned(),
     };
     let records = match ended.records {
-        1 => "1 record".to_owned(),
-        count => format!("{count} records"),
+        None => String::new(),
+        Some(1) => "1 record written, ".to_owned(),
+        Some(count) => format!("{count} records written, "),
     };
+    let at = ended.elsewhere.as_ref();
+    let at = at.map_or(String::new(), |server| format!(" at {server}"));
     format!(
-        "run {} in store {}: {} after {}, exit code {}, {records} written, {output}",
+        "run {} in store {}{at}: {} after {}, exit code {}, {records}{output}",
         run.id,
         ended.store,
         run.status.as_str(),
@@ -283,14 +239,17 @@ fn line(run: &Run, ended: &Ended, memory: bool) -> String {
     )
 }
 
-fn print_output(path: Option<&Path>) -> Result<()> {
-    let Some(path) = path else {
+fn print_output(output: Option<Output>) -> Result<()> {
+    let Some(output) = output else {
         tracing::warn!("the command has stored no OUTPUT");
         return Ok(());
     };
-    let fault = |why: io::Error| Error::io("print", path.display().to_string(), why);
-    let mut file = File::open(path).map_err(fault)?;
-    match io::copy(&mut file, &mut io::stdout().lock()) {
+    let fault = |why: io::Error| Error::io("print", output.place.clone(), why);
+    let mut bytes = match output.bytes {
+        Some(bytes) => bytes,
+        None => File::open(&output.place).map_err(fault)?,
+    };
+    match io::copy(&mut bytes, &mut io::stdout().lock()) {
         // A reader that has gone away is no failure.
         Err(why) if why.kind() != io::ErrorKind::BrokenPipe => Err(fault(why)),
         _ => Ok(()),

@@ -15,7 +15,8 @@ Examples:
   storefs run --input '{\"url\":\"https://example.com\"}' -- node main.js
   storefs run --input in.json -- sh -c 'cp \"$ACTOR_MOUNT/default/INPUT\" \"$ACTOR_MOUNT/default/OUTPUT\"'
   storefs run --output --input - memory: -- python3 -m my_actor <in.json | jq .
-  storefs run --timeout 10m --store results ./storage -- ./scrape.sh";
+  storefs run --timeout 10m --store results ./storage -- ./scrape.sh
+  storefs run --store results https://kvs.example.com -- ./scrape.sh";
 
 pub(super) const METAMORPH_NOTES: &str = "\
 Only within storefs run: the command that runs is ended and this one takes its place, in the same run and the same
@@ -27,7 +28,8 @@ Example:
 /// Arguments of `run`.
 #[derive(Args, Debug)]
 pub(super) struct RunArgs {
-    /// The storage folder, or memory: [default: the project's, from the environment or the working directory]
+    /// The storage folder, memory:, apify:, or the URL of a server [default: the project's folder, from the environment or the
+    /// working directory]
     pub source: Option<String>,
     /// The input: a file, `-` for standard input, or JSON
     #[arg(short, long, value_name = "FILE|-|JSON", allow_hyphen_values = true)]
@@ -41,6 +43,9 @@ pub(super) struct RunArgs {
     /// Mount the stores there [default: in a private directory]
     #[arg(long, value_name = "DIR", conflicts_with = "no_mount")]
     pub mount: Option<PathBuf>,
+    /// How the stores of a server are mounted, as mount has it; closes wait for the server unless write=back; may be repeated
+    #[arg(short = 'o', long = "options", value_name = "OPT[=VALUE],...")]
+    pub options: Vec<String>,
     /// Do not mount: the API is all the command has
     #[arg(long)]
     pub no_mount: bool,

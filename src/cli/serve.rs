@@ -11,6 +11,7 @@ use crate::backend::open::{self, Opened, Place};
 use crate::error::{Error, Kind, Result};
 use crate::serve::tokens::TokenFile;
 use crate::serve::{self, Limits, Server, Users};
+use crate::sys;
 use std::net::{TcpListener, ToSocketAddrs};
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -20,6 +21,8 @@ use tokio::signal::unix::{Signal, SignalKind, signal};
 const OP: &str = "serve at";
 /// Threads that may wait for the disk at one time.
 const WAITING: usize = 64;
+/// Memory of at least this length goes back to the system when it is free: the windows of decoders, but no piece of a body.
+const LARGE: u32 = 1 << 20;
 /// How many bytes of encoded bodies are kept beside the records.
 const KEEP_ENCODED: u64 = 1 << 30;
 
@@ -38,6 +41,7 @@ struct Source {
 /// `storefs serve`.
 pub(super) fn serve(args: &ServeArgs, here: &Surroundings) -> Outcome {
     log::start(here);
+    sys::give_back_blocks_of(LARGE);
     let source = open(args, here)?;
     let listener = listen(&args.listen)?;
     let (users, made) = users(args, here)?;

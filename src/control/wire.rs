@@ -34,6 +34,18 @@ pub enum Request {
     Metamorph(Metamorph),
 }
 
+impl Request {
+    /// What it is, without anything it carries.
+    pub fn verb(&self) -> &'static str {
+        match self {
+            Self::Sync { .. } => "sync",
+            Self::Status => "status",
+            Self::Umount { .. } => "umount",
+            Self::Metamorph(_) => "metamorph",
+        }
+    }
+}
+
 /// The command that takes the place of another, and its input.
 #[derive(Serialize, Deserialize, Clone, PartialEq, Eq, Debug)]
 pub struct Metamorph {
@@ -49,9 +61,15 @@ pub struct Metamorph {
     pub content_type: String,
 }
 
-/// Text of the system, which need not be UTF-8.
-#[derive(Serialize, Deserialize, Clone, PartialEq, Eq, Debug)]
+/// Text of the system, which need not be UTF-8. It may be a secret of somebody's environment, so no log shows it.
+#[derive(Serialize, Deserialize, Clone, PartialEq, Eq)]
 pub struct Text(Vec<u8>);
+
+impl std::fmt::Debug for Text {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("...")
+    }
+}
 
 impl From<&OsStr> for Text {
     fn from(text: &OsStr) -> Self {
@@ -127,6 +145,29 @@ impl Line {
         Self::Failed {
             reason: error.kind().into(),
             why: error.to_string(),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn nothing_of_an_environment_is_shown() {
+        let text = |text: &str| Text::from(OsStr::new(text));
+        let request = Request::Metamorph(Metamorph {
+            command: vec![text("program")],
+            directory: text("/"),
+            environment: vec![(text("APIFY_TOKEN"), text("secret"))],
+            input: None,
+            content_type: "application/json".to_owned(),
+        });
+        let shown = format!("{request:?} {}", request.verb());
+        assert!(shown.contains("metamorph"), "{shown}");
+        let bytes = format!("{:?}", b"secret").replace(['[', ']'], "");
+        for secret in ["secret", "APIFY_TOKEN", &bytes] {
+            assert!(!shown.contains(secret), "{shown}");
         }
     }
 }

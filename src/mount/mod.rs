@@ -8,4 +8,4 @@ mod passthrough;
 mod reply;
 mod session;
 
-pub use session::{MountOptions, Mounted, runtime};
+pub use session::{MountOptions, Mounted, TOLD, runtime};

@@ -19,6 +19,8 @@ use tokio::runtime::Runtime;
 
 /// Read ahead, in KiB: the kernel offers a file system 128 only.
 const READ_AHEAD_KIB: u32 = 4096;
+/// How often it is told how sending goes.
+pub const TOLD: Duration = Duration::from_millis(200);
 /// What /proc/mounts shows after `fuse.`.
 const SUBTYPE: &str = "storefs";
 
@@ -142,6 +144,28 @@ impl Mounted {
             return Ok(());
         }
         self.volume.sync(store.as_ref()).wait()
+    }
+
+    /// The same, and tells meanwhile how sending goes.
+    pub fn settle_and_tell(
+        &self,
+        store: Option<&str>,
+        progress: &mut dyn FnMut(&str),
+    ) -> Result<()> {
+        if self.pending() == 0 {
+            return self.settle(store);
+        }
+        std::thread::scope(|scope| {
+            let settling = scope.spawn(|| self.settle(store));
+            while !settling.is_finished() {
+                progress(&format!("{} to be sent", self.pending()));
+                std::thread::sleep(TOLD);
+            }
+            settling.join().unwrap_or_else(|_| {
+                let why = "the operation panicked (see the log)";
+                Err(Error::because("sync", "", Kind::Io, why))
+            })
+        })
     }
 
     /// Sends what waits. `Kind::TimedOut` when that is not done within `limit`; the rest stays saved.

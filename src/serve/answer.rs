@@ -2,22 +2,23 @@
 
 use super::asked::Asked;
 use super::problem::{Answer, Problem};
+use super::refused::{Answering, Turn, transfer};
 use super::routes::{self, ELSEWHERE, Operation, Root};
 use super::{Door, archive, changes, keys, openapi, records, reply, stores, users};
 use axum::Router;
 use axum::body::Body;
 use axum::extract::{Request, State};
-use axum::http::{HeaderName, HeaderValue, Method, StatusCode};
+use axum::http::{HeaderName, HeaderValue, Method, StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use axum::routing::{MethodFilter, MethodRouter, on};
-use hyper::body::Incoming;
+use hyper::body::{Body as _, Incoming};
 use std::collections::BTreeMap;
 use std::convert::Infallible;
 use std::sync::Arc;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 use tower_service::Service;
 
-const REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
+pub(super) const REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
 
 /// The router of all endpoints.
 pub(super) fn router(door: Arc<Door>) -> Router {
@@ -102,6 +103,11 @@ fn health(door: &Door) -> Answer {
     Ok(reply::json(StatusCode::OK, r#"{"status":"ok"}"#))
 }
 
+const NOTHING_ELSE: &str =
+    "This server has the key-value stores of the Apify API and nothing else of it.";
+const NO_QUEUES: &str = "This server has the key-value stores of the Apify API, no request queues and no datasets. In a run on a \
+    folder an Actor can keep those in the folder: storefs run --env APIFY_IS_AT_HOME= -- COMMAND";
+
 async fn no_route(request: Request) -> Response {
     let path = request.uri().path();
     let mut parts = path.split('/').skip(1);
@@ -113,9 +119,11 @@ async fn no_route(request: Request) -> Response {
              storefs metamorph --input INPUT -- COMMAND",
         )
     } else if elsewhere {
-        Problem::not_here(
-            "This server has the key-value stores of the Apify API and nothing else of it.",
-        )
+        let crawls = path.starts_with("/v2/request-queues") || path.starts_with("/v2/datasets");
+        Problem::not_here(match crawls {
+            true => NO_QUEUES,
+            false => NOTHING_ELSE,
+        })
     } else {
         Problem::no_page()
     };
@@ -131,9 +139,11 @@ async fn no_method(request: Request) -> Response {
 pub(super) async fn answer(
     door: Arc<Door>,
     mut router: Router,
+    turn: Arc<Turn>,
     request: hyper::Request<Incoming>,
-) -> Result<Response, Infallible> {
+) -> Result<hyper::Response<Answering>, Infallible> {
     let started = Instant::now();
+    turn.asked();
     let mut request = request.map(Body::new);
     let id = door.metrics.request_id(request.headers().get(&REQUEST_ID));
     let method = overridden(&request);
@@ -142,24 +152,47 @@ pub(super) async fn answer(
     }
     let method = request.method().clone();
     let uri = request.uri().clone();
+    let may_go_on = !request.body().is_end_stream();
     let going = door.metrics.begin();
-    let mut response = router.call(request).await?;
+    let mut response = match transfer(request.headers()) {
+        Ok(()) => router.call(request).await?,
+        Err(problem) => closing(problem),
+    };
     let operation = response.extensions().get::<Operation>().copied();
     let operation = operation.unwrap_or(Operation::Unknown);
     let spent = started.elapsed();
     door.metrics.end(operation, response.status(), spent);
     drop(going);
-    // Never the query: tokens and signatures stand in it.
-    tracing::info!(
-        target: "access",
-        "{method} {} {} {:.1}ms {}",
+    if may_go_on && response.status().as_u16() >= 400 {
+        turn.refused();
+    }
+    told(
+        method.as_str(),
         uri.path(),
-        response.status().as_u16(),
-        spent.as_secs_f64() * 1e3,
+        response.status(),
+        spent,
         id.to_str().unwrap_or(""),
     );
     response.headers_mut().insert(REQUEST_ID, id);
-    Ok(response)
+    Ok(response.map(|body| Answering::new(body, turn)))
+}
+
+/// An answer after which nothing is taken from the connection.
+fn closing(problem: Problem) -> Response {
+    let mut response = problem.into_response();
+    let close = HeaderValue::from_static("close");
+    response.headers_mut().insert(header::CONNECTION, close);
+    response
+}
+
+/// The line of an answer in the log. Never the query: tokens and signatures stand in it.
+pub(super) fn told(method: &str, path: &str, status: StatusCode, spent: Duration, id: &str) {
+    tracing::info!(
+        target: "access",
+        "{method} {path} {} {:.1}ms {id}",
+        status.as_u16(),
+        spent.as_secs_f64() * 1e3,
+    );
 }
 
 /// The method that `?method=` of a GET demands.

@@ -4,9 +4,9 @@ use super::Door;
 use super::asked::Asked;
 use super::auth::Signed;
 use super::keys::refuse_collection;
-use super::problem::Answer;
+use super::problem::{Answer, Problem};
 use crate::backend::ListQuery;
-use crate::error::{Error, Kind};
+use crate::error::Kind;
 use crate::record::RecordId;
 use crate::record::key::StoreId;
 use axum::body::Body;
@@ -17,18 +17,23 @@ use hyper::body::{Body as HttpBody, Frame};
 use std::io::{self, Write};
 use std::pin::Pin;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::task::{Context, Poll};
+use std::time::{Duration, Instant};
 use tokio::runtime::Handle;
-use tokio::sync::{Semaphore, mpsc};
+use tokio::sync::mpsc;
+use tokio::time::timeout;
 use zip::write::{SimpleFileOptions, ZipWriter};
 
 /// How much is sent in one piece, and how many pieces wait for a slow client.
 const PIECE: usize = 64 << 10;
 const WAITING: usize = 4;
 /// How many archives are written at one time: each has a thread.
-const ARCHIVES: usize = 16;
-
-static TURNS: Semaphore = Semaphore::const_new(ARCHIVES);
+pub(super) const ARCHIVES: usize = 16;
+/// How long one more waits for its turn.
+const TURN: Duration = Duration::from_secs(5);
+/// So many bytes in a second have to be taken in the long run, or a few slow readers would keep all others from archives.
+const SLOWEST: u64 = 64 << 10;
 
 /// `GET` of the records.
 pub(super) async fn get(door: &Arc<Door>, asked: &Asked) -> Answer {
@@ -39,25 +44,29 @@ pub(super) async fn get(door: &Arc<Door>, asked: &Asked) -> Answer {
         .get("prefix")?
         .unwrap_or_default()
         .into_owned();
-    let turn = TURNS
-        .acquire()
-        .await
-        .map_err(|why| Error::because("write an archive", "", Kind::Exhausted, why.to_string()))?;
+    let turn = timeout(TURN, door.archives.clone().acquire_owned()).await;
+    let Ok(Ok(turn)) = turn else {
+        return Err(Problem::busy(
+            "Too many archives are being sent. Try again later.",
+            TURN,
+        ));
+    };
     let (send, receive) = mpsc::channel(WAITING);
+    let whole = Arc::new(AtomicBool::new(false));
+    let pieces = Pieces {
+        receive,
+        whole: whole.clone(),
+    };
     let (door, store) = (door.clone(), store.info.id.clone());
     tokio::task::spawn_blocking(move || {
         let _turn = turn;
-        let mut out = Out {
-            send,
-            piece: Vec::with_capacity(PIECE),
-        };
-        if let Err(why) = write(&door, &store, prefix, &mut out) {
-            tracing::warn!("write an archive of {store}: {why}");
-            // The client must not take a part for the whole.
-            let _ = out.send.blocking_send(Err(why));
+        let mut out = Out::new(send, door.options.limits.patience);
+        match write(&door, &store, prefix, &mut out) {
+            Ok(()) => whole.store(true, Ordering::SeqCst),
+            Err(why) => tracing::warn!("write an archive of {store}: {why}"),
         }
     });
-    let mut response = Response::new(Body::new(Pieces(receive)));
+    let mut response = Response::new(Body::new(pieces));
     let headers = response.headers_mut();
     headers.insert(
         header::CONTENT_TYPE,
@@ -108,10 +117,26 @@ fn write(door: &Door, store: &StoreId, prefix: String, out: &mut Out) -> io::Res
     out.flush()
 }
 
-/// Collects pieces and hands them to the connection. It waits for the client, and fails when that is gone.
+/// Collects pieces and hands them to the connection. It waits for the client, and fails when that is gone or too slow.
 struct Out {
-    send: mpsc::Sender<io::Result<Bytes>>,
+    send: mpsc::Sender<Bytes>,
     piece: Vec<u8>,
+    /// How long the client may take beyond what the bytes it has taken allow.
+    patience: Duration,
+    waited: Duration,
+    taken: u64,
+}
+
+impl Out {
+    fn new(send: mpsc::Sender<Bytes>, patience: Duration) -> Self {
+        Self {
+            send,
+            piece: Vec::with_capacity(PIECE),
+            patience,
+            waited: Duration::ZERO,
+            taken: 0,
+        }
+    }
 }
 
 impl Write for Out {
@@ -128,13 +153,25 @@ impl Write for Out {
             return Ok(());
         }
         let piece = std::mem::replace(&mut self.piece, Vec::with_capacity(PIECE));
-        let sent = self.send.blocking_send(Ok(piece.into()));
-        sent.map_err(|_| io::ErrorKind::BrokenPipe.into())
+        self.taken += piece.len() as u64;
+        let allowed = self.patience + Duration::from_secs(self.taken / SLOWEST);
+        let left = allowed.saturating_sub(self.waited);
+        let begun = Instant::now();
+        let send = self.send.send(piece.into());
+        let sent = Handle::current().block_on(async { timeout(left, send).await });
+        self.waited += begun.elapsed();
+        let slow = |_| io::Error::new(io::ErrorKind::TimedOut, "the client takes it too slowly");
+        let gone = |_| io::ErrorKind::BrokenPipe.into();
+        sent.map_err(slow)?.map_err(gone)
     }
 }
 
 /// Pieces as a body.
-struct Pieces(mpsc::Receiver<io::Result<Bytes>>);
+struct Pieces {
+    receive: mpsc::Receiver<Bytes>,
+    /// Set when the last piece has been handed over.
+    whole: Arc<AtomicBool>,
+}
 
 impl HttpBody for Pieces {
     type Data = Bytes;
@@ -144,7 +181,64 @@ impl HttpBody for Pieces {
         mut self: Pin<&mut Self>,
         context: &mut Context<'_>,
     ) -> Poll<Option<io::Result<Frame<Bytes>>>> {
-        let next = self.0.poll_recv(context);
-        next.map(|piece| piece.map(|piece| piece.map(Frame::data)))
+        let next = self.receive.poll_recv(context);
+        next.map(|piece| match piece {
+            Some(piece) => Some(Ok(Frame::data(piece))),
+            // The client must not take a part for the whole.
+            None if !self.whole.load(Ordering::SeqCst) => {
+                Some(Err(io::ErrorKind::UnexpectedEof.into()))
+            }
+            None => None,
+        })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+    use super::*;
+    use http_body_util::BodyExt;
+
+    fn pair(patience: Duration) -> (Out, Pieces, Arc<AtomicBool>) {
+        let (send, receive) = mpsc::channel(WAITING);
+        let whole = Arc::new(AtomicBool::new(false));
+        let pieces = Pieces {
+            receive,
+            whole: whole.clone(),
+        };
+        (Out::new(send, patience), pieces, whole)
+    }
+
+    #[tokio::test]
+    async fn a_reader_that_takes_too_little_is_given_up_and_has_no_whole_archive() {
+        let (mut out, mut pieces, _) = pair(Duration::ZERO);
+        // Nobody has to wait for a reader that takes what comes.
+        let written = tokio::task::spawn_blocking(move || {
+            for _ in 0..WAITING {
+                out.write_all(&[1; PIECE])?;
+            }
+            out.waited = Duration::from_secs(60);
+            out.write_all(&[1; PIECE])
+        });
+        let refused = written.await.unwrap().unwrap_err();
+        assert_eq!(refused.kind(), io::ErrorKind::TimedOut);
+        for _ in 0..WAITING {
+            assert!(pieces.frame().await.unwrap().is_ok());
+        }
+        let cut = pieces.frame().await.unwrap().unwrap_err();
+        assert_eq!(cut.kind(), io::ErrorKind::UnexpectedEof);
+    }
+
+    #[tokio::test]
+    async fn a_whole_archive_ends_without_a_fault() {
+        let (mut out, mut pieces, whole) = pair(Duration::from_secs(60));
+        let written = tokio::task::spawn_blocking(move || {
+            out.write_all(b"some")?;
+            out.flush()
+        });
+        written.await.unwrap().unwrap();
+        whole.store(true, Ordering::SeqCst);
+        assert!(pieces.frame().await.unwrap().is_ok());
+        assert!(pieces.frame().await.is_none());
     }
 }

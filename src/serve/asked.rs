@@ -10,6 +10,7 @@ use axum::http::request::Parts;
 use percent_encoding::percent_decode_str;
 
 /// A request that has a route.
+#[derive(Clone)]
 pub(super) struct Asked {
     /// What it asks for.
     pub operation: Operation,

@@ -4,6 +4,7 @@ use super::Door;
 use super::asked::Asked;
 use super::problem::Answer;
 use crate::backend::{ChangeEvent, ChangeKind, Feed, FeedPosition};
+use crate::record::key::StoreId;
 use axum::body::Body;
 use axum::http::{HeaderValue, header};
 use axum::response::Response;
@@ -41,7 +42,13 @@ pub(super) async fn follow(door: &Arc<Door>, asked: &Asked) -> Answer {
     });
     let feed = door.backend.changes(&store.info.id, after).await?;
     let (send, receive) = mpsc::channel(WAITING);
-    tokio::spawn(carry(feed, send, door.clone()));
+    let reader = Reader {
+        door: door.clone(),
+        asked: asked.clone(),
+        store: store.info.id.clone(),
+        by_name: store.by_name,
+    };
+    tokio::spawn(carry(feed, send, reader));
     let mut response = Response::new(Body::new(Events(receive)));
     let headers = response.headers_mut();
     headers.insert(
@@ -52,9 +59,27 @@ pub(super) async fn follow(door: &Arc<Door>, asked: &Asked) -> Answer {
     Ok(response)
 }
 
-/// Writes events until the client, the store or the server is gone.
-async fn carry(mut feed: Feed, send: mpsc::Sender<Bytes>, door: Arc<Door>) {
-    let mut ending = door.ending.clone();
+/// Whoever follows a store.
+struct Reader {
+    door: Arc<Door>,
+    asked: Asked,
+    store: StoreId,
+    by_name: bool,
+}
+
+impl Reader {
+    /// Whether it may still read the store: tokens end, and stores are closed, while a stream goes on.
+    async fn may_go_on(&self) -> Answer<()> {
+        let known = &self.door.known;
+        let caller = known.caller(&self.asked)?;
+        let store = self.door.find(&caller, self.store.as_str()).await?;
+        known.may_read(&caller, &store.info, self.by_name, None)
+    }
+}
+
+/// Writes events until the client, its right to read, the store or the server is gone.
+async fn carry(mut feed: Feed, send: mpsc::Sender<Bytes>, reader: Reader) {
+    let mut ending = reader.door.ending.clone();
     if send
         .send(Bytes::from_static(b": storefs\n\n"))
         .await
@@ -72,7 +97,7 @@ async fn carry(mut feed: Feed, send: mpsc::Sender<Bytes>, door: Arc<Door>) {
             _ = ending.wait_for(|ending| *ending) => return,
             () = send.closed() => return,
         };
-        if send.send(text).await.is_err() {
+        if reader.may_go_on().await.is_err() || send.send(text).await.is_err() {
             return;
         }
     }

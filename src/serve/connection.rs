@@ -3,6 +3,7 @@
 use super::Door;
 use super::answer::answer;
 use super::patience::Patient;
+use super::refused::{Turn, Worded};
 use axum::Router;
 use hyper::server::conn::http1;
 use hyper::service::service_fn;
@@ -16,7 +17,7 @@ use tokio::sync::{Semaphore, watch};
 /// How long is waited when no connection can be taken, most often for want of descriptors.
 const AGAIN: Duration = Duration::from_millis(100);
 /// The most headers of a request.
-const HEADERS: usize = 100;
+pub(super) const HEADERS: usize = 100;
 
 /// Takes connections until `stop` is done, and then waits for those that are still at work.
 pub(super) async fn serve(
@@ -76,8 +77,11 @@ async fn one(stream: TcpStream, door: Arc<Door>, router: Router) {
     let _connected = counted.metrics.connected();
     let limits = &counted.options.limits;
     let mut ending = door.ending.clone();
-    let io = TokioIo::new(Patient::new(stream, limits.patience));
-    let service = service_fn(move |request| answer(door.clone(), router.clone(), request));
+    let turn = Arc::new(Turn::default());
+    let stream = Patient::new(stream, limits.patience);
+    let io = TokioIo::new(Worded::new(stream, turn.clone(), door.clone()));
+    let service =
+        service_fn(move |request| answer(door.clone(), router.clone(), turn.clone(), request));
     let connection = http1::Builder::new()
         .timer(TokioTimer::new())
         .header_read_timeout(limits.head_time)

@@ -19,6 +19,7 @@ mod problem;
 mod query;
 mod records;
 mod reference;
+mod refused;
 mod reply;
 mod routes;
 mod runs;
@@ -33,6 +34,7 @@ pub use kept::Kept;
 pub use runs::{Run, Runs, Status};
 
 use crate::backend::Backend;
+use crate::backend::dir::OwnDir;
 use crate::error::{Error, Kind, Result};
 use crate::record::RecordId;
 use asked::Asked;
@@ -40,10 +42,10 @@ use auth::Known;
 use axum::http::header;
 use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, utf8_percent_encode};
 use std::net::{SocketAddr, TcpListener};
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
-use tokio::sync::watch;
+use tokio::sync::{Semaphore, watch};
 
 /// What stands in a part of a path as it is.
 const PLAIN: &AsciiSet = &NON_ALPHANUMERIC
@@ -114,8 +116,11 @@ struct Door {
     remembered: reference::Remembered,
     sent: Arc<sent::Sent>,
     /// Where long bodies lie on their way.
-    work: Arc<Path>,
+    work: upload::Work,
+    /// Turns of archives.
+    archives: Arc<Semaphore>,
     runs: Arc<Runs>,
+    decoding: Semaphore,
     metrics: metrics::Metrics,
     options: Options,
     address: SocketAddr,
@@ -145,15 +150,23 @@ impl Server {
         }
         listener.set_nonblocking(true).map_err(failed)?;
         let listener = tokio::net::TcpListener::from_std(listener).map_err(failed)?;
-        let sent = sent::Sent::open(&options.folder.join("encoded"), options.keep_encoded)?;
+        // Only a cache and a memory: what there is to serve is served without it.
+        let own = OwnDir::make(&options.folder).map(Arc::new);
+        let own = own.inspect_err(|why| {
+            tracing::warn!("{why}; runs and encoded bodies are not kept, and long bodies go through the system's temporary folder");
+        });
+        let own = own.ok();
+        let sent = sent::Sent::open(own.as_deref(), options.keep_encoded);
         let (end, ending) = watch::channel(false);
         let door = Arc::new(Door {
             is_local: backend.properties().local_dir.is_some(),
+            archives: Arc::new(Semaphore::new(archive::ARCHIVES)),
             known: Arc::new(Known::open(options.users.clone())?),
             remembered: reference::Remembered::default(),
             sent,
-            work: options.folder.as_path().into(),
-            runs: Arc::new(Runs::kept_in(Kept::below(&options.folder))),
+            work: upload::Work(own.clone()),
+            runs: Arc::new(Runs::kept_in(Kept::of(own))),
+            decoding: Semaphore::new(upload::decoders()),
             metrics: metrics::Metrics::default(),
             backend,
             options,

@@ -6,6 +6,7 @@ use axum::body::Body;
 use axum::http::{HeaderName, HeaderValue, StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use serde_json::json;
+use std::time::Duration;
 
 /// What an operation answers.
 pub(super) type Answer<T = Response> = Result<T, Problem>;
@@ -126,6 +127,14 @@ impl Problem {
         )
     }
 
+    /// 503 for what is taken by others for now.
+    pub(super) fn busy(message: &str, again: Duration) -> Self {
+        let status = StatusCode::SERVICE_UNAVAILABLE;
+        let mut problem = Self::new(status, "internal-server-error", message);
+        problem.extra = Some((header::RETRY_AFTER, again.as_secs().to_string()));
+        problem
+    }
+
     /// 416 for a range that lies behind the end.
     pub(super) fn no_such_range(size: u64) -> Self {
         let mut problem = Self::new(
@@ -140,6 +149,26 @@ impl Problem {
     /// 501 for what the API has and this server has not.
     pub(super) fn not_here(message: impl Into<String>) -> Self {
         Self::new(StatusCode::NOT_IMPLEMENTED, "not-implemented", message)
+    }
+
+    /// What is no request, with the status that hyper gives it.
+    pub(super) fn no_request(status: StatusCode, limit: usize) -> Self {
+        match status {
+            StatusCode::REQUEST_HEADER_FIELDS_TOO_LARGE | StatusCode::URI_TOO_LONG => Self::new(
+                status,
+                "invalid-header",
+                format!(
+                    "The head of the request is too long (limit: {limit} bytes, {} headers).",
+                    super::connection::HEADERS
+                ),
+            ),
+            _ => Self::new(
+                status,
+                "invalid-request",
+                "This is not a request of HTTP/1.1. Check the path for spaces, and the headers, above all Content-Length \
+                 and Transfer-Encoding.",
+            ),
+        }
     }
 
     /// 413 for a record.
@@ -157,6 +186,11 @@ impl Problem {
             self.kind = "invalid-record-key";
         }
         self
+    }
+
+    /// The JSON that says it.
+    pub(super) fn envelope(&self) -> String {
+        json!({"error": {"type": self.kind, "message": self.message}}).to_string()
     }
 
     /// Its status.
@@ -222,8 +256,7 @@ fn meaning(kind: Kind) -> (StatusCode, &'static str) {
 
 impl IntoResponse for Problem {
     fn into_response(self) -> Response {
-        let text = json!({"error": {"type": self.kind, "message": self.message}}).to_string();
-        let mut response = Response::new(Body::from(text));
+        let mut response = Response::new(Body::from(self.envelope()));
         *response.status_mut() = self.status;
         let headers = response.headers_mut();
         headers.insert(

@@ -21,7 +21,7 @@ const REMEMBERED: usize = 4096;
 /// A store that was found.
 #[derive(Clone, Debug)]
 pub(super) struct Found {
-    /// What the backend says of it.
+    /// What the backend says of it, but for its schema and its title.
     pub info: Arc<StoreInfo>,
     /// Whether a name led to it.
     pub by_name: bool,
@@ -151,7 +151,9 @@ impl Door {
     }
 }
 
-fn found(info: StoreInfo, by_name: bool) -> Found {
+fn found(mut info: StoreInfo, by_name: bool) -> Found {
+    // Many of these are remembered, and a schema is as long as its author likes.
+    (info.schema, info.title) = (None, None);
     Found {
         info: Arc::new(info),
         by_name,

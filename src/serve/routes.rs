@@ -197,6 +197,12 @@ pub(super) fn methods(path: &str) -> Vec<&'static str> {
             }
         }
     };
-    let routes = all().into_iter().filter(|route| fits(&route.path));
-    routes.map(|route| route.method).collect()
+    let mut methods = Vec::new();
+    // A path may fit two templates: `/v2/users/me` is one, and a user's, too.
+    for route in all().into_iter().filter(|route| fits(&route.path)) {
+        if !methods.contains(&route.method) {
+            methods.push(route.method);
+        }
+    }
+    methods
 }

@@ -3,13 +3,14 @@
 use super::Door;
 use super::asked::Asked;
 use super::auth::{Caller, may_change};
+use super::body::blocking;
 use super::kept::Kept;
 use super::problem::{Answer, Problem};
 use super::reply;
 use super::routes::Root;
 use super::upload::receive_json;
 use crate::backend::NewStore;
-use crate::error::Result;
+use crate::error::{Error, Result};
 use crate::record::StoreName;
 use crate::record::store::is_api_id;
 use axum::body::Body;
@@ -191,6 +192,26 @@ impl Runs {
         kept
     }
 
+    /// Has a run say this of itself; `None` when no such run is known. Nothing else of it changes, since another process may run
+    /// it and tell of its end.
+    fn say(&self, id: &str, message: Option<String>) -> Result<Option<Run>> {
+        let told = {
+            let mut known = self.known.write().unwrap_or_else(PoisonError::into_inner);
+            known.get_mut(id).map(|run| {
+                run.message.clone_from(&message);
+                run.clone()
+            })
+        };
+        let kept = self.kept.change(id, |run| run.message = message)?;
+        Ok(told.or(kept))
+    }
+
+    /// What a run has said of itself last, to whichever server.
+    pub fn said(&self, id: &str) -> Option<String> {
+        let kept = self.kept.run(id);
+        kept.or_else(|| self.get(id)).and_then(|run| run.message)
+    }
+
     /// The run of this id.
     pub fn get(&self, id: &str) -> Option<Run> {
         let known = self.known.read().unwrap_or_else(PoisonError::into_inner);
@@ -234,7 +255,9 @@ impl Door {
 
     /// The run that began last.
     pub(super) async fn last_run(&self, caller: &Caller) -> Answer<Run> {
-        match self.runs.last() {
+        let runs = self.runs.clone();
+        let last = blocking(move || Ok(runs.last())).await;
+        match last.map_err(|why| Error::io("look for the last run", "", why))? {
             Some(run) => Ok(run),
             None => {
                 let id = self.options.run.as_deref().unwrap_or(NOTHING);
@@ -298,24 +321,26 @@ impl Door {
         may_change(caller.as_ref().ok_or_else(Problem::no_token)?)?;
         let (run, user) = self.asked_run(asked).await?;
         let wanted = receive_json(body, self.options.limits.patience).await?;
-        // Asked again: it may have ended meanwhile.
-        let known = self.runs.get(&run.id);
-        let described = known.is_some();
-        let mut run = known.unwrap_or(run);
-        match wanted.unwrap_or_default().remove("statusMessage") {
-            None => {}
-            Some(Value::Null) => run.message = None,
-            Some(Value::String(text)) => run.message = Some(text),
+        let message = match wanted.unwrap_or_default().remove("statusMessage") {
+            // It may have ended meanwhile.
+            None => {
+                let run = self.runs.get(&run.id).unwrap_or(run);
+                return Ok(reply::data(StatusCode::OK, &run.shown(&user)));
+            }
+            Some(Value::Null) => None,
+            Some(Value::String(text)) => Some(text),
             Some(_) => {
                 return Err(Problem::bad(
                     "invalid-input",
                     "\"statusMessage\" must be a string or null.",
                 ));
             }
-        }
-        if described {
-            self.runs.tell(run.clone())?;
-        }
+        };
+        let (runs, id, said) = (self.runs.clone(), run.id.clone(), message.clone());
+        let changed = blocking(move || Ok(runs.say(&id, said))).await;
+        let changed =
+            changed.map_err(|why| Error::io("change the run", run.id.as_str(), why))??;
+        let run = changed.unwrap_or(Run { message, ..run });
         Ok(reply::data(StatusCode::OK, &run.shown(&user)))
     }
 }

@@ -4,18 +4,14 @@
 use super::body::blocking;
 use super::encodings::Encoding;
 use super::upload::Received;
-use crate::error::{Error, Result};
+use crate::backend::dir::OwnDir;
 use crate::record::{ETag, RecordId, hex};
-use rustix::fs::{AtFlags, CWD, linkat};
 use sha2::{Digest, Sha256};
-use std::fs::{self, DirBuilder, File};
+use std::fs::File;
 use std::io::{self, Read, Write};
-use std::os::fd::AsRawFd;
-use std::os::unix::fs::{DirBuilderExt, FileExt};
-use std::path::{Path, PathBuf};
+use std::os::unix::fs::FileExt;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::time::SystemTime;
 
 /// Length of what stands behind a body: its encoding and the tag of its version.
 const LABEL: usize = 256;
@@ -23,7 +19,8 @@ const LABEL: usize = 256;
 /// The folder of encoded bodies.
 #[derive(Debug)]
 pub(super) struct Sent {
-    folder: PathBuf,
+    /// Without one nothing is kept.
+    folder: Option<OwnDir>,
     /// Bytes in it, as far as this process knows.
     bytes: AtomicU64,
     limit: u64,
@@ -41,25 +38,22 @@ pub(super) struct Found {
 }
 
 impl Sent {
-    /// The cache in this folder, which is made. It is swept when it holds more than `limit` bytes.
-    pub(super) fn open(folder: &Path, limit: u64) -> Result<Arc<Self>> {
-        let mut make = DirBuilder::new();
-        make.recursive(true).mode(0o700);
-        make.create(folder)
-            .map_err(|why| Error::io("make the folder", folder.display().to_string(), why))?;
-        let sent = Arc::new(Self {
-            folder: folder.to_owned(),
+    /// The cache in the server's own folder. It is swept when it holds more than `limit` bytes. Without a folder, or when it
+    /// cannot be used, nothing is kept.
+    pub(super) fn open(server: Option<&OwnDir>, limit: u64) -> Arc<Self> {
+        let folder = server.and_then(|server| {
+            let made = server.make_below("encoded");
+            made.inspect_err(|why| tracing::warn!("{why}; encoded bodies are not kept"))
+                .ok()
+        });
+        let sent = Self {
+            folder,
             bytes: AtomicU64::new(0),
             limit,
-        });
-        let known = sent.files().iter().map(|(_, length, _)| length).sum();
+        };
+        let known = sent.files().iter().map(|file| file.length).sum();
         sent.bytes.store(known, Ordering::Relaxed);
-        Ok(sent)
-    }
-
-    fn path(&self, id: &RecordId) -> PathBuf {
-        let digest = Sha256::digest(id.key.as_str());
-        self.folder.join(id.store.as_str()).join(hex(&digest[..16]))
+        Arc::new(sent)
     }
 
     /// The encoded body of this version, if it is here and the client accepts it. It looks at one small piece of a disk.
@@ -72,7 +66,8 @@ impl Sent {
         if self.bytes.load(Ordering::Relaxed) == 0 {
             return None;
         }
-        let file = File::open(self.path(id)).ok()?;
+        let folder = self.folder.as_ref()?;
+        let file = folder.read_in(id.store.as_str(), &name(id)).ok()?;
         let length = file.metadata().ok()?.len().checked_sub(LABEL as u64)?;
         let mut label = [0; LABEL];
         file.read_exact_at(&mut label, length).ok()?;
@@ -101,28 +96,33 @@ impl Sent {
         let this = self.clone();
         let kept = blocking(move || this.keep_now(&id, &label, &body)).await;
         if let Err(why) = kept {
-            tracing::warn!("keep an encoded body in {}: {why}", self.folder.display());
+            tracing::warn!("keep an encoded body: {why}");
         }
     }
 
     fn keep_now(&self, id: &RecordId, label: &str, body: &Received) -> io::Result<()> {
-        let path = self.path(id);
-        let folder = path.parent().unwrap_or(&self.folder);
-        match DirBuilder::new().mode(0o700).create(folder) {
-            Err(why) if why.kind() != io::ErrorKind::AlreadyExists => return Err(why),
-            _ => {}
-        }
-        let label = format!("{label:LABEL$}");
-        let temporary = match body {
-            Received::File(file, length) => match link(file, *length, &label, folder) {
-                Ok(temporary) => temporary,
-                // Not every file system has files without a name that can get one.
-                Err(_) => written(&mut body.reader(), &label, folder)?,
-            },
-            Received::Bytes(bytes) => written(&mut &bytes[..], &label, folder)?,
+        let Some(all) = &self.folder else {
+            return Ok(());
         };
-        let replaced = fs::metadata(&path).map_or(0, |about| about.len());
-        fs::rename(&temporary, &path)?;
+        let folder = all.make_below(id.store.as_str());
+        let folder = folder.map_err(io::Error::other)?;
+        let name = name(id);
+        let label = format!("{label:LABEL$}");
+        let replaced = folder.stat(&name).map_or(0, |about| about.size);
+        let linked = match body {
+            Received::File(file, length) => file
+                .write_all_at(label.as_bytes(), *length)
+                .and_then(|()| folder.link(file, &name))
+                .is_ok(),
+            Received::Bytes(_) => false,
+        };
+        // Not every file system has files without a name that can get one.
+        if !linked {
+            folder.write(&name, |file| {
+                io::copy(&mut body.reader(), file)?;
+                file.write_all(label.as_bytes())
+            })?;
+        }
         let length = body.len() + LABEL as u64;
         let before = self.bytes.fetch_add(length, Ordering::Relaxed);
         let _ = self
@@ -138,66 +138,77 @@ impl Sent {
 
     /// Forgets a record's body.
     pub(super) fn forget(&self, id: &RecordId) {
-        if self.bytes.load(Ordering::Relaxed) > 0 {
-            let _ = fs::remove_file(self.path(id));
+        if let (Some(folder), true) = (&self.folder, self.bytes.load(Ordering::Relaxed) > 0) {
+            let _ = folder.remove_in(id.store.as_str(), &name(id));
         }
     }
 
     /// Forgets everything of a store.
-    pub(super) async fn forget_store(&self, store: &str) {
-        let folder = self.folder.join(store);
-        let _ = blocking(move || fs::remove_dir_all(folder)).await;
+    pub(super) async fn forget_store(self: &Arc<Self>, store: &str) {
+        let (this, store) = (self.clone(), store.to_owned());
+        let forget = move || {
+            let folder = this.folder.as_ref();
+            folder.map_or(Ok(()), |folder| folder.remove_tree(&store))
+        };
+        let _ = blocking(move || forget().map_err(io::Error::other)).await;
     }
 
-    /// Every file with its length and age.
-    fn files(&self) -> Vec<(PathBuf, u64, SystemTime)> {
-        let stores = fs::read_dir(&self.folder).into_iter().flatten().flatten();
-        let files = stores.filter_map(|store| fs::read_dir(store.path()).ok());
-        let files = files.flatten().flatten().filter_map(|file| {
-            let about = file.metadata().ok()?;
-            let age = about.modified().unwrap_or(SystemTime::UNIX_EPOCH);
-            Some((file.path(), about.len(), age))
-        });
-        files.collect()
+    /// Every file.
+    fn files(&self) -> Vec<Kept> {
+        let mut files = Vec::new();
+        let Some(all) = &self.folder else {
+            return files;
+        };
+        for store in all.directories().unwrap_or_default() {
+            let Ok(Some(folder)) = all.find_below(&store) else {
+                continue;
+            };
+            for name in folder.files().unwrap_or_default() {
+                if let Ok(about) = folder.stat(&name) {
+                    files.push(Kept {
+                        store: store.clone(),
+                        name,
+                        length: about.size,
+                        changed: about.modified_ns,
+                    });
+                }
+            }
+        }
+        files
     }
 
     /// Removes the oldest quarter and more.
     fn sweep(&self) {
         let mut files = self.files();
-        files.sort_by_key(|(_, _, age)| *age);
-        let mut total: u64 = files.iter().map(|(_, length, _)| length).sum();
-        for (path, length, _) in files {
+        files.sort_by_key(|file| file.changed);
+        let mut total: u64 = files.iter().map(|file| file.length).sum();
+        for file in files {
             if total <= self.limit / 4 * 3 {
                 break;
             }
-            if fs::remove_file(path).is_ok() {
-                total -= length;
+            let folder = self.folder.as_ref();
+            let removed = folder.map(|folder| folder.remove_in(&file.store, &file.name));
+            if matches!(removed, Some(Ok(()))) {
+                total -= file.length;
             }
         }
         self.bytes.store(total, Ordering::Relaxed);
     }
 }
 
-/// Puts the label behind a file that has no name and gives it one.
-fn link(file: &File, length: u64, label: &str, folder: &Path) -> io::Result<PathBuf> {
-    file.write_all_at(label.as_bytes(), length)?;
-    // A name that no other thread or process has: the file's own number.
-    let name = format!(".{}-{}", std::process::id(), file.as_raw_fd());
-    let temporary = folder.join(name);
-    let _ = fs::remove_file(&temporary);
-    // This is the way to give it one (linkat(2), AT_SYMLINK_FOLLOW).
-    let open = format!("/proc/self/fd/{}", file.as_raw_fd());
-    linkat(CWD, open, CWD, &temporary, AtFlags::SYMLINK_FOLLOW)?;
-    Ok(temporary)
+/// A file of the cache.
+struct Kept {
+    store: String,
+    name: String,
+    length: u64,
+    /// In nanoseconds since 1970.
+    changed: i64,
 }
 
-/// Writes a body and its label into a new file.
-fn written(body: &mut dyn Read, label: &str, folder: &Path) -> io::Result<PathBuf> {
-    let mut file = tempfile::Builder::new().prefix(".").tempfile_in(folder)?;
-    io::copy(body, &mut file)?;
-    file.write_all(label.as_bytes())?;
-    let (_, temporary) = file.keep().map_err(|why| why.error)?;
-    Ok(temporary)
+/// What a record's file is called in its store's folder.
+fn name(id: &RecordId) -> String {
+    let digest = Sha256::digest(id.key.as_str());
+    hex(&digest[..16])
 }
 
 impl Found {

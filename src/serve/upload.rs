@@ -4,6 +4,7 @@ use super::Door;
 use super::body::{PIECE, SMALL, blocking};
 use super::encodings::Encoding;
 use super::problem::{Answer, Problem};
+use crate::backend::dir::OwnDir;
 use crate::error::{Error, Kind};
 use crate::record;
 use axum::body::Body;
@@ -13,8 +14,8 @@ use http_body_util::BodyExt;
 use hyper::body::Body as HttpBody;
 use std::fs::File;
 use std::io::{self, Read, Write};
+use std::num::NonZero;
 use std::os::unix::fs::FileExt;
-use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -77,24 +78,43 @@ impl Read for FromStart<'_> {
     }
 }
 
+/// Where long bodies lie on their way: in the server's own folder, or where the system has its temporary files.
+#[derive(Clone, Debug)]
+pub(super) struct Work(pub(super) Option<Arc<OwnDir>>);
+
+impl Work {
+    /// A file without a name.
+    fn file(&self) -> io::Result<File> {
+        match &self.0 {
+            Some(folder) => folder.unnamed(),
+            None => tempfile::tempfile(),
+        }
+    }
+
+    fn shown(&self) -> String {
+        let folder = self.0.as_ref();
+        folder.map_or_else(String::new, |folder| folder.path().display().to_string())
+    }
+}
+
 /// Where bytes are collected: in memory, and from `SMALL` on in a file without a name, which is gone with the process.
-pub(super) struct Collected<'p> {
+pub(super) struct Collected<'w> {
     small: Vec<u8>,
     file: Option<File>,
     length: u64,
     limit: u64,
-    folder: &'p Path,
+    work: &'w Work,
 }
 
-impl<'p> Collected<'p> {
-    /// Nothing yet, at most `limit` bytes, a file of `folder` if it gets long.
-    pub(super) fn new(folder: &'p Path, limit: u64) -> Self {
+impl<'w> Collected<'w> {
+    /// Nothing yet, at most `limit` bytes, a file of `work` if it gets long.
+    pub(super) fn new(work: &'w Work, limit: u64) -> Self {
         Self {
             small: Vec::new(),
             file: None,
             length: 0,
             limit,
-            folder,
+            work,
         }
     }
 
@@ -113,12 +133,11 @@ impl<'p> Collected<'p> {
             self.small.extend_from_slice(bytes);
             return Ok(());
         }
-        let named = || self.folder.display().to_string();
-        let failed = |why| Error::io("keep a body in", named(), why);
+        let failed = |why| Error::io("keep a body in", self.work.shown(), why);
         let file = match &mut self.file {
             Some(file) => file,
             None => {
-                let mut file = tempfile::tempfile_in(self.folder).map_err(failed)?;
+                let mut file = self.work.file().map_err(failed)?;
                 file.write_all(&self.small).map_err(failed)?;
                 self.small = Vec::new();
                 self.file.insert(file)
@@ -141,7 +160,7 @@ impl<'p> Collected<'p> {
 pub(super) async fn receive(
     mut body: Body,
     limit: u64,
-    folder: &Arc<Path>,
+    work: &Work,
     patience: Duration,
 ) -> Answer<Received> {
     if body.size_hint().lower() > limit {
@@ -153,7 +172,7 @@ pub(super) async fn receive(
             small.extend_from_slice(&data);
             continue;
         }
-        return receive_long(body, small, data, limit, folder.clone(), patience).await;
+        return receive_long(body, small, data, limit, work.clone(), patience).await;
     }
     if small.len() as u64 > limit {
         return Err(Problem::too_large(limit));
@@ -172,7 +191,7 @@ async fn receive_long(
     small: Vec<u8>,
     first: Bytes,
     limit: u64,
-    folder: Arc<Path>,
+    work: Work,
     patience: Duration,
 ) -> Answer<Received> {
     let mut file: Option<File> = None;
@@ -197,20 +216,19 @@ async fn receive_long(
         if length > limit {
             return Err(Problem::too_large(limit));
         }
-        let (work, into, at) = (std::mem::take(&mut pieces), file.take(), folder.clone());
+        let (ready, into, at) = (std::mem::take(&mut pieces), file.take(), work.clone());
         let written = blocking(move || {
             let mut file = match into {
                 Some(file) => file,
-                None => tempfile::tempfile_in(&at)?,
+                None => at.file()?,
             };
-            for piece in work {
+            for piece in ready {
                 file.write_all(&piece)?;
             }
             Ok(file)
         });
         let written = written.await;
-        let written = written
-            .map_err(|why| Error::io("keep a body in", folder.display().to_string(), why))?;
+        let written = written.map_err(|why| Error::io("keep a body in", work.shown(), why))?;
         if ended {
             return Ok(Received::File(written, length));
         }
@@ -282,6 +300,11 @@ pub(super) async fn receive_json(
     }
 }
 
+/// How many bodies are decoded at one time: as many as can be. A window of brotli takes 16 MiB, whatever the length of the body.
+pub(super) fn decoders() -> usize {
+    std::thread::available_parallelism().map_or(2, NonZero::get)
+}
+
 /// The plain bytes of an encoded body, and the body. It is never longer than a record may be.
 pub(super) async fn decoded(
     door: &Door,
@@ -289,6 +312,7 @@ pub(super) async fn decoded(
     encoding: Encoding,
 ) -> Answer<(Received, Received)> {
     let (limit, folder) = (door.options.max_record_size, door.work.clone());
+    let _turn = door.decoding.acquire().await;
     let done = tokio::task::spawn_blocking(move || {
         let mut plain = Collected::new(&folder, limit);
         let mut piece = vec![0; SMALL];

@@ -185,6 +185,9 @@ await check('stores are renamed, named not at all, and keep their records', asyn
 
 await check('signed URLs open what they are for, to anybody', async () => {
     const url = await store.getRecordPublicUrl('OUTPUT');
+    // Without being told, the client does not take the public URL for that of the server.
+    const untold = new ApifyClient({ ...options, publicBaseUrl: undefined, token: CLIENT_TOKEN });
+    assert.match(await untold.keyValueStore(id).getRecordPublicUrl('OUTPUT'), /^https:\/\/api\.apify\.com\/v2\//);
     const opened = await fetch(url);
     assert.equal(opened.status, 200);
     assert.equal(opened.headers.get('content-type'), 'application/json; charset=utf-8');

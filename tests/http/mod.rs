@@ -3,9 +3,11 @@
 #![allow(dead_code, unused_imports, unreachable_pub, clippy::unwrap_used)]
 
 mod client;
+mod events;
 mod program;
 
 pub use client::{Client, Reply};
+pub use events::{Event, Events};
 pub use program::{Serving, home, run, storefs, text};
 
 use std::net::{SocketAddr, TcpListener};

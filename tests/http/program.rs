@@ -63,14 +63,30 @@ impl Serving {
         self.lines[0].rsplit_once("http://").unwrap().1.to_owned()
     }
 
+    /// The most memory that it ever had, in KiB.
+    pub fn most_memory(&self) -> u64 {
+        let status = std::fs::read_to_string(format!("/proc/{}/status", self.child.id())).unwrap();
+        let line = status.lines().find(|line| line.starts_with("VmHWM:"));
+        let words = line.unwrap().split_whitespace().nth(1).unwrap();
+        words.parse().unwrap()
+    }
+
     pub fn client(&self, token: &str) -> Client {
         Client::new(self.address().parse().unwrap(), Some(token))
     }
 
+    pub fn pid(&self) -> rustix::process::Pid {
+        rustix::process::Pid::from_child(&self.child)
+    }
+
+    /// Sends a signal.
+    pub fn signal(&self, signal: rustix::process::Signal) {
+        rustix::process::kill_process(self.pid(), signal).unwrap();
+    }
+
     /// Sends a signal and waits for the end.
     pub fn end(mut self, signal: rustix::process::Signal) -> (Option<i32>, String) {
-        let pid = rustix::process::Pid::from_child(&self.child);
-        rustix::process::kill_process(pid, signal).unwrap();
+        self.signal(signal);
         let begun = Instant::now();
         let status = loop {
             if let Some(status) = self.child.try_wait().unwrap() {

@@ -198,3 +198,20 @@ pub fn store_of_last(world: &World) -> PathBuf {
 pub fn mount_of(id: &str) -> PathBuf {
     PathBuf::from(format!("/run/storefs/runs/{id}/mnt"))
 }
+
+/// What the scripts use: `js` and `py` take requests and print the answers of a process of that SDK, `actor` is the client.
+pub fn prelude(tools: &Path) -> String {
+    let tests = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests");
+    let (tests, tools) = (tests.display(), tools.display());
+    format!(
+        r#"
+        export STOREFS_TEST_TOOLS={tools} PYTHONDONTWRITEBYTECODE=1 HOME=$PWD/home TESTS={tests}
+        export APIFY_DISABLE_KEYRING=1 APIFY_CLI_DISABLE_TELEMETRY=1 APIFY_CLI_SKIP_UPDATE_CHECK=1 CI=1
+        mkdir -p home
+        js() {{ printf '%s\n' "$@" | node {tests}/sdk/js.mjs 2>>errors | tail -n +2; }}
+        py() {{ printf '%s\n' "$@" | {tools}/py/bin/python {tests}/sdk/py.py 2>>errors | tail -n +2; }}
+        actor() {{ node {tools}/cli/node_modules/.bin/actor "$@" 2>>errors; }}
+        type_of() {{ getfattr --only-values --absolute-names -n user.mime_type "$1"; echo; }}
+        "#
+    )
+}

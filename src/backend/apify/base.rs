@@ -175,6 +175,11 @@ impl Token {
         Ok(Self(text.into()))
     }
 
+    /// The text itself, for a program that is started to talk to the same server.
+    pub fn text(&self) -> &str {
+        &self.0
+    }
+
     /// The header that shows it.
     pub(super) fn header(&self) -> Option<HeaderValue> {
         let mut value = HeaderValue::from_str(&format!("Bearer {}", self.0)).ok()?;

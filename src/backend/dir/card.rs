@@ -225,6 +225,7 @@ pub(super) fn write(cards: BorrowedFd<'_>, temp: &TempDir, card: &Card) -> Resul
     let text = serde_json::to_vec(card).map_err(|error| failed(error.into()))?;
     let (name, mut file) = temp.file(0o600)?;
     let written = file.write_all(&text).and_then(|()| {
+        disk::give_to_owner(cards, &file);
         fsync(&file)?;
         disk::rename(temp.dir(), &name, cards, &file_of(&card.id), false)?;
         Ok(Version::of(&disk::stat_open(&file)?))

@@ -21,6 +21,9 @@ use std::time::Duration;
 const YOUNG: Duration = Duration::from_millis(50);
 /// The cards' lock is held for as long as it takes to write a few files. Whoever waits this long is told.
 const PATIENCE: u32 = 2000;
+/// So often is a lock tried again that is held for a moment.
+const SPINS: u32 = 200;
+
 /// All cards of a folder.
 #[derive(Debug, Default)]
 pub(super) struct Cards {
@@ -129,13 +132,17 @@ impl Cards {
         self.lock()
     }
 
-    /// The same if nobody holds it just now.
+    /// The same if nobody holds it for long. Most hold it for a look into a table, which is shorter than handing the work on to
+    /// another thread.
     pub(super) fn known_at_once(&self) -> Option<MutexGuard<'_, Known>> {
-        match self.known.try_lock() {
-            Ok(known) => Some(known),
-            Err(TryLockError::Poisoned(poisoned)) => Some(poisoned.into_inner()),
-            Err(TryLockError::WouldBlock) => None,
+        for _ in 0..SPINS {
+            match self.known.try_lock() {
+                Ok(known) => return Some(known),
+                Err(TryLockError::Poisoned(poisoned)) => return Some(poisoned.into_inner()),
+                Err(TryLockError::WouldBlock) => std::hint::spin_loop(),
+            }
         }
+        None
     }
 
     /// What is so now.

@@ -3,7 +3,9 @@
 
 use super::FileStat;
 use crate::error::{Error, Kind, Result};
-use rustix::fs::{self, AtFlags, FileType, Mode, OFlags, RawDir, RenameFlags, ResolveFlags};
+use rustix::fs::{
+    self, AtFlags, FileType, Gid, Mode, OFlags, RawDir, RenameFlags, ResolveFlags, Uid,
+};
 use rustix::io::Errno;
 use std::cell::RefCell;
 use std::fs::File;
@@ -187,6 +189,16 @@ pub(super) fn set_mode(file: impl AsFd, mode: u32) -> rustix::io::Result<()> {
     match fs::fchmod(file, Mode::from_raw_mode(mode)) {
         Err(Errno::PERM | Errno::OPNOTSUPP | Errno::NOSYS) => Ok(()),
         other => other,
+    }
+}
+
+/// What root makes of ours in another user's folder is that user's. Where that cannot be, it stays root's.
+pub(super) fn give_to_owner(folder: BorrowedFd<'_>, made: impl AsFd) {
+    if rustix::process::geteuid().is_root()
+        && let Ok(owner) = stat_open(folder)
+    {
+        let (user, group) = (Uid::from_raw(owner.uid), Gid::from_raw(owner.gid));
+        let _ = fs::fchown(made, Some(user), Some(group));
     }
 }
 

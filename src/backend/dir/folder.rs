@@ -283,7 +283,11 @@ impl Folder {
         let found = match disk::stat(root, STORES) {
             Err(Errno::NOENT) if make => {
                 match fs::mkdirat(root, STORES, Mode::from_raw_mode(0o777)) {
-                    Ok(()) | Err(Errno::EXIST) => {}
+                    Ok(()) => {
+                        let made = disk::open_dir(root, STORES).map_err(failed)?;
+                        disk::give_to_owner(root, &made);
+                    }
+                    Err(Errno::EXIST) => {}
                     Err(error) => return Err(failed(error)),
                 }
                 disk::stat(root, STORES)

@@ -52,6 +52,22 @@ impl Folder {
     }
 }
 
+/// Where the store of an id was when its card was read.
+struct Home {
+    dir: StoreName,
+    inode: u64,
+}
+
+impl Home {
+    fn of(known: &Known, id: &StoreId) -> Option<Self> {
+        let card = &known.card(id)?.card;
+        Some(Self {
+            dir: StoreName::new(&card.dir).ok()?,
+            inode: card.inode,
+        })
+    }
+}
+
 impl DirBackend {
     fn known(&self) -> Result<MutexGuard<'_, Known>> {
         let stores = || self.folder.stores_and_dir();
@@ -65,13 +81,11 @@ impl DirBackend {
         self.folder.cards().to_write(self.folder.shared(), stores)
     }
 
-    /// The directory of a store, if it is the one that has the id.
-    fn of_card(&self, known: &Known, id: &StoreId) -> Option<Result<Arc<Store>>> {
-        let card = &known.card(id)?.card;
-        let (inode, dir) = (card.inode, StoreName::new(&card.dir).ok()?);
-        let store = self.folder.store(&dir);
+    /// The store with a card, if its directory is still the one that has the id. It asks the disk.
+    fn at_home(&self, home: &Home) -> Option<Result<Arc<Store>>> {
+        let store = self.folder.store(&home.dir);
         match &store {
-            Ok(store) if store.id().1 != inode => None,
+            Ok(store) if store.id().1 != home.inode => None,
             Err(error) if error.kind() == Kind::StoreNotFound => None,
             _ => Some(store),
         }
@@ -79,17 +93,17 @@ impl DirBackend {
 
     /// The store of an id. Looks at the cards only when the directory is not where it was.
     pub(super) fn store_of(&self, id: &StoreId) -> Result<Arc<Store>> {
-        let known = self.folder.cards().known();
-        if let Some(store) = self.of_card(&known, id) {
+        let home = Home::of(&self.folder.cards().known(), id);
+        if let Some(store) = home.and_then(|home| self.at_home(&home)) {
             return store;
         }
-        drop(known);
         let missing = || StoreRef::Id(id.clone()).missing("open the store");
         if !is_api_id(id.as_str()) {
             return Err(missing());
         }
-        let known = self.to_write()?.0;
-        self.of_card(&known, id).unwrap_or_else(|| Err(missing()))
+        let home = Home::of(&self.to_write()?.0, id);
+        let store = home.and_then(|home| self.at_home(&home));
+        store.unwrap_or_else(|| Err(missing()))
     }
 
     /// A store whose records can be looked up or written without waiting: its directory need not be read first, nobody holds the
@@ -98,15 +112,16 @@ impl DirBackend {
         if !self.live.is_local() {
             return None;
         }
-        let known = self.folder.cards().known_at_once()?;
-        let store = self.of_card(&known, id)?.ok()?;
+        let (home, uses) = {
+            let known = self.folder.cards().known_at_once()?;
+            (Home::of(&known, id)?, known.card(id)?.uses.clone())
+        };
+        let store = self.at_home(&home)?.ok()?;
         let waits = what != Use::Read && !store.is_plain();
         if waits || !store.is_ready() {
             return None;
         }
-        let due = known.card(id)?.uses.count(what);
-        drop(known);
-        if due {
+        if uses.count(what) {
             self.have_uses_written(id);
         }
         Some(store)
@@ -169,7 +184,7 @@ impl DirBackend {
         let kept = known.card(id).ok_or_else(missing)?;
         let mut info = kept.card.info(id);
         kept.uses.add_to(&mut info);
-        if let Some(store) = self.of_card(known, id) {
+        if let Some(store) = Home::of(known, id).and_then(|home| self.at_home(&home)) {
             let stat = FileStat::of_file(store?.dir(Area::Store)?)?;
             let changed = super::records::time(stat.modified_ns);
             info.modified = Some(changed).max(info.modified);
@@ -191,7 +206,11 @@ impl DirBackend {
             StoreRef::Id(id) => Some(id),
             StoreRef::Name { owner, name } => known.named(owner.as_deref(), name),
         };
-        let there = id.filter(|id| self.of_card(&known, id).is_some());
+        let is_there = |id: &&StoreId| {
+            let home = Home::of(&known, id);
+            home.is_some_and(|home| self.at_home(&home).is_some())
+        };
+        let there = id.filter(is_there);
         self.info(
             &known,
             there.ok_or_else(|| reference.missing("open the store"))?,

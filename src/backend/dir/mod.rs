@@ -24,6 +24,7 @@ mod live;
 mod look;
 mod moves;
 mod names;
+mod own;
 mod plain;
 mod plan;
 mod records;
@@ -44,6 +45,7 @@ mod uses;
 
 pub use backend::DirBackend;
 pub use folder::Folder;
+pub use own::OwnDir;
 pub use store::Store;
 pub use temp::Draft;
 

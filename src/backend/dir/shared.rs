@@ -4,7 +4,7 @@ use super::temp::TempDir;
 use super::{FolderOptions, Layout, attrs, disk};
 use crate::error::{Error, Kind, Result};
 use crate::record::StoreName;
-use rustix::fs::{self, AtFlags, Gid, Mode, OFlags, Uid, XattrFlags};
+use rustix::fs::{self, AtFlags, Mode, OFlags, XattrFlags};
 use rustix::io::Errno;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::path::{Path, PathBuf};
@@ -12,7 +12,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, OnceLock};
 
 /// Our own directory in the folder.
-const OURS: &str = ".storefs";
+pub(super) const OURS: &str = ".storefs";
 /// The stores' cards in it.
 const CARDS: &str = "stores";
 /// What a marker says of a store that is plain.
@@ -89,15 +89,7 @@ impl Shared {
             return Ok(there);
         }
         let made = disk::ensure_dir(parent, name, 0o700)?;
-        if rustix::process::geteuid().is_root()
-            && let Ok(root) = disk::stat_open(&self.root)
-        {
-            let _ = fs::fchown(
-                &made,
-                Some(Uid::from_raw(root.uid)),
-                Some(Gid::from_raw(root.gid)),
-            );
-        }
+        disk::give_to_owner(self.root.as_fd(), &made);
         Ok(made)
     }
 

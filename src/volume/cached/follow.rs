@@ -3,9 +3,9 @@
 use super::Inner;
 use super::state::Remote;
 use crate::backend::{ChangeEvent, ChangeKind, FeedPosition, random};
-use crate::error::Kind;
-use crate::record::RecordId;
+use crate::error::{Kind, Result};
 use crate::record::key::StoreId;
+use crate::record::{ETag, Key, Meta, RecordId};
 use std::future::Future;
 use std::pin::Pin;
 use std::sync::atomic::Ordering;
@@ -17,8 +17,8 @@ const PAUSE: Duration = Duration::from_millis(200);
 const LONGEST: Duration = Duration::from_secs(10);
 /// How often a store in use is looked at where nothing tells of changes.
 const POLL: Duration = Duration::from_secs(30);
-/// How long the first opening may hold up who asked.
-const PATIENCE: Duration = Duration::from_millis(500);
+/// How long to find out about the backend and to open the feed may hold up who asked.
+const PATIENCE: Duration = Duration::from_secs(1);
 
 impl Inner {
     /// Somebody asks for something in this store.
@@ -42,38 +42,53 @@ impl Inner {
                 return;
             }
         }
-        self.learn(id).await;
-        if !self.properties().change_feed {
-            let (inner, id) = (Arc::downgrade(self), id.clone());
-            let task = self.runtime.spawn(poll(inner, id));
-            return self.tasks().push(task);
-        }
         let (opened, wait) = tokio::sync::oneshot::channel();
         let (inner, id) = (self.clone(), id.clone());
         let task = self
             .runtime
-            .spawn(async move { inner.run_feed(&id, opened).await });
+            .spawn(async move { inner.follow_on(id, opened).await });
         self.tasks().push(task);
-        // What is looked at after the feed is open cannot be missed.
+        // What is looked at after the feed is open cannot be missed. When that takes long, everything is doubted then.
         let _ = tokio::time::timeout(PATIENCE, wait).await;
     }
 
-    /// Finds out what the backend can do, once.
-    async fn learn(&self, id: &StoreId) {
-        if self.learned.load(Ordering::Relaxed) {
-            return;
+    async fn follow_on(self: Arc<Self>, id: StoreId, opened: tokio::sync::oneshot::Sender<()>) {
+        let mut opened = Some(opened);
+        while !self.learned.load(Ordering::Relaxed) {
+            if let Err(e) = self.learn(&id).await {
+                tracing::debug!("what the backend can do is not known yet: {e}");
+                drop(opened.take());
+                tokio::time::sleep(POLL).await;
+                if !self.index().stores.contains_key(&id) {
+                    return;
+                }
+            }
         }
-        let learning = self.backend.learn(id);
-        match tokio::time::timeout(self.options.look_patience, learning).await {
-            Ok(Ok(())) => self.learned.store(true, Ordering::Relaxed),
-            Ok(Err(e)) => tracing::debug!("what the backend can do is not known yet: {e}"),
-            // So whoever comes with this question does not wait once more for the same.
-            Err(_) => self.note_answer(Some(Kind::Offline)),
+        if self.properties().change_feed {
+            return self.run_feed(&id, opened).await;
         }
+        drop(opened);
+        let inner = Arc::downgrade(&self);
+        drop(self);
+        poll(inner, id).await;
     }
 
-    async fn run_feed(self: Arc<Self>, id: &StoreId, opened: tokio::sync::oneshot::Sender<()>) {
-        let mut opened = Some(opened);
+    /// Finds out what the backend can do, once.
+    async fn learn(&self, id: &StoreId) -> Result<()> {
+        let learning = self.backend.learn(id);
+        let subject = id.to_string();
+        let patience = self.options.patience;
+        self.within(patience, "find out about", &subject, learning)
+            .await?;
+        self.learned.store(true, Ordering::Relaxed);
+        Ok(())
+    }
+
+    async fn run_feed(
+        self: Arc<Self>,
+        id: &StoreId,
+        mut opened: Option<tokio::sync::oneshot::Sender<()>>,
+    ) {
         let mut position: Option<FeedPosition> = None;
         let mut pause = PAUSE;
         loop {
@@ -121,7 +136,27 @@ impl Inner {
         }
     }
 
+    /// A record was changed by this program, past this volume. Returns when the volume knows it.
+    pub(super) async fn changed_beside(self: &Arc<Self>, id: &RecordId, to: &Meta) {
+        self.hear_of(&id.store, ChangeKind::Put, Some(&id.key), to.etag.as_ref());
+        if self.index().stores.contains_key(&id.store)
+            && let Err(e) = self.head_record(id).await
+        {
+            tracing::debug!("{id} is looked at later: {e}");
+        }
+    }
+
     fn heard(self: &Arc<Self>, id: &StoreId, event: &ChangeEvent) {
+        self.hear_of(id, event.kind, event.key.as_ref(), event.etag.as_ref());
+    }
+
+    fn hear_of(
+        self: &Arc<Self>,
+        id: &StoreId,
+        kind: ChangeKind,
+        key: Option<&Key>,
+        etag: Option<&ETag>,
+    ) {
         let (dir, name) = {
             let mut index = self.index();
             let tick = index.number();
@@ -129,28 +164,24 @@ impl Inner {
                 return;
             };
             let dir = store.dir.clone();
-            let Some(key) = event
-                .key
-                .as_ref()
-                .filter(|_| event.kind != ChangeKind::Reset)
-            else {
+            let Some(key) = key.filter(|_| kind != ChangeKind::Reset) else {
                 store.doubt(None, tick);
                 drop(index);
                 return self.tell(&dir, None);
             };
             if let Some(known) = store.records.get_mut(key) {
-                known.heard = Some(match event.kind {
+                known.heard = Some(match kind {
                     ChangeKind::Delete => Remote::Absent,
                     ChangeKind::Put | ChangeKind::Reset => {
-                        event.etag.clone().map_or(Remote::Unknown, Remote::At)
+                        etag.cloned().map_or(Remote::Unknown, Remote::At)
                     }
                 });
-                let same = event.etag.is_some() && known.etag() == event.etag.as_ref();
+                let same = etag.is_some() && known.etag() == etag;
                 if !known.is_clean() || same {
                     // Mostly a change of our own that comes back to us. The end of the upload compares.
                     return;
                 }
-            } else if event.kind == ChangeKind::Delete {
+            } else if kind == ChangeKind::Delete {
                 return;
             }
             store.doubt(Some(key), tick);

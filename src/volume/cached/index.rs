@@ -161,6 +161,15 @@ impl Index {
         }
     }
 
+    /// Forgets the store of this directory, unless it is this one.
+    pub(super) fn free_dir(&mut self, dir: &str, of: &StoreId) {
+        let store = self.stores.values().find(|store| store.dir.as_str() == dir);
+        let other = store.map(|store| store.id.clone()).filter(|id| id != of);
+        if let Some(other) = other {
+            self.remove_store(&other);
+        }
+    }
+
     /// The record of this key, made when it is not known.
     pub(super) fn enter(&mut self, id: &RecordId, remote: Remote) -> Option<&mut Record> {
         let (position, version) = (self.number(), self.number());

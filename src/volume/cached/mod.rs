@@ -17,6 +17,7 @@ mod reader;
 mod record;
 mod recover;
 mod remote;
+mod rest;
 mod scratch;
 mod send;
 mod settle;
@@ -32,6 +33,7 @@ mod wait;
 
 pub use evict::Room;
 pub use reader::Reader;
+pub use rest::remove_spent;
 pub use spool::Spooled;
 
 use super::Heard;
@@ -41,6 +43,7 @@ use crate::record::StoreName;
 use evict::Budget;
 use index::Index;
 use keep::Keeper;
+use rest::Rest;
 use spool::Spool;
 use std::collections::{HashMap, HashSet};
 use std::fs::File;
@@ -152,6 +155,8 @@ pub(in crate::volume) struct Inner {
     /// Since when the backend cannot be reached, and when that was last tried.
     offline: Mutex<Option<Offline>>,
     heard: OnceLock<Heard>,
+    /// What earlier runs left unsent.
+    rests: Mutex<Vec<Rest>>,
     tasks: Mutex<Vec<JoinHandle<()>>>,
     _lock: File,
 }
@@ -188,6 +193,9 @@ impl Cached {
         spool::private_dir(&cache.join("bytes"))?;
         let mut index = Index::default();
         let keeper = Keeper::open(cache, &mut index)?;
+        if let Some(default) = &options.default_store {
+            index.free_dir("default", default);
+        }
         let properties = backend.properties();
         let budget = Budget::new(options.unsent_size, options.patience);
         recover::recover(&spool, &mut index, &budget, &options)?;
@@ -214,6 +222,7 @@ impl Cached {
             attempts: AtomicU64::new(0),
             offline: Mutex::new(None),
             heard: OnceLock::new(),
+            rests: Mutex::default(),
             tasks: Mutex::default(),
             _lock: lock,
         });
@@ -230,6 +239,7 @@ impl Drop for Cached {
         for task in self.inner.tasks().drain(..) {
             task.abort();
         }
+        self.inner.rests().clear();
         self.inner.keeper.flush();
     }
 }

@@ -48,6 +48,8 @@ impl Base {
 pub(super) struct Failure {
     /// Which try it was, of all.
     pub(super) attempt: u64,
+    /// The edit that was sent.
+    pub(super) seq: u64,
     pub(super) kind: Kind,
     pub(super) text: String,
 }

@@ -88,6 +88,7 @@ impl Inner {
             "cachedBytes": self.cache_bytes.load(std::sync::atomic::Ordering::Relaxed),
             "unsentBytes": self.budget.used(),
             "pending": pending.len(),
+            "leftByRuns": self.rest_folders(),
             "failed": failed.count(),
             "conflicts": index.conflicts,
             "offlineSince": offline,

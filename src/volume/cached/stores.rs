@@ -40,6 +40,18 @@ impl Inner {
         }
     }
 
+    /// Whether its directory is that of the unnamed default store.
+    fn is_hidden(&self, info: &StoreInfo) -> bool {
+        let default = self.options.default_store.as_ref();
+        default.is_some_and(|default| {
+            *default != info.id
+                && info
+                    .name
+                    .as_ref()
+                    .is_some_and(|name| name.as_str() == "default")
+        })
+    }
+
     fn enter(&self, index: &mut Index, info: &StoreInfo) -> Result<StoreName> {
         let dir = self.dir_of(info)?;
         let store = index.enter_store(&info.id, &dir, info.name.is_some());
@@ -133,7 +145,7 @@ impl Inner {
         };
         let info = asked?;
         let missing = || Error::new("open the store", dir.as_str(), Kind::StoreNotFound);
-        if info.owner.is_some() && dir.as_str().contains(OWNER) {
+        if self.is_hidden(&info) || (info.owner.is_some() && dir.as_str().contains(OWNER)) {
             // Its name may be that of a store of ours.
             return Err(missing());
         }
@@ -203,6 +215,13 @@ impl Inner {
         {
             return Ok(());
         }
+        if self.options.default_store.is_some() {
+            // A server lists no store without a name.
+            let default = self.resolve(&StoreName::new("default")?).await;
+            if let Err(e) = default {
+                tracing::debug!("the default store is not listed: {e}");
+            }
+        }
         let mut seen = Vec::new();
         let mut after = None;
         loop {
@@ -218,7 +237,9 @@ impl Inner {
             };
             let mut index = self.index();
             for info in &page.stores {
-                self.enter(&mut index, info)?;
+                if !self.is_hidden(info) {
+                    self.enter(&mut index, info)?;
+                }
                 seen.push(info.id.clone());
             }
             match page.next {

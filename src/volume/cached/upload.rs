@@ -151,7 +151,7 @@ impl Inner {
         let worked = answer.is_ok();
         match answer {
             Ok(answer) => self.settle(id, &parcel, answer),
-            Err(error) => self.failed(id, &error, attempt),
+            Err(error) => self.failed(id, &error, attempt, parcel.edit.seq),
         }
         self.land(id);
         self.progress.send_modify(|(ended, accepted)| {
@@ -161,7 +161,7 @@ impl Inner {
         self.reschedule();
     }
 
-    fn failed(&self, id: &RecordId, error: &Error, attempt: u64) {
+    fn failed(&self, id: &RecordId, error: &Error, attempt: u64, seq: u64) {
         let kind = error.kind();
         let maybe = super::remote::may_pass(kind);
         let dropped = self.apply(id, Event::Failed { maybe });
@@ -179,6 +179,7 @@ impl Inner {
             };
             record.failure = Some(Box::new(Failure {
                 attempt,
+                seq,
                 kind,
                 text: error.to_string(),
             }));

@@ -302,13 +302,13 @@ impl Volume for Cached {
         }
         let inner = self.inner.clone();
         self.inner
-            .run(async move { inner.wait_all(id.as_ref()).await })
+            .run(async move { inner.wait_for(id.as_ref()).await })
     }
 
     fn drain(&self, limit: Duration) -> Now<()> {
         let inner = self.inner.clone();
         self.inner.run(async move {
-            match tokio::time::timeout(limit, inner.wait_all(None)).await {
+            match tokio::time::timeout(limit, inner.wait_for(None)).await {
                 Ok(done) => done,
                 Err(_) => Err(inner.not_sent("drain")),
             }
@@ -342,10 +342,10 @@ impl Volume for Cached {
     }
 
     fn queue(&self) -> String {
-        self.inner.queue_text()
+        self.inner.queue_text() + &self.inner.rest_queues()
     }
 
     fn pending(&self) -> usize {
-        self.inner.index().pending(None).len()
+        self.unsent() + self.unsent_of_others()
     }
 }

@@ -10,7 +10,7 @@ use std::time::{Duration, Instant};
 use tokio::sync::watch;
 
 /// How often who waits for everything looks for what was saved since.
-const KICKS: Duration = Duration::from_millis(100);
+pub(super) const KICKS: Duration = Duration::from_millis(100);
 
 /// Waits for uploads to end, and gives up when none works for too long.
 struct Watch {
@@ -82,6 +82,15 @@ impl Inner {
         Ok(())
     }
 
+    /// The same, and what earlier runs left with it.
+    pub(super) async fn wait_for(self: &Arc<Self>, store: Option<&StoreId>) -> Result<()> {
+        self.wait_all(store).await?;
+        match store {
+            None => self.wait_rests().await,
+            Some(_) => Ok(()),
+        }
+    }
+
     fn watch(&self) -> Watch {
         let mut progress = self.progress.subscribe();
         let accepted = progress.borrow_and_update().1;
@@ -150,15 +159,27 @@ impl Inner {
         if record.done >= seq || record.is_clean() {
             return Standing::Sent;
         }
+        // It may have failed before anybody waited for it.
+        let through = self.options.write_through;
         match &record.failure {
-            Some(failure) if failure.attempt > since && !may_be_accepted(failure.kind) => {
-                let why = format!(
-                    "{}; it stays saved, remove the file to give it up",
-                    failure.text
-                );
+            Some(failure)
+                if (failure.attempt > since || through && failure.seq >= seq)
+                    && self.is_answer(failure.kind) =>
+            {
+                let then = match may_be_accepted(failure.kind) {
+                    true => "it stays saved and is sent later",
+                    false => "it stays saved, remove the file to give it up",
+                };
+                let why = format!("{}; {then}", failure.text);
                 Standing::Failed(Error::because("write", id.to_string(), failure.kind, why))
             }
             _ => Standing::Waits,
         }
+    }
+
+    /// Whether who waits for an upload is told of this failure at once: it will not pass by itself, or somebody waits for the
+    /// backend itself, which cannot be reached.
+    fn is_answer(&self, kind: Kind) -> bool {
+        !may_be_accepted(kind) || (self.options.write_through && kind == Kind::Offline)
     }
 }
