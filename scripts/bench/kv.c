@@ -3,7 +3,8 @@
 //   kv FOLDER OPERATION COUNT [FILES]
 //
 // Prints microseconds per operation (per entry for the listings). Records are rec-0, rec-1, ...; an operation that works on
-// records that are there takes them in turn, FILES of them (default: COUNT). A record is 1 KiB of JSON.
+// records that are there takes them in turn, FILES of them (default: COUNT). A record is 1 KiB of JSON, or
+// what the compiler was told with -D RECORD=BYTES.
 //
 //   create     open(O_CREAT|O_EXCL), write, close      read       open, read, close
 //   overwrite  open(O_TRUNC), write, close             stat       stat
