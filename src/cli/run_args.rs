@@ -9,7 +9,8 @@ use std::time::Duration;
 pub(super) const RUN_NOTES: &str = "\
 The command finds the variables that SDKs read on the platform, an HTTP API behind them, and in ACTOR_MOUNT its stores
 as directories. It ends the run with its exit code: 124 after the timeout, 128 and the number of a signal that killed
-it, 126 or 127 when it could not be started.
+it, 126 or 127 when it could not be started. The exit code is 3 when not everything could be sent to a server; the
+next run or mount sends it.
 
 Examples:
   storefs run --input '{\"url\":\"https://example.com\"}' -- node main.js
