@@ -15,6 +15,8 @@ pub fn storefs(home: &Path, args: &[&str]) -> Command {
         .args(args)
         .env_clear()
         .env("HOME", home)
+        // What a killed server leaves goes with the test.
+        .env("TMPDIR", home)
         .env("USER", "ann")
         .current_dir(home)
         .stdin(Stdio::null());
