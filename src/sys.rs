@@ -43,11 +43,11 @@ pub fn copy(from: &File, to: &File) -> io::Result<()> {
     while at < length {
         let left = usize::try_from(length - at).unwrap_or(usize::MAX);
         match rustix::fs::copy_file_range(from, Some(&mut at), to, Some(&mut into), left) {
-            // Shorter by now.
-            Ok(0) => break,
+            // Some file systems say so in the middle, too.
+            Ok(0) => return copy_through_memory(from, to, at),
             Ok(_) => {}
-            Err(Errno::XDEV | Errno::INVAL | Errno::NOSYS | Errno::OPNOTSUPP) if at == 0 => {
-                return copy_through_memory(from, to);
+            Err(Errno::XDEV | Errno::INVAL | Errno::NOSYS | Errno::OPNOTSUPP) => {
+                return copy_through_memory(from, to, at);
             }
             Err(error) => return Err(error.into()),
         }
@@ -55,9 +55,8 @@ pub fn copy(from: &File, to: &File) -> io::Result<()> {
     Ok(())
 }
 
-fn copy_through_memory(from: &File, to: &File) -> io::Result<()> {
+fn copy_through_memory(from: &File, to: &File, mut at: u64) -> io::Result<()> {
     let mut piece = vec![0; 256 << 10];
-    let mut at = 0;
     loop {
         let count = from.read_at(&mut piece, at)?;
         if count == 0 {

@@ -7,7 +7,9 @@ use crate::backend::{Backend, random};
 use crate::error::{Error, Result};
 use crate::record::StoreName;
 use crate::serve::{self, Kept, Limits, Run, Runs, Secret, Server, Users};
+use std::fs;
 use std::net::TcpListener;
+use std::os::unix::fs::DirBuilderExt;
 use std::sync::Arc;
 use tokio::runtime::Runtime;
 use tokio::sync::oneshot;
@@ -52,17 +54,23 @@ impl Api {
     ) -> Result<Self> {
         match stage {
             Stage::Folder(_) => Self::own(plan, shown, directory, runtime),
-            Stage::Server(on) => Ok(Self::of_server(on)),
+            Stage::Server(on) => Self::of_server(on),
         }
     }
 
-    fn of_server(on: &OnServer) -> Self {
-        Self {
+    fn of_server(on: &OnServer) -> Result<Self> {
+        // What is known of runs is kept in it, also where nothing was ever mounted.
+        fs::DirBuilder::new()
+            .recursive(true)
+            .mode(0o700)
+            .create(&on.runs)
+            .map_err(|why| Error::io("make the folder", on.runs.display().to_string(), why))?;
+        Ok(Self {
             teller: Teller::Kept(Kept::below(&on.runs)),
             base_url: on.base_url.clone(),
             token: on.token.as_ref().map(|token| token.text().to_owned()),
             user: on.user.clone(),
-        }
+        })
     }
 
     fn own(

@@ -11,6 +11,7 @@ use crate::volume::cached::Cached;
 use signal_hook::consts::{SIGHUP, SIGINT, SIGQUIT, SIGTERM};
 use std::fs::File;
 use std::io::{self, Seek};
+use std::path::PathBuf;
 use std::time::{Duration, SystemTime};
 use tokio::sync::mpsc;
 
@@ -18,6 +19,8 @@ use tokio::sync::mpsc;
 /// mount namespaces.
 const LAST_FILES: Duration = Duration::from_secs(5);
 const LAST_COPIES: Duration = Duration::from_secs(1);
+/// Signals that ask this process to end.
+const ENDING: [i32; 4] = [SIGTERM, SIGINT, SIGHUP, SIGQUIT];
 /// How far a file's time may lie behind the clock.
 const CLOCK: Duration = Duration::from_millis(20);
 
@@ -49,6 +52,8 @@ pub struct Ended {
 pub struct Output {
     /// The file or the URL.
     pub place: String,
+    /// The file, where it is one.
+    pub file: Option<PathBuf>,
     /// What is in it, where it is no file and that was wanted.
     pub bytes: Option<File>,
 }
@@ -97,7 +102,7 @@ pub(super) async fn send(
                 count => tell(count),
             },
             Some(signal) = signals.recv() => {
-                if [SIGTERM, SIGINT, SIGHUP, SIGQUIT].contains(&signal) {
+                if ENDING.contains(&signal) {
                     break Err(volume.not_sent());
                 }
             }
@@ -125,13 +130,67 @@ pub(super) async fn send(
     (own, others)
 }
 
+/// Does some work, unless somebody asks this process to end meanwhile.
+pub(super) async fn unless_asked<T>(
+    signals: &mut mpsc::UnboundedReceiver<i32>,
+    work: impl Future<Output = Result<T>>,
+) -> Result<T> {
+    let mut work = std::pin::pin!(work);
+    loop {
+        tokio::select! {
+            done = &mut work => return done,
+            Some(signal) = signals.recv() => {
+                if ENDING.contains(&signal) {
+                    let why = "this process was asked to end meanwhile";
+                    return Err(Error::because("finish", "the run", Kind::Busy, why));
+                }
+            }
+        }
+    }
+}
+
+/// What the store shows of a run that has ended.
+pub(super) struct Known {
+    output: Result<Option<Output>>,
+    records: Option<u64>,
+}
+
+impl Default for Known {
+    fn default() -> Self {
+        let why = "the server could not be asked";
+        Self {
+            output: Err(Error::because("read", "OUTPUT", Kind::Offline, why)),
+            records: None,
+        }
+    }
+}
+
+/// Asks the store.
+pub(super) async fn ask(living: &Living, stage: &Stage, is_new: bool) -> Result<Known> {
+    // Clocks of files are coarser than those of programs.
+    let since = (!is_new).then(|| living.run.started - CLOCK);
+    let output = match stage {
+        Stage::Folder(on) => {
+            let file = on.backend.file(&living.record("OUTPUT")?).await.ok();
+            Ok(file.map(|path| Output {
+                place: path.display().to_string(),
+                file: Some(path),
+                bytes: None,
+            }))
+        }
+        Stage::Server(on) => output_at(living, on).await,
+    };
+    let backend = stage.backend();
+    let records = match count(&*backend, living, since).await {
+        // A command may well remove its own store.
+        Err(why) if why.kind() == Kind::StoreNotFound => Some(0),
+        other => other.ok().flatten(),
+    };
+    Ok(Known { output, records })
+}
+
 /// What is told of a run that has ended.
-pub(super) async fn sum_up(
-    living: &Living,
-    stage: &Stage,
-    is_new: bool,
-    exit: Exit,
-) -> Result<Ended> {
+pub(super) fn of(living: &Living, stage: &Stage, exit: Exit, known: Known) -> Ended {
     let mut run = living.run.clone();
     run.finished = Some(SystemTime::now());
     run.exit_code = Some(exit.code);
@@ -141,37 +200,21 @@ pub(super) async fn sum_up(
         0 => Status::Succeeded,
         _ => Status::Failed,
     };
-    // Clocks of files are coarser than those of programs.
-    let since = (!is_new).then(|| run.started - CLOCK);
-    let (output, elsewhere) = match stage {
-        Stage::Folder(on) => {
-            let file = on.backend.file(&living.record("OUTPUT")?).await.ok();
-            let output = file.map(|path| Output {
-                place: path.display().to_string(),
-                bytes: None,
-            });
-            (Ok(output), None)
-        }
-        Stage::Server(on) => (output_at(living, on).await, Some(on.base_url.clone())),
-    };
-    // A command may well remove its own store.
-    let backend = stage.backend();
-    let records = count(&*backend, living, since).await;
-    Ok(Ended {
+    Ended {
         user: living.user.clone(),
         store: living.directory.clone(),
-        elsewhere,
-        records: match records {
-            Err(why) if why.kind() == Kind::StoreNotFound => Some(0),
-            other => other.ok().flatten(),
+        elsewhere: match stage {
+            Stage::Folder(_) => None,
+            Stage::Server(on) => Some(on.base_url.clone()),
         },
-        output,
+        records: known.records,
+        output: known.output,
         code: exit.code,
         fault: exit.fault,
         unsent: None,
         warnings: Vec::new(),
         run,
-    })
+    }
 }
 
 /// OUTPUT on a server.
@@ -183,6 +226,7 @@ async fn output_at(living: &Living, on: &OnServer) -> Result<Option<Output>> {
                 "{}/v2/key-value-stores/{}/records/OUTPUT",
                 on.base_url, living.store
             ),
+            file: None,
             bytes: None,
         })),
         Err(why) if matches!(why.kind(), Kind::NotFound | Kind::StoreNotFound) => Ok(None),
@@ -192,11 +236,15 @@ async fn output_at(living: &Living, on: &OnServer) -> Result<Option<Output>> {
 
 impl Ended {
     /// Fetches the bytes of OUTPUT, into a file without a name.
-    pub(super) async fn read_output(&mut self, living: &Living) {
+    pub(super) async fn read_output(
+        &mut self,
+        living: &Living,
+        signals: &mut mpsc::UnboundedReceiver<i32>,
+    ) {
         let Ok(Some(output)) = &mut self.output else {
             return;
         };
-        match fetch(living, "OUTPUT").await {
+        match unless_asked(signals, fetch(living, "OUTPUT")).await {
             Ok(bytes) => output.bytes = Some(bytes),
             Err(why) => self.output = Err(why),
         }

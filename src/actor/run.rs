@@ -62,7 +62,7 @@ pub struct Plan {
 
 /// Runs a command to its end. Fails only when it was never started, and then leaves nothing behind.
 pub fn run(plan: Plan, stage: Stage, guard: &Guard) -> Result<Ended> {
-    let signals = signals()?;
+    let mut signals = signals()?;
     let runtime = tokio::runtime::Builder::new_multi_thread()
         .worker_threads(2)
         .enable_all()
@@ -71,13 +71,14 @@ pub fn run(plan: Plan, stage: Stage, guard: &Guard) -> Result<Ended> {
         .build()
         .map_err(|why| Error::io("start the runtime", "", why))?;
     let backend = stage.backend();
-    let (store, made) = runtime.block_on(find_store(&*backend, plan.store.as_deref(), &plan.id))?;
-    let begun = Begun::start(&plan, stage, &store, &runtime, guard);
+    let finding = find_store(&*backend, plan.store.as_deref(), &plan.id);
+    let (store, made) = runtime.block_on(end::unless_asked(&mut signals, finding))?;
+    let begun = Begun::start(&plan, stage, &store, (&runtime, &mut signals), guard);
     let begun = match begun {
         Ok(begun) => begun,
         Err(why) => {
-            if made {
-                // Nobody has heard of it yet.
+            // Nobody has heard of one without a name. What has a name others may write to already.
+            if made && plan.store.is_none() {
                 let _ = runtime.block_on(backend.delete_store(&store.id));
             }
             return Err(why);
@@ -111,6 +112,9 @@ async fn find_store(
     backend.create_store(new).await
 }
 
+/// Signals as they come.
+type Signals = mpsc::UnboundedReceiver<i32>;
+
 /// A run of which everything but the command has started.
 struct Begun {
     living: Arc<Living>,
@@ -130,7 +134,7 @@ impl Begun {
         plan: &Plan,
         mut stage: Stage,
         store: &StoreInfo,
-        runtime: &Runtime,
+        (runtime, signals): (&Runtime, &mut Signals),
         guard: &Guard,
     ) -> Result<Self> {
         let directory = runtime.block_on(stage.directory(store))?;
@@ -148,7 +152,14 @@ impl Begun {
             None => (None, None),
         };
         let mounted = shown.0.clone();
-        let begun = Self::open(plan, stage, store, runtime, (directory, shown), left);
+        let begun = Self::open(
+            plan,
+            stage,
+            store,
+            (runtime, signals),
+            (directory, shown),
+            left,
+        );
         if let (Err(_), Some(mounted)) = (&begun, &mounted) {
             let _ = mounted.unmount(true);
         }
@@ -160,7 +171,7 @@ impl Begun {
         plan: &Plan,
         stage: Stage,
         store: &StoreInfo,
-        runtime: &Runtime,
+        (runtime, signals): (&Runtime, &mut Signals),
         (directory, (mounted, volume)): (StoreName, Shown),
         left: Left,
     ) -> Result<Self> {
@@ -209,7 +220,8 @@ impl Begun {
             metamorphs: Mutex::new(0),
         });
         if let Some(input) = plan.input.clone() {
-            runtime.block_on(living.put_input("INPUT", input))?;
+            let putting = living.put_input("INPUT", input);
+            runtime.block_on(end::unless_asked(signals, putting))?;
         }
         // Not before now: a run that does not start is none.
         if let Err(why) = api.tell(&living.run) {
@@ -236,7 +248,7 @@ impl Begun {
     fn finish(
         mut self,
         mut plan: Plan,
-        signals: mpsc::UnboundedReceiver<i32>,
+        signals: Signals,
         runtime: &Runtime,
         guard: &Guard,
     ) -> Result<Ended> {
@@ -269,11 +281,20 @@ impl Begun {
             self.warnings.extend(of_others);
         }
         let mut ended = runtime.block_on(async {
-            let mut ended =
-                end::sum_up(&self.living, &self.stage, plan.store.is_none(), exit).await?;
             let is_elsewhere = self.api.is_elsewhere();
+            let is_new = plan.store.is_none();
+            let mut ended = if unsent.is_some() {
+                // The server cannot tell either.
+                end::of(&self.living, &self.stage, exit, end::Known::default())
+            } else {
+                let asking = end::ask(&self.living, &self.stage, is_new);
+                let known = end::unless_asked(&mut supervisor.signals, asking).await;
+                end::of(&self.living, &self.stage, exit, known.unwrap_or_default())
+            };
             if plan.wants_output && is_elsewhere && unsent.is_none() {
-                ended.read_output(&self.living).await;
+                ended
+                    .read_output(&self.living, &mut supervisor.signals)
+                    .await;
             }
             if let Err(why) = self.api.end(&mut ended.run).await {
                 self.warnings.push(why.to_string());
@@ -283,8 +304,8 @@ impl Begun {
             {
                 self.warnings.push(why.to_string());
             }
-            Ok::<_, Error>(ended)
-        })?;
+            ended
+        });
         ended.unsent = unsent;
         ended.warnings = self.warnings;
         Ok(ended)

@@ -261,6 +261,7 @@ impl Remote {
                     tracing::warn!(
                         "{base} does not say who we are now: taken for the user of before"
                     );
+                    server.take_for(Some(before.clone()));
                     (Some(before), false)
                 } else {
                     known.remember(base, self.token.as_ref(), user.as_deref());

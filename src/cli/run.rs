@@ -245,9 +245,10 @@ fn print_output(output: Option<Output>) -> Result<()> {
         return Ok(());
     };
     let fault = |why: io::Error| Error::io("print", output.place.clone(), why);
-    let mut bytes = match output.bytes {
-        Some(bytes) => bytes,
-        None => File::open(&output.place).map_err(fault)?,
+    let mut bytes = match (output.bytes, &output.file) {
+        (Some(bytes), _) => bytes,
+        (None, Some(path)) => File::open(path).map_err(fault)?,
+        (None, None) => return Ok(()),
     };
     match io::copy(&mut bytes, &mut io::stdout().lock()) {
         // A reader that has gone away is no failure.

@@ -5,6 +5,9 @@ use std::fmt;
 use std::sync::Arc;
 use std::time::SystemTime;
 
+/// How tags begin that stand for a time.
+const BY_TIME: &str = "modified-";
+
 /// A version's tag, without the quotes of HTTP. Copies share its characters: there may be several of it for each record.
 #[derive(Clone, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct ETag(Arc<str>);
@@ -19,6 +22,17 @@ impl ETag {
     /// nanoseconds. The last of these no program can set back, and it rises with the content type's attribute too.
     pub fn of_file(inode: u64, size: u64, (modified_ns, changed_ns): (i128, i128)) -> Self {
         Self(format!("{inode:x}-{size:x}-{modified_ns:x}-{changed_ns:x}").into())
+    }
+
+    /// What stands for a version where a server tells times and no tags: when it was made, to the second.
+    pub fn of_time(modified: SystemTime) -> Option<Self> {
+        let since = modified.duration_since(SystemTime::UNIX_EPOCH).ok()?;
+        Some(Self(format!("{BY_TIME}{}", since.as_secs()).into()))
+    }
+
+    /// Whether a time stands for the version.
+    pub fn is_of_time(&self) -> bool {
+        self.0.starts_with(BY_TIME)
     }
 
     /// The tag's characters.

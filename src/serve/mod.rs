@@ -120,7 +120,7 @@ struct Door {
     /// Turns of archives.
     archives: Arc<Semaphore>,
     runs: Arc<Runs>,
-    decoding: Semaphore,
+    decoding: Arc<Semaphore>,
     metrics: metrics::Metrics,
     options: Options,
     address: SocketAddr,
@@ -166,7 +166,7 @@ impl Server {
             sent,
             work: upload::Work(own.clone()),
             runs: Arc::new(Runs::kept_in(Kept::of(own))),
-            decoding: Semaphore::new(upload::decoders()),
+            decoding: Arc::new(Semaphore::new(upload::decoders())),
             metrics: metrics::Metrics::default(),
             backend,
             options,

@@ -214,13 +214,18 @@ impl Runs {
 
     /// The run of this id.
     pub fn get(&self, id: &str) -> Option<Run> {
-        let known = self.known.read().unwrap_or_else(PoisonError::into_inner);
-        known.get(id).cloned().or_else(|| self.kept.run(id))
+        let told = {
+            let known = self.known.read().unwrap_or_else(PoisonError::into_inner);
+            known.get(id).cloned()
+        };
+        told.or_else(|| self.kept.run(id))
     }
 
     fn last(&self) -> Option<Run> {
-        let known = self.known.read().unwrap_or_else(PoisonError::into_inner);
-        let told = known.values().max_by_key(|run| run.started).cloned();
+        let told = {
+            let known = self.known.read().unwrap_or_else(PoisonError::into_inner);
+            known.values().max_by_key(|run| run.started).cloned()
+        };
         told.into_iter()
             .chain(self.kept.last())
             .max_by_key(|run| run.started)

@@ -312,8 +312,10 @@ pub(super) async fn decoded(
     encoding: Encoding,
 ) -> Answer<(Received, Received)> {
     let (limit, folder) = (door.options.max_record_size, door.work.clone());
-    let _turn = door.decoding.acquire().await;
+    // It is held until the work is over, also when the client goes away.
+    let turn = door.decoding.clone().acquire_owned().await;
     let done = tokio::task::spawn_blocking(move || {
+        let _turn = turn;
         let mut plain = Collected::new(&folder, limit);
         let mut piece = vec![0; SMALL];
         {

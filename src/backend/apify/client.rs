@@ -243,6 +243,14 @@ impl Client {
             Ok(Ok(body)) => Told::of(&body),
             Ok(Err(_)) | Err(_) => Told::default(),
         };
+        if status == StatusCode::NOT_FOUND && told.is_nothing() && call.method != Method::HEAD {
+            // A proxy without its server says so too.
+            let why = format!(
+                "the server answered {status}, and not as the API does (is {} an Apify API?)",
+                self.base
+            );
+            return Trouble::lasting(why).error(call.asked.op, call.asked.subject, Kind::Io);
+        }
         let token = call.token.clone().or_else(|| self.token());
         call.asked.refused(status, &headers, &told, token.as_ref())
     }

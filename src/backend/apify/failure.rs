@@ -30,6 +30,11 @@ pub(super) struct Told {
 }
 
 impl Told {
+    /// It does not speak as the API does.
+    pub(super) fn is_nothing(&self) -> bool {
+        self.kind.is_empty()
+    }
+
     /// From the body of an answer, which may be anything.
     pub(super) fn of(body: &[u8]) -> Self {
         serde_json::from_slice::<Envelope>(body).map_or_else(|_| Self::default(), |it| it.error)

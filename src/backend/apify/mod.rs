@@ -146,7 +146,7 @@ impl Backend for Apify {
         Properties {
             local_dir: None,
             conditional_put: self.seen.conditions.is_yes(),
-            ranged_get: self.seen.ranges.is_shown(),
+            ranged_get: self.seen.ranges.is_shown() && !self.seen.encoded_parts.is_shown(),
             exact_sizes: self.seen.exact.is_shown(),
             change_feed: self.seen.feed.is_yes(),
             connections: 16,

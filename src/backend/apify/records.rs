@@ -19,8 +19,6 @@ use std::io;
 use std::ops::Range;
 use std::time::{Duration, SystemTime};
 
-/// How a tag begins that stands for a time, where the server gives no tags.
-const BY_TIME: &str = "modified-";
 /// A record that has not changed for so long will not change within the second that it shows.
 const APART: Duration = Duration::from_secs(2);
 
@@ -87,12 +85,11 @@ impl Apify {
         let modified = modified_of(headers);
         // Within the same second there may be another version (RFC 9110, 8.8.2.2).
         let by_time = || {
-            let since = modified?.duration_since(SystemTime::UNIX_EPOCH).ok()?;
             let told = time_in(headers, &DATE)?;
             told.duration_since(modified?)
                 .ok()
                 .filter(|age| *age >= APART)?;
-            Some(ETag::new(&format!("{BY_TIME}{}", since.as_secs())))
+            ETag::of_time(modified?)
         };
         let content_type = headers
             .get(CONTENT_TYPE)
@@ -199,6 +196,7 @@ impl Apify {
             (None | Some(_), false) => (0, None),
             // A part of the encoded bytes is no part of the record.
             (Some(range), true) if !matches!(encoding_of(response.headers()), Ok(None)) => {
+                self.seen.encoded_parts.show();
                 let whole = Box::pin(self.fetch_part(id, None)).await?;
                 let bytes = Box::new(Part::new(whole.bytes, range));
                 return Ok(Fetched {
@@ -335,8 +333,7 @@ impl Apify {
         let Some((name, value)) = condition(only_if) else {
             return Ok(None);
         };
-        let by_time =
-            matches!(only_if, Precondition::Match(tag) if tag.as_str().starts_with(BY_TIME));
+        let by_time = matches!(only_if, Precondition::Match(tag) if tag.is_of_time());
         if !by_time && self.checks_conditions(&id.store).await? {
             let value = HeaderValue::from_str(&value).map_err(|_| {
                 let why = "the tag of the version cannot be sent in a header";

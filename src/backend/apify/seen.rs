@@ -52,6 +52,8 @@ impl Verdict {
 pub(super) struct Seen {
     /// It answers with the part of a record that was asked for.
     pub ranges: Sign,
+    /// Its parts are those of an encoded form.
+    pub encoded_parts: Sign,
     /// It tells the lengths of records as they are when decoded.
     pub exact: Sign,
     /// It checks conditions together with a write.

@@ -69,8 +69,14 @@ impl Apify {
         if self.client.token().is_none() {
             return Ok(None);
         }
-        let known = self.me.get_or_try_init(|| self.user_of(None)).await;
-        known.cloned()
+        if let Some(known) = self.me.get() {
+            return Ok(known.clone());
+        }
+        let found = self.user_of(None).await?;
+        if found.is_some() {
+            let _ = self.me.set(found.clone());
+        }
+        Ok(found)
     }
 
     /// Takes it for said that this is our user, as long as nobody else was told.

@@ -74,9 +74,10 @@ impl Inner {
             } else {
                 let id = inner.current(&dir, &name).await?;
                 match inner.learn_size(&id).await {
-                    // What is here is shown until the backend can be asked again.
-                    Err(e) if e.kind() != crate::error::Kind::Offline => return Err(e),
-                    _ => {}
+                    Err(e) if e.kind() == crate::error::Kind::NotFound => return Err(e),
+                    // What was told is shown instead.
+                    Err(e) => tracing::warn!("the length of {id} is not known: {e}"),
+                    Ok(()) => {}
                 }
             }
             inner.known(&dir, &name)

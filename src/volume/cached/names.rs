@@ -223,13 +223,9 @@ impl Inner {
         };
         let due = Instant::now() + self.delay(to.0, to.1);
         // Who has it open may still write into it.
-        self.save_with(
-            |spool, note| spool.save_own_copy(path, note),
-            note,
-            due,
-            None,
-        )
-        .map(|_| ())
+        let copy = self.spool.copy_aside(path)?;
+        self.save_with(|spool, note| spool.save_aside(&copy, note), note, due, None)
+            .map(|_| ())
     }
 
     /// Gives a record whose bytes are here another type.

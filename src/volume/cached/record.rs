@@ -88,6 +88,8 @@ pub(super) struct Rare {
     /// Until when its bytes are needed here.
     pub(super) held: Option<Instant>,
     pub(super) base: Option<Base>,
+    /// The version whose length could not be learned.
+    pub(super) unmeasured: Option<u64>,
     /// Notes of the edits that wait, by number.
     pub(super) notes: BTreeMap<u64, Arc<Note>>,
     /// What the edits that wait take of the room for unsent bytes.
@@ -114,6 +116,7 @@ impl Rare {
             used: 0,
             held: None,
             base: None,
+            unmeasured: None,
             notes: BTreeMap::new(),
             rooms: BTreeMap::new(),
             tries: 0,

@@ -1,6 +1,7 @@
 //! What runs that are over left unsent: volumes of their own, which are sent beside another one and removed when they are
 //! empty. It never takes what a run that lives still uses.
 
+use super::spool::take_folder;
 use super::{Cached, Inner, Options, wait};
 use crate::error::Kind;
 use crate::record::{Meta, RecordId};
@@ -12,6 +13,9 @@ use std::time::Duration;
 
 /// How often it is looked at whether everything was tried.
 const LOOKS: Duration = Duration::from_millis(50);
+
+/// A folder that was left alone for so long.
+const OLD: Duration = Duration::from_secs(3600);
 
 /// What one run left.
 #[derive(Debug)]
@@ -40,6 +44,21 @@ fn holds_edits(spool: &Path) -> bool {
     names.any(|name| name != "lock" && name != "drafts")
 }
 
+/// Whether nothing has changed in a folder for so long that no run can just have begun with it.
+fn is_old(folder: &Path) -> bool {
+    let changed = fs::metadata(folder).and_then(|found| found.modified());
+    changed.is_ok_and(|changed| changed.elapsed().is_ok_and(|age| age > OLD))
+}
+
+/// Removes the caches of runs whose spools are gone, as after a machine that lost its power.
+fn remove_orphans(unsent: &Path, caches: &Path) {
+    for entry in fs::read_dir(caches).into_iter().flatten().flatten() {
+        if !unsent.join(entry.file_name()).exists() && is_old(&entry.path()) {
+            let _ = fs::remove_dir_all(entry.path());
+        }
+    }
+}
+
 impl Cached {
     /// Sends what runs have left in the folders in `unsent`, too. The cache of each has the same name in `caches`.
     pub fn send_rests(&self, unsent: &Path, caches: &Path) {
@@ -48,10 +67,16 @@ impl Cached {
             write_through: false,
             ..self.inner.options.clone()
         };
+        remove_orphans(unsent, caches);
         for entry in fs::read_dir(unsent).into_iter().flatten().flatten() {
             let (spool, cache) = (entry.path(), caches.join(entry.file_name()));
             if !holds_edits(&spool) {
-                // Most likely that of a run which has just begun, and which must find its folder free.
+                // It may be that of a run which has just begun, and which must find its folder free.
+                if is_old(&spool)
+                    && let Ok(_lock) = take_folder(&spool)
+                {
+                    remove_spent(&spool, &cache);
+                }
                 continue;
             }
             let (backend, runtime) = (self.inner.backend.clone(), self.inner.runtime.clone());
@@ -101,6 +126,7 @@ impl Cached {
     /// Sends what waits. Ends with `Kind::TimedOut` when nothing has worked for so long; the rest stays saved.
     pub async fn send_all(&self, limit: Duration) -> crate::error::Result<()> {
         let inner = &self.inner;
+        let limit = limit.max(wait::KICKS);
         loop {
             let before = inner.progress.borrow().1;
             if let Ok(Ok(())) = tokio::time::timeout(limit, inner.wait_all(None)).await {
@@ -176,9 +202,13 @@ impl Inner {
         let index = self.index();
         let pending = index.pending(None);
         pending.iter().all(|(id, _)| {
-            index
-                .record(id)
-                .is_some_and(|record| record.failure.is_some())
+            let record = index.record(id);
+            let waits_for = |seq| index.is_unsettled(seq);
+            record.is_some_and(|record| {
+                // What is sent after another edit is not tried as long as that one fails.
+                let after = record.newest_note().and_then(|note| note.after);
+                record.failure.is_some() || after.is_some_and(waits_for)
+            })
         })
     }
 }

@@ -5,7 +5,7 @@ use super::note::Note;
 use super::settle::apply_in;
 use super::state::{Change, Edit, Event, Remote, State};
 use crate::error::{Error, Kind, Result};
-use crate::record::{Body, ContentType, Meta, Precondition, RecordId, Size};
+use crate::record::{Body, ContentType, ETag, Meta, Precondition, RecordId, Size};
 use std::fs::File;
 use std::io::Read;
 use std::sync::Arc;
@@ -121,8 +121,16 @@ impl Inner {
     ) -> Result<Option<Answer>> {
         let there = self.head(id).await?;
         let now = there.as_ref().map_or(Remote::Absent, remote_of);
-        // Without a tag there is nothing to compare, except where nothing should be.
-        if now == parcel.base || (now == Remote::Unknown && parcel.base != Remote::Absent) {
+        // Without a tag there is nothing to compare, except where nothing should be, or where a time stands for the version: that
+        // of a new one is no tag yet.
+        let made = there.as_ref().and_then(|meta| meta.modified);
+        let made = made.and_then(ETag::of_time);
+        let is_other = match &parcel.base {
+            Remote::Absent => true,
+            Remote::At(base) => base.is_of_time() && made.is_some_and(|made| made != *base),
+            Remote::Unknown => false,
+        };
+        if now == parcel.base || (now == Remote::Unknown && !is_other) {
             return Ok(None);
         }
         self.meaning(id, parcel, there).await.map(Some)

@@ -124,11 +124,15 @@ impl Inner {
             }
         };
         record.there = remote.clone();
-        if let (Event::Accepted(_) | Event::Ours(_), Remote::At(etag)) = (&answer.event, &remote) {
-            record.base = Some(Base {
-                etag: etag.clone(),
-                until: None,
-            });
+        if let Event::Accepted(_) | Event::Ours(_) = &answer.event {
+            // Where nobody says which version ours is, the one before is no base any more.
+            record.base = match &remote {
+                Remote::At(etag) => Some(Base {
+                    etag: etag.clone(),
+                    until: None,
+                }),
+                Remote::Absent | Remote::Unknown => None,
+            };
         }
         if step.state
             == (State::Clean {

@@ -106,16 +106,28 @@ impl Inner {
     pub(super) fn lacks_size(&self, id: &RecordId) -> bool {
         self.options.exact_sizes
             && self.index().record(id).is_some_and(|record| {
-                record.exists() && record.is_clean() && record.size.exact().is_none()
+                record.exists()
+                    && record.is_clean()
+                    && record.size.exact().is_none()
+                    && record.unmeasured != Some(record.version)
             })
     }
 
     /// Learns the length of a record, when it is asked for.
     pub(super) async fn learn_size(self: &Arc<Self>, id: &RecordId) -> Result<()> {
-        match self.lacks_size(id) {
-            true => self.fetch_whole(id).await,
-            false => Ok(()),
+        if !self.lacks_size(id) {
+            return Ok(());
         }
+        let version = self.index().record(id).map(|record| record.version);
+        let fetched = self.fetch_whole(id).await;
+        if let Err(e) = &fetched
+            && e.kind() != Kind::Offline
+            && let Some(record) = self.index().record_mut(id)
+        {
+            // It is not read again and again for that.
+            record.unmeasured = version;
+        }
+        fetched
     }
 
     /// Learns the lengths of all records of a store, when they are asked for. What cannot be learned now is tried again when

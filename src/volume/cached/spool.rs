@@ -186,14 +186,21 @@ impl Spool {
         self.save_file(seq, &temporary, note)
     }
 
-    /// Saves an edit with the bytes of a file of which somebody may still have a descriptor.
-    pub(super) fn save_own_copy(&self, from: &Path, note: &Note) -> Result<u64> {
-        let (seq, temporary) = (self.number(), self.draft_path());
-        self.copy(from, &temporary)
-            .and_then(|()| self.save_file(seq, &temporary, note))
-            .inspect_err(|_| {
-                let _ = fs::remove_file(&temporary);
-            })
+    /// A copy, beside the edits, of a file of which somebody may still have a descriptor. That may take its time.
+    pub(super) fn copy_aside(&self, from: &Path) -> Result<PathBuf> {
+        let temporary = self.draft_path();
+        let copied = self.copy(from, &temporary).inspect_err(|_| {
+            let _ = fs::remove_file(&temporary);
+        });
+        copied.map(|()| temporary)
+    }
+
+    /// Saves an edit with the bytes of such a copy.
+    pub(super) fn save_aside(&self, copy: &Path, note: &Note) -> Result<u64> {
+        let saved = self.save_file(self.number(), copy, note);
+        saved.inspect_err(|_| {
+            let _ = fs::remove_file(copy);
+        })
     }
 
     fn copy(&self, from: &Path, to: &Path) -> Result<()> {
