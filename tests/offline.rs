@@ -149,3 +149,21 @@ fn an_upload_that_can_never_work_is_told_by_fsync_at_once_and_given_up_by_removi
     assert_eq!(mount.pending(), 0);
     assert!(mount.list().unwrap().is_empty());
 }
+
+#[test]
+fn who_waits_for_all_is_told_when_an_edit_waits_for_one_that_fails() {
+    let world = World::new();
+    world.put("a.txt", b"first");
+    let mount = world.mount();
+    assert_eq!(mount.text("a.txt"), "first");
+    world
+        .behind
+        .add(Rule::on(Verb::Put, Fault::Fail(Kind::Denied)));
+    // The removal of the old name is not sent before the new one is there.
+    mount.rename("a.txt", "b.txt").unwrap();
+    let sending = mount.volume.send_all(Duration::from_millis(300));
+    let sent = async { tokio::time::timeout(Duration::from_secs(60), sending).await };
+    let sent = world.runtime.block_on(sent).unwrap();
+    assert!(sent.is_err());
+    assert_eq!(world.there("a.txt").unwrap(), b"first");
+}

@@ -361,3 +361,21 @@ fn a_new_token_of_the_same_user_is_taken_and_one_of_another_user_is_not() {
         .block_on(put(&backend, &record_in(&store, "k"), b"x"))
         .unwrap();
 }
+
+#[test]
+fn a_404_that_is_not_the_apis_says_nothing_about_a_store() {
+    let server = Scripted::new(|_| {
+        Answer::Full(404, Vec::new(), b"<html>no backend</html>".to_vec())
+            .with("content-type", "text/html")
+    });
+    let backend = apify(server.address);
+    let error = runtime()
+        .block_on(backend.store(&StoreRef::Id(remote::store())))
+        .unwrap_err();
+    assert_eq!(error.kind(), Kind::Io);
+    assert!(error.to_string().contains("Apify API"), "{error}");
+    let id = record("k");
+    let gone = backend.delete(&id, Precondition::None);
+    let error = runtime().block_on(gone).unwrap_err();
+    assert_eq!(error.kind(), Kind::Io);
+}
