@@ -2,7 +2,7 @@
 //! which no reader meets a sidecar without its value. A failure leaves the old record as it was.
 
 use super::catalog::Entry;
-use super::js_lock::take_all;
+use super::js_lock::{is_newest, take_all};
 use super::known::Known;
 use super::look;
 use super::plan::{self, Plan};
@@ -121,14 +121,21 @@ fn with_lock<T>(
         let writing = Writing::wait(store)?;
         let mut state = sdk::fresh(store, sdk)?;
         let js = matches!(state.layout(), Layout::Js | Layout::Dual);
-        let entry = state.catalog.get(key).filter(|_| js);
-        let lock = match entry {
+        let entry = state.catalog.get(key).filter(|_| js).cloned();
+        let lock = match &entry {
             Some(entry) => Some(take_all(dir, entry)?),
             None => None,
         };
         if matches!(lock, Some(None)) && start.elapsed() < PATIENCE {
             drop((state, writing));
             std::thread::sleep(Duration::from_millis(10));
+            continue;
+        }
+        // The SDK may have written an older value again after the directory was read and before the locks were taken.
+        if entry.is_some_and(|entry| !is_newest(dir, &entry)) && start.elapsed() < PATIENCE {
+            state.doubt();
+            drop((lock, state, writing));
+            std::thread::sleep(Duration::from_millis(1));
             continue;
         }
         let result = change(&mut state);

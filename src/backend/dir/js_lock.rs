@@ -54,6 +54,17 @@ pub(super) fn take_all<'a>(dir: BorrowedFd<'a>, entry: &Entry) -> Result<Option<
     Ok(Some(locks))
 }
 
+/// Whether no older value of a key has become the newest since the directory was read. A value that is gone is none.
+pub(super) fn is_newest(dir: BorrowedFd<'_>, entry: &Entry) -> bool {
+    let Ok(newest) = disk::stat(dir, &entry.file()) else {
+        return true;
+    };
+    let is_older = |value: &str| {
+        disk::stat(dir, value).map_or(true, |stat| stat.modified_ns <= newest.modified_ns)
+    };
+    entry.values().iter().all(|value| is_older(value))
+}
+
 impl Drop for JsLock<'_> {
     fn drop(&mut self) {
         let _ = fs::unlinkat(self.dir, &self.name, AtFlags::REMOVEDIR);
