@@ -2,7 +2,7 @@
 //! which no reader meets a sidecar without its value. A failure leaves the old record as it was.
 
 use super::catalog::Entry;
-use super::js_lock::{is_newest, take_all};
+use super::js_lock::{JsLock, is_newest, take_all};
 use super::known::Known;
 use super::look;
 use super::plan::{self, Plan};
@@ -207,6 +207,28 @@ fn second_name(store: &Store, dir: BorrowedFd<'_>, file: &str) -> Result<Option<
     }
 }
 
+/// The JavaScript SDK's lock of the name that a value gets, where it is none of those that are locked already. Otherwise the SDK
+/// could write into the file under its new name, and lose that when the change is taken back.
+fn lock_target<'a>(dir: BorrowedFd<'a>, layout: Layout, plan: &Plan) -> Result<Option<JsLock<'a>>> {
+    let target = &*plan.target.value;
+    let is_locked = |old: &Entry| old.values().iter().any(|value| **value == *target);
+    if !matches!(layout, Layout::Js | Layout::Dual) || plan.old.as_ref().is_some_and(is_locked) {
+        return Ok(None);
+    }
+    match JsLock::take(dir, target)? {
+        Some(lock) => Ok(Some(lock)),
+        None => {
+            let why = "an SDK is writing it";
+            Err(Error::because(
+                "write the record",
+                &*plan.key,
+                Kind::Busy,
+                why,
+            ))
+        }
+    }
+}
+
 /// Does what is planned: everything that may fail for want of space comes first, and the renames are taken back when one
 /// of them fails. `yields`: the bytes are the record's own, so what somebody else wrote meanwhile is newer and stays; the
 /// error is `Kind::Busy` then.
@@ -219,6 +241,10 @@ fn carry_out(
 ) -> Result<()> {
     let dir = store.dir(Area::Store)?;
     let temp = store.shared.temp()?;
+    let _lock = match yields {
+        true => lock_target(dir, state.layout(), plan)?,
+        false => None,
+    };
     let failed = |error: Errno| disk::failed("write the record", &plan.key, error);
     let stat = disk::stat_open(source.open).map_err(failed)?;
     let known = match yields {
