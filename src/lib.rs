@@ -12,6 +12,12 @@
 //! | 1 | `backend`: where records live |
 //! | 0 | `record`: the words; `error`; `sys`: what the standard library lacks |
 
+// What a user, a disk or a network can bring about ends in an error and never in a panic.
+#![cfg_attr(
+    not(test),
+    deny(clippy::expect_used, clippy::panic, clippy::unreachable, clippy::todo)
+)]
+
 pub mod actor;
 pub mod backend;
 pub mod cli;

@@ -71,6 +71,10 @@ fn every_endpoint_of_the_document_answers_and_other_methods_do_not() {
         assert!(![404, 405, 501].contains(&reply.status) || method == "GET" || method == "HEAD");
         let unknown = served.client().send("PATCH", &filled(&path), &[], b"");
         unknown.assert_error(405, "method-not-allowed");
+        let told: Vec<_> = unknown.header("allow").unwrap().split(',').collect();
+        let each: BTreeSet<_> = told.iter().collect();
+        assert_eq!(each.len(), told.len(), "{path}: {told:?}");
+        assert!(told.contains(&&*method), "{path}: {told:?}");
     }
 }
 

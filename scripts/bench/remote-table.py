@@ -3,29 +3,19 @@
 usage: remote-table.py RESULTS DELAYS RECORDS LISTED STREAM MANY MINUTES
 """
 
-import collections
-import statistics
 import sys
+
+from measured import Measured
 
 path, delays = sys.argv[1], sys.argv[2].split(",")
 records, listed, stream, many, minutes = map(int, sys.argv[3:])
-values = collections.defaultdict(dict)
-for line in open(path, encoding="utf-8"):
-    number, system, operation, value = line.rstrip("\n").split("\t")
-    values[system, operation][number] = float(value)
-
-
-def median(system, operation):
-    found = values.get((system, operation))
-    return statistics.median(found.values()) if found else None
+measured = Measured(path)
+median = measured.median
 
 
 def times(system, operation, other, other_operation=None):
-    """How many times as fast as the other one: the median of the ratios within the rounds."""
-    mine = values.get((system, operation), {})
-    theirs = values.get((other, other_operation or operation), {})
-    pairs = [theirs[n] / mine[n] for n in mine if n in theirs]
-    return statistics.median(pairs) if pairs else None
+    """How many times as fast as the other one."""
+    return measured.ratio((other, other_operation or operation), (system, operation))
 
 
 def shown(seconds):

@@ -1,24 +1,12 @@
 """Makes the table of scripts/bench/serve.sh: serve-table.py RESULTS SMALL LARGE STREAM LONG."""
-import statistics
+
 import sys
 
+from measured import Measured
+
 path, small, large, stream, long = sys.argv[1], *map(int, sys.argv[2:])
-measured = {}
-for line in open(path, encoding='utf-8'):
-    number, system, operation, value = line.rstrip('\n').split('\t')
-    measured.setdefault((system, operation), {})[number] = float(value)
-
-
-def median(system, operation):
-    values = measured.get((system, operation))
-    return statistics.median(values.values()) if values else None
-
-
-def ratio(above, below):
-    """The median of the ratios within each round."""
-    first, second = measured.get(above, {}), measured.get(below, {})
-    both = [first[number] / second[number] for number in first if number in second]
-    return statistics.median(both) if both else None
+measured = Measured(path)
+median, ratio = measured.median, measured.ratio
 
 
 def rate(value):

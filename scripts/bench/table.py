@@ -3,28 +3,17 @@
 usage: table.py RESULTS MANY LISTED STREAM
 """
 
-import collections
-import statistics
 import sys
 
+from measured import Measured
+
 results, many, listed, stream = sys.argv[1], *map(int, sys.argv[2:5])
-values = collections.defaultdict(dict)
-for line in open(results):
-    number, system, operation, value = line.split("\t")
-    values[system, operation][int(number)] = float(value)
-
-
-def median(system, operation):
-    found = values.get((system, operation))
-    return statistics.median(found.values()) if found else None
+measured = Measured(results)
+median = measured.median
 
 
 def ratio(system, operation, base, base_operation=None):
-    """The median of the ratios within the rounds."""
-    mine = values.get((system, operation), {})
-    other = values.get((base, base_operation or operation), {})
-    pairs = [mine[n] / other[n] for n in mine if n in other]
-    return statistics.median(pairs) if pairs else None
+    return measured.ratio((system, operation), (base, base_operation or operation))
 
 
 def time(value):
