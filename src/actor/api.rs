@@ -7,9 +7,8 @@ use crate::backend::{Backend, random};
 use crate::error::{Error, Result};
 use crate::record::StoreName;
 use crate::serve::{self, Kept, Limits, Run, Runs, Secret, Server, Users};
-use std::fs;
+use crate::volume::cached::private_dir;
 use std::net::TcpListener;
-use std::os::unix::fs::DirBuilderExt;
 use std::sync::Arc;
 use tokio::runtime::Runtime;
 use tokio::sync::oneshot;
@@ -60,11 +59,7 @@ impl Api {
 
     fn of_server(on: &OnServer) -> Result<Self> {
         // What is known of runs is kept in it, also where nothing was ever mounted.
-        fs::DirBuilder::new()
-            .recursive(true)
-            .mode(0o700)
-            .create(&on.runs)
-            .map_err(|why| Error::io("make the folder", on.runs.display().to_string(), why))?;
+        private_dir(&on.runs)?;
         Ok(Self {
             teller: Teller::Kept(Kept::below(&on.runs)),
             base_url: on.base_url.clone(),

@@ -4,11 +4,11 @@
 use crate::backend::apify::Token;
 use crate::error::{Error, Kind, Result};
 use crate::record::hex;
+use crate::volume::cached::private_dir;
 use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
 use std::fs;
 use std::io::Write;
-use std::os::unix::fs::DirBuilderExt;
 use std::path::{Path, PathBuf};
 
 /// More than this is not read, and older entries go.
@@ -130,11 +130,7 @@ pub(super) fn claim(folder: &Path, base: &str, id: &str) -> Result<()> {
         base: base.to_owned(),
         id: id.to_owned(),
     };
-    fs::DirBuilder::new()
-        .recursive(true)
-        .mode(0o700)
-        .create(folder)
-        .map_err(failed)?;
+    private_dir(folder)?;
     write(&file, &owner).map_err(failed)
 }
 

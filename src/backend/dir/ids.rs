@@ -31,14 +31,15 @@ impl Folder {
         self.cards().fresh(self.shared(), stores, dir).map(Some)
     }
 
-    /// The id by which the API knows a store, where ids were given.
+    /// The id by which the API knows a store, where ids were given. Fails when the stores' cards cannot be read, and with
+    /// `Kind::Busy` when another process holds them for 10 seconds.
     pub fn id_of(&self, name: &StoreName) -> Result<Option<StoreId>> {
         let known = self.ids_given()?;
         Ok(known.and_then(|known| known.dirs.get(name).cloned()))
     }
 
     /// The store whose name this is in other letter case, or that the API knows by this id. Reads the directory of stores, and
-    /// may wait for a process that gives out ids.
+    /// may wait for a process that gives out ids. Fails as `id_of` does.
     pub fn store_said_otherwise(&self, said: &str) -> Result<Option<StoreName>> {
         let wanted = folded_name(said);
         let mut stores = self.stores()?.into_iter();

@@ -34,7 +34,7 @@ mod wait;
 pub use evict::Room;
 pub use reader::Reader;
 pub use rest::remove_spent;
-pub use spool::Spooled;
+pub use spool::{Spooled, private_dir};
 
 use super::Heard;
 use crate::backend::{Backend, Properties};

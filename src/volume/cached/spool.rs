@@ -12,8 +12,9 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
-/// Makes a folder that only its owner may look into.
-pub(super) fn private_dir(path: &Path) -> Result<()> {
+/// Makes a folder, and those above it, that only its owner may look into. One that is there stays as it is. Fails as mkdir(2)
+/// does.
+pub fn private_dir(path: &Path) -> Result<()> {
     let failed = |e| Error::io("make the folder", path.display().to_string(), e);
     fs::DirBuilder::new()
         .recursive(true)
