@@ -174,3 +174,35 @@ fn no_value_is_lost_when_python_and_javascript_take_turns() {
         _ => javascript_sets(world, "note", n),
     });
 }
+
+/// What is left when a mend gave Python's value its new names before Python's sidecar came: that is the newer one, and the
+/// file behind the link belongs to it until the JavaScript SDK writes there.
+#[test]
+fn a_value_that_javascript_writes_behind_the_link_is_not_of_the_type_in_an_older_sidecar_of_python()
+{
+    let world = World::new(Layout::Dual);
+    let any = storefs::backend::dir::CommitIf::Any;
+    world
+        .write_as("note", b"1234567", Some(TEXT), &any)
+        .unwrap();
+    let (_second, other) = world.again(options(Layout::Dual));
+    let sidecar = format!(r#"{{"key": "note", "content_type": "{JSON}", "size": 7}}"#);
+    fs::write(world.path("new"), sidecar).unwrap();
+    fs::rename(world.path("new"), world.path("note.__metadata__.json")).unwrap();
+    let kind = |store: &Store| {
+        let (place, _) = store.find("note").unwrap();
+        store.content_type("note", &place).unwrap()
+    };
+    assert_eq!(kind(&other).as_str(), JSON);
+    assert!(world.path("note.json").exists() && !world.path("note.txt").exists());
+
+    world
+        .write_as("note", b"1234567", Some(TEXT), &any)
+        .unwrap();
+    let sidecar = format!(r#"{{"key": "note", "content_type": "{JSON}", "size": 3}}"#);
+    fs::write(world.path("new"), sidecar).unwrap();
+    fs::rename(world.path("new"), world.path("note.__metadata__.json")).unwrap();
+    javascript_sets(&world, "note", 1);
+    settles_on(&world, &other, "note", 1);
+    settles_on(&world, &world.store, "note", 1);
+}

@@ -33,8 +33,13 @@ impl Known {
         let mut values = Vec::new();
         for file in plan.old.iter().flat_map(|old| old.extras()) {
             if let Some(held) = hold(file)? {
-                // What is newer than the record was written meanwhile, and is not in its way.
-                if held.stat().modified_ns <= value.modified_ns {
+                // What is newer than the record was written meanwhile, and is not in its way. Of two files that are as old, the
+                // one with the sidecar is the newer one.
+                let has_sidecar = plan.old.as_ref().is_some_and(|old| {
+                    old.outdated && old.stem().is_some_and(|stem| *stem == **file)
+                });
+                let (at, newest) = (held.stat().modified_ns, value.modified_ns);
+                if at < newest || (at == newest && !has_sidecar) {
                     values.push(held);
                 }
             }

@@ -230,13 +230,15 @@ fn is_busy(dir: BorrowedFd<'_>, entry: &Entry, temporaries: &[String]) -> bool {
     {
         return true;
     }
-    // The Python SDK writes the value, then the sidecar.
-    let (Ok(value), Some(Ok(beside))) = (
-        disk::stat(dir, &entry.file()),
-        entry
-            .stem()
-            .map(|stem| disk::stat(dir, &target::sidecar_file(&stem))),
-    ) else {
+    disk::stat(dir, &entry.file()).is_ok_and(|value| is_unfinished(dir, entry, &value))
+}
+
+/// Whether the Python SDK has written this value but not yet the sidecar, which it writes after it.
+fn is_unfinished(dir: BorrowedFd<'_>, entry: &Entry, value: &FileStat) -> bool {
+    let beside = entry
+        .stem()
+        .map(|stem| disk::stat(dir, &target::sidecar_file(&stem)));
+    let Some(Ok(beside)) = beside else {
         return false;
     };
     let told = entry.beside.as_ref().and_then(|beside| beside.size);
@@ -256,6 +258,18 @@ fn mend(store: &Store, state: &mut State, entry: &Entry) -> Result<()> {
         return Ok(());
     }
     let file = commit::open_entry(store, state, &entry.key)?;
+    // The SDK may have replaced the value since it was looked at: the known type is not that one's.
+    let opened = disk::stat_open(&file)
+        .map_err(|error| disk::failed("mend the record", &entry.key, error))?;
+    if is_unfinished(dir, entry, &opened) {
+        let why = "an SDK is writing it";
+        return Err(Error::because(
+            "mend the record",
+            &*entry.key,
+            Kind::Busy,
+            why,
+        ));
+    }
     let content_type = match existing_type(store, Layout::Dual, Some(entry))? {
         Some(known) => known,
         None => ContentType::guess(&entry.key, &file)

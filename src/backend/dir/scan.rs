@@ -302,6 +302,12 @@ fn settle(dir: BorrowedFd<'_>, mut group: Vec<Candidate>) -> Found {
         extras: Vec::new(),
     };
     if let Some((stem, inode, said)) = first.sidecar {
+        if found.link && said.form != Form::Ours && is_overwritten(dir, &found.value, &stem, &said)
+        {
+            found.absent = false;
+            found.content_type = type_of_file(&found.value);
+            found.outdated = true;
+        }
         found.sidecar = Some((stem, inode));
         found.said = Some(said);
     }
@@ -320,6 +326,17 @@ fn settle(dir: BorrowedFd<'_>, mut group: Vec<Candidate>) -> Found {
         }
     }
     found
+}
+
+/// Whether the file behind a link of ours was written after the sidecar. The Python SDK replaces the link with its value, but
+/// that value may have got its new name from us before its sidecar came; the JavaScript SDK may have written into it since.
+fn is_overwritten(dir: BorrowedFd<'_>, value: &str, stem: &str, said: &Sidecar) -> bool {
+    let beside = disk::stat(dir, &format!("{stem}{SIDECAR}"));
+    let (Ok(value), Ok(beside)) = (disk::stat(dir, value), beside) else {
+        return false;
+    };
+    let (written, told) = (value.modified_ns, beside.modified_ns);
+    written > told || (written == told && said.size.is_some_and(|size| size != value.size))
 }
 
 impl Evidence {
