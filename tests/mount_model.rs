@@ -58,6 +58,35 @@ fn two_mounts_of_a_store_for_both_sdks_agree_when_settled() {
     check("layout=dual", false, true);
 }
 
+// README: S55
+#[test]
+fn a_type_that_the_other_mount_set_goes_along_with_a_rename_over_a_record() {
+    for options in ["layout=plain", "layout=plain,no_passthrough", "layout=dual"] {
+        Pair::new(options, true).run(&[
+            Op::Save {
+                by: 0,
+                key: "INPUT",
+                text: "old",
+            },
+            Op::Save {
+                by: 1,
+                key: "OUTPUT",
+                text: "new",
+            },
+            Op::SetType {
+                by: 0,
+                key: "OUTPUT",
+                to: "text/html",
+            },
+            Op::Rename {
+                by: 1,
+                from: "OUTPUT",
+                to: "INPUT",
+            },
+        ]);
+    }
+}
+
 /// Runs the work on both mounts at the same moment; who succeeded.
 fn race(
     pair: &Pair,

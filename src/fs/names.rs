@@ -315,7 +315,7 @@ impl Fs {
         let kept = if draft {
             None
         } else {
-            self.type_to_keep(from, to, &target)
+            self.type_to_keep(from, to, (&source, &target))
         };
         if draft {
             self.rename_draft(&source, &target, no_replace)?;

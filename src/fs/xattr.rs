@@ -296,7 +296,7 @@ impl Fs {
         &self,
         from: (u64, &str),
         to: (u64, &str),
-        target: &Spot,
+        (source, target): (&Spot, &Spot),
     ) -> Option<ContentType> {
         let table = lock(&self.table);
         let guessed = table
@@ -305,6 +305,17 @@ impl Fs {
         let there = table.find(to.0, to.1).is_some();
         drop(table);
         if !guessed || !there {
+            return None;
+        }
+        // Somebody beside this mount may have given it one since.
+        let opened = self
+            .volume
+            .open(&source.store, &source.name, false, true)
+            .wait()
+            .ok()?;
+        let guess = ContentType::guess(&source.name, &*opened.file).ok()?;
+        let now = self.volume.content_type(&source.store, &source.name);
+        if now.wait().ok()? != guess {
             return None;
         }
         self.volume
