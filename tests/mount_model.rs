@@ -87,6 +87,33 @@ fn a_type_that_the_other_mount_set_goes_along_with_a_rename_over_a_record() {
     }
 }
 
+#[test]
+fn an_open_file_that_the_other_mount_renames_and_appends_to_shows_what_was_appended() {
+    for options in ["layout=plain", "layout=plain,no_passthrough"] {
+        Pair::new(options, true).run(&[
+            Op::Save {
+                by: 0,
+                key: "INPUT",
+                text: "",
+            },
+            Op::Open {
+                by: 1,
+                key: "INPUT",
+            },
+            Op::Rename {
+                by: 0,
+                from: "INPUT",
+                to: "OUTPUT",
+            },
+            Op::Append {
+                by: 0,
+                key: "OUTPUT",
+                text: "one",
+            },
+        ]);
+    }
+}
+
 /// Runs the work on both mounts at the same moment; who succeeded.
 fn race(
     pair: &Pair,

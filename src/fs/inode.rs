@@ -1,5 +1,7 @@
 //! The inode table: names to inodes and back, lookup counts. It touches memory only and never calls a volume.
 
+mod unnamed;
+
 use super::handle::OpenFile;
 use crate::record::StoreName;
 use hashbrown::HashTable;
@@ -88,6 +90,8 @@ pub(super) struct Table {
     superseded: Vec<u64>,
     /// Inodes with a draft that is not on disk under any name, in the order they were made.
     fresh: Vec<u64>,
+    /// Inodes that lost their name while they were open, few at any time.
+    strays: Vec<u64>,
 }
 
 impl Table {
@@ -102,6 +106,7 @@ impl Table {
             most_parked,
             superseded: Vec::new(),
             fresh: Vec::new(),
+            strays: Vec::new(),
         }
     }
 
@@ -197,42 +202,16 @@ impl Table {
         }
         let mut closed = None;
         if let Some(inode) = self.get_mut(ino) {
-            inode.linked = false;
+            let was_linked = std::mem::replace(&mut inode.linked, false);
             if inode.handles == 0 {
                 closed = inode.open.take();
+            } else if was_linked {
+                self.strays.push(ino);
             }
         }
         self.fresh.retain(|other| *other != ino);
         self.drop_if_unused(ino);
         drop(closed);
-    }
-
-    /// Unlinks an inode whose draft is still to be committed under the name.
-    pub(super) fn supersede(&mut self, ino: u64) {
-        self.unlink(ino);
-        if let Some(inode) = self.get_mut(ino)
-            && inode.drafting
-        {
-            inode.superseded = true;
-            self.superseded.push(ino);
-        }
-    }
-
-    /// The name was removed or given away: what was superseded under it must not come back.
-    pub(super) fn forsake(&mut self, parent: u64, name: &str) {
-        let Self {
-            superseded, slots, ..
-        } = self;
-        superseded.retain(|ino| {
-            let inode = slots.get_mut(slot_of(*ino)).and_then(Option::as_mut);
-            match inode {
-                Some(inode) if inode.parent == parent && *inode.name == *name => {
-                    inode.superseded = false;
-                    false
-                }
-                other => other.is_some(),
-            }
-        });
     }
 
     /// Leads another name to this inode.
@@ -249,6 +228,7 @@ impl Table {
             inode.name = name.into();
             inode.linked = true;
         }
+        self.strays.retain(|other| *other != ino);
         let hash = self.hash(parent, name);
         let Self {
             slots,
@@ -296,34 +276,8 @@ impl Table {
         }
         self.fresh.retain(|other| *other != ino);
         self.superseded.retain(|other| *other != ino);
+        self.strays.retain(|other| *other != ino);
         inode.open
-    }
-
-    /// Notes a draft that is on disk under no name.
-    pub(super) fn add_fresh(&mut self, ino: u64) {
-        self.fresh.push(ino);
-    }
-
-    /// The draft was committed. Whether nothing was on disk under its name before.
-    pub(super) fn settle_fresh(&mut self, ino: u64) -> bool {
-        let before = self.fresh.len();
-        self.fresh.retain(|other| *other != ino);
-        self.superseded.retain(|other| *other != ino);
-        self.fresh.len() < before
-    }
-
-    /// Whether the inode's draft is on disk under no name.
-    pub(super) fn is_fresh(&self, ino: u64) -> bool {
-        self.fresh.contains(&ino)
-    }
-
-    /// The drafts of a store that are on disk under no name.
-    pub(super) fn fresh_in(&self, parent: u64) -> Vec<u64> {
-        let here = |ino: &&u64| {
-            self.get(**ino)
-                .is_some_and(|inode| inode.linked && inode.parent == parent)
-        };
-        self.fresh.iter().filter(here).copied().collect()
     }
 
     /// A handle was opened.

@@ -285,6 +285,11 @@ impl Fs {
             now.map(|stat| stat.file.inode),
             now.map(|stat| stat.file.changed_ns),
         );
+        // Who has it open under the name it had before another process renamed it.
+        let strays = now.map(|inode| lock(&self.table).strays(inode));
+        for ino in strays.unwrap_or_default() {
+            self.contents_changed(ino, changed.unwrap_or_default());
+        }
         match (known, now) {
             (Some((ino, version)), Some(inode)) if version == inode => {
                 self.contents_changed(ino, changed.unwrap_or_default());
