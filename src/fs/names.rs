@@ -1,6 +1,6 @@
 //! Making, removing and renaming names. A name that goes keeps its open file alive until the last handle is gone.
 
-use super::handle::{OpenFile, lock};
+use super::handle::{OpenFile, Stamp, lock};
 use super::inode::{Node, Spot};
 use super::{Attr, CONTROL, CONTROL_NAME, Caller, Fs, Notice, ROOT};
 use crate::error::{Error, Kind, Result};
@@ -312,10 +312,20 @@ impl Fs {
             return Err(Error::new("rename to", to.1, Kind::Exists));
         }
         self.removing(from.0, from.1);
+        let ours = |file: &Arc<OpenFile>| {
+            let writing = guards.iter().find(|(ino, _)| *ino == file.ino);
+            writing.is_some_and(|(_, writing)| {
+                writing.writers > 0
+                    || file
+                        .stat()
+                        .is_ok_and(|stat| writing.stamp == Stamp::from(&stat))
+            })
+        };
         let kept = if draft {
             None
         } else {
-            self.type_to_keep(from, to, (&source, &target))
+            let ours = moved.as_ref().is_some_and(ours);
+            self.type_to_keep(from, to, (&source, &target), ours)
         };
         if draft {
             self.rename_draft(&source, &target, no_replace)?;

@@ -291,12 +291,13 @@ impl Fs {
     }
 
     /// The type of the record that is replaced, when the one that replaces it was made here and never given a type:
-    /// editors save so.
+    /// editors save so. `ours`: nobody else has changed the file since.
     pub(super) fn type_to_keep(
         &self,
         from: (u64, &str),
         to: (u64, &str),
         (source, target): (&Spot, &Spot),
+        ours: bool,
     ) -> Option<ContentType> {
         let table = lock(&self.table);
         let guessed = table
@@ -307,21 +308,22 @@ impl Fs {
         if !guessed || !there {
             return None;
         }
-        // Somebody beside this mount may have given it one since.
-        let opened = self
-            .volume
-            .open(&source.store, &source.name, false, true)
-            .wait()
-            .ok()?;
-        let guess = ContentType::guess(&source.name, &*opened.file).ok()?;
-        let now = self.volume.content_type(&source.store, &source.name);
-        if now.wait().ok()? != guess {
+        if !ours && self.was_given_a_type(source) != Some(false) {
             return None;
         }
         self.volume
             .content_type(&target.store, &target.name)
             .wait()
             .ok()
+    }
+
+    /// Whether a record has another type than name and bytes say; none when that cannot be told.
+    fn was_given_a_type(&self, spot: &Spot) -> Option<bool> {
+        let (store, name) = (&spot.store, &*spot.name);
+        let opened = self.volume.open(store, name, false, true).wait().ok()?;
+        let guess = ContentType::guess(name, &*opened.file).ok()?;
+        let now = self.volume.content_type(store, name).wait().ok()?;
+        Some(now != guess)
     }
 
     pub(super) fn keep_type(&self, target: &Spot, kept: &ContentType) -> Result<()> {
