@@ -87,6 +87,28 @@ tools() {
     if [[ -x scripts/install-tools.sh ]]; then scripts/install-tools.sh; fi
 }
 
+# Test programs that mostly wait: for timeouts, for pauses, for what must not happen.
+waiting=(mount_faults mount_remote_away mount_remote_hostile mount_remote_together remote_retry dir_feed)
+
+# All test programs run, also after one that fails. Those that wait run beside the others.
+tests() {
+    local beside=() rest=() file name log outcome=0 waiter
+    for file in tests/*.rs; do
+        name=$(basename "$file" .rs)
+        if [[ " ${waiting[*]} " == *" $name "* ]]; then beside+=(--test "$name"); else rest+=(--test "$name"); fi
+    done
+    cargo test --locked --no-run || return
+    log=$(mktemp) || return
+    cargo test --locked --no-fail-fast "${beside[@]}" >"$log" 2>&1 &
+    waiter=$!
+    cargo test --locked --no-fail-fast --lib --bins "${rest[@]}" || outcome=1
+    cargo test --locked --doc || outcome=1
+    wait "$waiter" || outcome=1
+    cat "$log"
+    rm -f "$log"
+    return "$outcome"
+}
+
 conformance() {
     if [[ ! -x scripts/conformance.sh ]]; then
         echo "no scripts/conformance.sh"
@@ -107,8 +129,7 @@ for name in "${steps[@]}"; do
         clippy) step clippy cargo clippy --locked --all-targets --quiet -- -D warnings ;;
         doc) RUSTDOCFLAGS=-Dwarnings step doc cargo doc --locked --no-deps --quiet ;;
         build) step build cargo build --locked --release --quiet ;;
-        # All test programs run, also after one that fails.
-        test) step test cargo test --locked --no-fail-fast ;;
+        test) step test tests ;;
         schemathesis) step schemathesis scripts/schemathesis.sh ;;
         conformance) step conformance conformance ;;
     esac

@@ -13,7 +13,7 @@ use std::time::{Duration, Instant};
 use storefs::backend::dir::{Layout, Store};
 use storefs::record::ContentType;
 
-const ROUNDS: usize = 40;
+const ROUNDS: usize = 24;
 /// So many values one after the other, before the record is looked at.
 const BURST: usize = 4;
 const PATIENCE: Duration = Duration::from_secs(60);

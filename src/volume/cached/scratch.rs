@@ -9,7 +9,7 @@ use crate::sys;
 use crate::volume::{FileStat, Opened, Origin, Stat, Touch};
 use rustix::fs::{AtFlags, CWD, Timespec, Timestamps, UTIME_OMIT};
 use std::collections::hash_map::DefaultHasher;
-use std::fs::{self, File, OpenOptions, Permissions};
+use std::fs::{self, File, Permissions};
 use std::hash::{Hash, Hasher};
 use std::os::unix::ffi::OsStrExt;
 use std::os::unix::fs::PermissionsExt;
@@ -47,20 +47,26 @@ pub(super) fn stat(inner: &Inner, dir: &StoreName, name: &str) -> Result<Stat> {
     stat_at(&path(inner, dir, name)?, name)
 }
 
+/// A writer gets a copy, as of a record: what it writes under the name that the file has when it ends is all there.
 pub(super) fn open(inner: &Inner, dir: &StoreName, name: &str, write: bool) -> Result<Opened> {
-    let file = OpenOptions::new()
-        .read(true)
-        .write(write)
-        .open(path(inner, dir, name)?)
-        .map_err(failed("open", name))?;
+    let file = File::open(path(inner, dir, name)?).map_err(failed("open", name))?;
+    let stat = Stat {
+        file: FileStat::of_file(&file)?,
+        origin: Origin::Scratch,
+    };
+    let draft = match write {
+        true => Some(inner.copy_of(&file, &stat.file)?),
+        false => None,
+    };
+    let file = match &draft {
+        Some(draft) => draft.file.clone(),
+        None => Arc::new(file),
+    };
     Ok(Opened {
-        stat: Stat {
-            file: FileStat::of_file(&file)?,
-            origin: Origin::Scratch,
-        },
-        file: Arc::new(file),
+        file,
+        stat,
         writable: write,
-        draft: None,
+        draft,
         sealed: false,
         reader: None,
     })
