@@ -96,6 +96,21 @@ fn the_lines_of_requests_can_be_turned_off() {
     }
 }
 
+#[test]
+fn lines_of_requests_are_in_the_log_a_moment_later_though_the_server_is_killed() {
+    let (_temp, home) = home();
+    let (serving, client, _) = serve(&home, None);
+    for n in 0..50 {
+        client.get(&format!("{RECORD}-{n}"));
+    }
+    std::thread::sleep(Duration::from_secs(2));
+    let (status, log) = serving.end(Signal::KILL);
+    assert_eq!(status, None);
+    let paths: Vec<_> = lines(&log).into_iter().map(|[_, path, ..]| path).collect();
+    let wanted: Vec<_> = (0..50).map(|n| format!("{RECORD}-{n}")).collect();
+    assert_eq!(paths, wanted, "{log}");
+}
+
 /// The server's own end of a connection, fetched out of its process.
 fn other_end(serving: &Serving, stream: &TcpStream) -> OwnedFd {
     let process = pidfd_open(serving.pid(), PidfdFlags::empty()).unwrap();

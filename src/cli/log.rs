@@ -1,6 +1,7 @@
 //! Where the log goes: standard error, which in the background is a file. It never holds a token or a record's bytes.
 
 use super::config::Surroundings;
+use super::lines;
 use crate::error::{Error, Result};
 use std::fs::{self, DirBuilder, File, OpenOptions};
 use std::io::{self, IsTerminal};
@@ -37,7 +38,7 @@ fn start_with(here: &Surroundings, default: &str) {
     };
     let started = tracing_subscriber::fmt()
         .with_env_filter(filter)
-        .with_writer(io::stderr)
+        .with_writer(lines::Lines)
         .with_ansi(io::stderr().is_terminal())
         .with_target(false)
         .try_init();

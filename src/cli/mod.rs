@@ -11,6 +11,7 @@ mod exit;
 mod input;
 mod known;
 mod left;
+mod lines;
 mod live;
 mod log;
 mod metamorph;
@@ -56,6 +57,7 @@ pub fn run(argv: impl IntoIterator<Item = OsString>) -> ExitCode {
             }
             outcome
         });
+    lines::flush();
     match outcome {
         Ok(code) => ExitCode::from(code),
         Err(failure) => {
