@@ -302,6 +302,47 @@ fn a_directory_that_was_replaced_is_another_store() {
     assert_eq!(world.folder.stores().unwrap(), [name("default")]);
 }
 
+/// A look that nothing changed since is not made again; every way in which a store loses its place changes something.
+#[test]
+fn a_store_that_was_at_its_place_for_long_is_missed_at_once() {
+    let world = World::new(Layout::Plain);
+    world.write("a", b"1").unwrap();
+    let stores = world.folder.stores_path();
+    let away = world.storage("elsewhere");
+    let steps: [&dyn Fn(); 3] = [
+        &|| {
+            fs::rename(stores.join("default"), stores.join("other")).unwrap();
+            fs::create_dir(stores.join("default")).unwrap();
+        },
+        &|| {
+            fs::remove_dir(stores.join("default")).unwrap();
+            fs::create_dir(stores.join("default")).unwrap();
+        },
+        &|| {
+            fs::rename(&stores, &away).unwrap();
+            fs::create_dir_all(stores.join("default")).unwrap();
+        },
+    ];
+    for (number, step) in steps.iter().enumerate() {
+        // Past the time within which a change may not show in a directory's times.
+        std::thread::sleep(std::time::Duration::from_millis(1200));
+        let before = world.folder.store(&name("default")).unwrap();
+        for _ in 0..3 {
+            let again = world.folder.store(&name("default")).unwrap();
+            assert!(Arc::ptr_eq(&again, &before), "step {number}");
+        }
+        step();
+        let after = world.folder.store(&name("default")).unwrap();
+        assert!(!Arc::ptr_eq(&after, &before), "step {number}");
+        assert_eq!(after.find("a").unwrap_err().kind(), Kind::NotFound);
+    }
+    std::thread::sleep(std::time::Duration::from_millis(1200));
+    world.folder.store(&name("default")).unwrap();
+    fs::remove_dir(stores.join("default")).unwrap();
+    let gone = world.folder.store(&name("default")).unwrap_err();
+    assert_eq!(gone.kind(), Kind::StoreNotFound);
+}
+
 // README: S78
 #[test]
 fn a_store_stays_plain_without_the_option() {

@@ -3,6 +3,8 @@
 use super::card::{Identity, identity};
 use super::cards::{Cards, Stores};
 use super::disk;
+use super::js_lock::age;
+use super::sdk::settling;
 use super::shared::Shared;
 use super::temp::Draft;
 use super::{FolderOptions, Layout, Store};
@@ -10,8 +12,8 @@ use crate::error::{Error, Kind, Result};
 use crate::record::StoreName;
 use rustix::fs::{self, AtFlags, FileType, Mode};
 use rustix::io::Errno;
-use std::collections::HashMap;
-use std::os::fd::{AsFd, OwnedFd};
+use std::collections::{HashMap, HashSet};
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
@@ -33,6 +35,15 @@ pub struct Folder {
 struct Open {
     dir: Option<(u64, Arc<OwnedFd>)>,
     stores: HashMap<StoreName, Arc<Store>>,
+    steady: Steady,
+}
+
+/// Stores that were seen at their place, and what tells that nothing was moved since: the times at which the root and
+/// the stores' own directory last changed, in nanoseconds since 1970.
+#[derive(Debug, Default)]
+struct Steady {
+    times: Option<[i64; 2]>,
+    stores: HashSet<StoreName>,
 }
 
 impl Folder {
@@ -113,7 +124,7 @@ impl Folder {
     }
 
     /// One store. The same `Arc` as long as its directory is the same inode; `Kind::StoreNotFound` when there is none.
-    /// Costs one stat when it is open already.
+    /// Costs two looks at open directories, and a stat when one of those changed, when it is open already.
     pub fn store(&self, name: &StoreName) -> Result<Arc<Store>> {
         if let Some(store) = self.still_open(name) {
             return Ok(store);
@@ -139,6 +150,7 @@ impl Folder {
             return Ok(there.clone());
         }
         if open.stores.len() >= IDLE {
+            open.steady = Steady::default();
             open.stores.retain(|_, store| Arc::strong_count(store) > 1);
         }
         let store = Arc::new(store);
@@ -148,11 +160,42 @@ impl Folder {
 
     /// A store that is open, if its directory is still at its place.
     fn still_open(&self, name: &StoreName) -> Option<Arc<Store>> {
-        let store = self.lock().stores.get(name)?.clone();
+        let (store, dir) = {
+            let open = self.lock();
+            let dir = open.dir.as_ref().map(|(_, dir)| dir.clone());
+            (open.stores.get(name)?.clone(), dir)
+        };
+        let times = dir.and_then(|dir| self.times(dir.as_fd()));
+        if let Some(times) = times {
+            let steady = &self.lock().steady;
+            if steady.times == Some(times) && steady.stores.contains(name) {
+                return Some(store);
+            }
+        }
         let path = format!("{STORES}/{}", name.as_str());
         let root = self.shared.root.as_fd();
         let stat = fs::statat(root, &path, AtFlags::SYMLINK_NOFOLLOW).ok()?;
-        store.is((stat.st_dev, stat.st_ino)).then_some(store)
+        let there = store.is((stat.st_dev, stat.st_ino));
+        if let Some(times) = times.filter(|_| there) {
+            let steady = &mut self.lock().steady;
+            if steady.times != Some(times) {
+                steady.times = Some(times);
+                steady.stores.clear();
+            }
+            steady.stores.insert(name.clone());
+        }
+        there.then_some(store)
+    }
+
+    /// When the root and the directory of the stores last changed; none when that is so short a time ago that another
+    /// change may not show.
+    fn times(&self, dir: BorrowedFd<'_>) -> Option<[i64; 2]> {
+        let time = |dir: BorrowedFd<'_>| {
+            let stat = disk::stat_open(dir).ok()?;
+            let changed = stat.changed_ns.max(stat.modified_ns);
+            (age(changed) > settling(&stat)).then_some(changed)
+        };
+        Some([time(self.shared.root.as_fd())?, time(dir)?])
     }
 
     /// Makes a store: mkdir and nothing else in it. `Kind::Exists` when there is one.

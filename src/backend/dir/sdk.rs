@@ -56,7 +56,7 @@ struct Stamp {
 }
 
 /// How old a directory's times must be before another change surely has other ones.
-fn settling(stat: &FileStat) -> Duration {
+pub(super) fn settling(stat: &FileStat) -> Duration {
     let whole = |ns: i64| ns % 1_000_000_000 == 0;
     match whole(stat.modified_ns) && whole(stat.changed_ns) {
         true => SETTLED + COARSE,
