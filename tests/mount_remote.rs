@@ -56,6 +56,36 @@ fn what_is_put_by_the_api_is_seen_by_a_mount_that_has_read_it_before() {
     mount.unmount();
 }
 
+// README: S113
+#[test]
+fn a_record_that_did_not_change_is_read_out_of_the_kernels_memory_and_a_changed_one_is_not() {
+    let shop = Shop::open();
+    let (one, two) = (shop.mount("one"), shop.mount("two"));
+    let reads = || two.status()["requests"]["read"].as_u64().unwrap();
+    let path = two.path("default/note");
+    for round in 0..12 {
+        // Each value is as long as the one before it.
+        let value = format!("value {round:02}");
+        fs::write(one.path("default/note"), &value).unwrap();
+        one.sync();
+        wait_until("the change is pushed", || text(&path) == value);
+        wait_until("it is read without a request", || {
+            let before = reads();
+            assert_eq!(text(&path), value);
+            reads() == before
+        });
+    }
+    // What is written here is in the kernel's memory too, and is of the new version.
+    fs::write(&path, "value of two").unwrap();
+    assert_eq!(text(&path), "value of two");
+    two.sync();
+    wait_until("the change is pushed", || {
+        text(&one.path("default/note")) == "value of two"
+    });
+    one.unmount();
+    two.unmount();
+}
+
 // README: S114
 #[test]
 fn each_way_in_which_programs_write_a_file_is_one_put() {

@@ -204,8 +204,13 @@ impl Fs {
             self.abandon(file);
             self.drop_copy(file);
         }
-        let dropped = lock(&self.table).released(file.ino);
-        drop(dropped);
+        let mut table = lock(&self.table);
+        if let Some(inode) = table.get_mut(file.ino) {
+            // The kernel dropped what it had when it was told of the handle, unless that was kept.
+            inode.paged = handle.version.unwrap_or_default();
+        }
+        let dropped = table.released(file.ino);
+        drop((table, dropped));
     }
 
     /// Gives up a draft that could not be committed: its name leads to what is on disk again.

@@ -205,6 +205,8 @@ impl Fs {
             opener: caller.pid,
             text: Some(text.into()),
             resized: false,
+            version: None,
+            kept: false,
         });
         Ok(Opened {
             handle: number,

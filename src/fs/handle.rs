@@ -159,6 +159,10 @@ pub struct Handle {
     pub text: Option<Arc<[u8]>>,
     /// The kernel may take the file to have another length than it has, and must not cut reads there.
     pub resized: bool,
+    /// The version that all bytes read through it are of, as the disk numbers them.
+    pub(super) version: Option<u64>,
+    /// What the kernel keeps of the inode's bytes is of this version.
+    pub kept: bool,
 }
 
 /// All handles by number.

@@ -55,6 +55,9 @@ pub(super) struct Inode {
     /// The last change, in nanoseconds since 1970, of the attributes that the kernel was told and may keep; 0 when it
     /// keeps none.
     pub(super) told: i64,
+    /// The version, as the disk numbers it, of which the kernel may have bytes in its cache and of no other; 0 when they may
+    /// be of any.
+    pub(super) paged: u64,
     /// It stands in the queue of parked files.
     queued: bool,
 }
@@ -186,6 +189,7 @@ impl Table {
             open: None,
             guessed: false,
             told: 0,
+            paged: 0,
             queued: false,
         })
     }

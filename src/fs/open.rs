@@ -69,6 +69,10 @@ impl Fs {
             writing.writers += 1;
         }
         let resized = !self.options.shared_files && self.is_resized(&file)?;
+        let version = file.only_version().filter(|_| !writer);
+        let paged = lock(&self.table)
+            .get(file.ino)
+            .map_or(0, |inode| inode.paged);
         let handle = Handle {
             file,
             writer,
@@ -78,6 +82,8 @@ impl Fs {
             opener: caller.pid,
             text: None,
             resized,
+            kept: version == Some(paged),
+            version,
         };
         let number = self.handles.add(handle);
         match self.handles.get(number) {

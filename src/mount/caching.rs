@@ -67,6 +67,9 @@ fn flags(opened: &Opened) -> FopenFlags {
     if !opened.open.writer {
         flags |= FopenFlags::FOPEN_NOFLUSH;
     }
+    if opened.open.kept {
+        flags |= FopenFlags::FOPEN_KEEP_CACHE;
+    }
     flags
 }
 
