@@ -167,3 +167,36 @@ fn who_waits_for_all_is_told_when_an_edit_waits_for_one_that_fails() {
     assert!(sent.is_err());
     assert_eq!(world.there("a.txt").unwrap(), b"first");
 }
+
+#[test]
+fn what_is_written_into_a_scratch_file_that_becomes_a_record_meanwhile_is_sent() {
+    let world = World::new();
+    let mount = world.mount();
+    mount.write("note~", b"first").unwrap();
+    let handle = mount.open("note~", libc::O_RDWR).unwrap();
+    mount.write_at(handle, 5, b", second").unwrap();
+    mount.rename("note~", "note").unwrap();
+    mount.write_at(handle, 13, b", third").unwrap();
+    mount.close(handle).unwrap();
+    mount.sync().unwrap();
+    assert_eq!(world.there("note").unwrap(), b"first, second, third");
+    assert_eq!(mount.text("note"), "first, second, third");
+    assert_eq!(mount.list().unwrap(), ["note"]);
+    drop(mount);
+    assert_eq!(world.mount().text("note"), "first, second, third");
+}
+
+#[test]
+fn a_scratch_file_that_is_written_in_place_keeps_all_of_it_on_this_machine() {
+    let world = World::new();
+    let mount = world.mount();
+    mount.write("note~", b"first").unwrap();
+    let handle = mount.open("note~", libc::O_RDWR).unwrap();
+    mount.write_at(handle, 5, b", second").unwrap();
+    mount.close(handle).unwrap();
+    assert_eq!(mount.text("note~"), "first, second");
+    mount.sync().unwrap();
+    assert!(world.keys_there().is_empty());
+    drop(mount);
+    assert_eq!(world.mount().text("note~"), "first, second");
+}

@@ -47,12 +47,30 @@ impl Fs {
             self.change_aside(ino, change, handle, caller)
         };
         done.and_then(move |()| {
-            this.getattr(ino, handle).then(move |mut attr| {
+            // What is done is told without asking a server, which might not answer any more.
+            let attr = match this.known_attr(ino) {
+                Some(attr) => Now::ok(attr),
+                None => this.getattr(ino, handle),
+            };
+            attr.then(move |mut attr| {
                 attr.ttl = Duration::ZERO;
                 this_again.untell(ino);
                 Ok(attr)
             })
         })
+    }
+
+    /// The attributes of a record of a server as they are known here; none of one that is open, whose file tells them.
+    fn known_attr(&self, ino: u64) -> Option<Attr> {
+        let table = lock(&self.table);
+        let inode = table.get(ino)?;
+        if self.volume.has_descriptors() || inode.handles > 0 || inode.drafting || !inode.linked {
+            return None;
+        }
+        let spot = table.spot(ino)?;
+        drop(table);
+        let stat = self.volume.known(&spot.store, &spot.name).ok()?;
+        Some(self.options.show.attr(ino, &stat))
     }
 
     fn untell(&self, ino: u64) {
