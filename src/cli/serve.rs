@@ -4,7 +4,7 @@ use super::args::ServeArgs;
 use super::config::Surroundings;
 use super::exit::print;
 use super::options::{self, Options};
-use super::{Outcome, credentials, log, source};
+use super::{Outcome, credentials, lines, log, source};
 use crate::backend::Backend;
 use crate::backend::dir::{DirBackend, FolderOptions};
 use crate::backend::open::{self, Opened, Place};
@@ -92,6 +92,7 @@ async fn stop(signals: [std::io::Result<Signal>; 2]) {
     tokio::spawn(async move {
         next(&mut terminate, &mut interrupt).await;
         tracing::warn!("asked again: ending now, requests are cut off");
+        lines::flush();
         std::process::exit(1);
     });
 }

@@ -2,7 +2,7 @@
 //! the kernel may still ask, unless a third signal demands it.
 
 use super::live::Live;
-use super::log;
+use super::{lines, log};
 use crate::control::Served;
 use crate::error::{Error, Kind, Result};
 use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM};
@@ -81,6 +81,7 @@ fn terminate(signals: &mut Signals, live: &Live, drain: Duration) {
         if signals.wait().any(|signal| signal != SIGHUP) {
             tracing::warn!("asked again: ending now, open files of the mount are cut off");
             live.leave();
+            lines::flush();
             std::process::exit(1);
         }
     }

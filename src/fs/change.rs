@@ -1,6 +1,7 @@
 //! Changes of attributes. What changes the bytes follows the same rules as a write.
 
 use super::handle::lock;
+use super::inode::Node;
 use super::{Attr, Caller, Fs, ROOT, control};
 use crate::error::{Error, Kind, Result};
 use crate::volume::{FileStat, Now};
@@ -64,7 +65,8 @@ impl Fs {
     fn known_attr(&self, ino: u64) -> Option<Attr> {
         let table = lock(&self.table);
         let inode = table.get(ino)?;
-        if self.volume.has_descriptors() || inode.handles > 0 || inode.drafting || !inode.linked {
+        let named = matches!(inode.node, Node::Record) && inode.linked && !inode.drafting;
+        if self.volume.has_descriptors() || inode.handles > 0 || !named {
             return None;
         }
         let spot = table.spot(ino)?;

@@ -207,7 +207,7 @@ impl Fs {
         let mut table = lock(&self.table);
         if let Some(inode) = table.get_mut(file.ino) {
             // The kernel dropped what it had when it was told of the handle, unless that was kept.
-            inode.paged = handle.version.unwrap_or_default();
+            inode.paged.clone_from(&handle.tag);
         }
         let dropped = table.released(file.ino);
         drop((table, dropped));

@@ -205,7 +205,7 @@ impl Fs {
             opener: caller.pid,
             text: Some(text.into()),
             resized: false,
-            version: None,
+            tag: None,
             kept: false,
         });
         Ok(Opened {

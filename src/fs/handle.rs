@@ -2,7 +2,7 @@
 
 use super::layer::Layer;
 use crate::error::{Error, Kind, Result};
-use crate::record::{ContentType, StoreName};
+use crate::record::{ContentType, ETag, StoreName};
 use crate::volume::{Draft, FileStat, Opened, Reader};
 use rustix::fs::{Mode, OFlags};
 use std::collections::HashMap;
@@ -47,6 +47,8 @@ pub struct OpenFile {
     pub(super) layer: Option<RwLock<Layer>>,
     /// Fetches the bytes that are not in the file yet.
     pub(super) reader: Option<Arc<Reader>>,
+    /// The tag by which a server knows the bytes that it was opened with.
+    tag: Option<ETag>,
     state: Mutex<Writing>,
 }
 
@@ -89,6 +91,7 @@ impl OpenFile {
             writable,
             layer: writing.draft.as_ref().and_then(Layer::draft),
             reader: None,
+            tag: None,
             state: Mutex::new(writing),
         })
     }
@@ -112,8 +115,14 @@ impl OpenFile {
             writable: opened.writable,
             layer,
             reader: opened.reader,
+            tag: opened.tag,
             state: Mutex::new(writing),
         }))
+    }
+
+    /// The server's tag of the version that the file is and stays, whoever has it open.
+    pub(super) fn only_tag(&self) -> Option<&ETag> {
+        self.tag.as_ref().filter(|_| !self.writable)
     }
 
     pub(super) fn writing(&self) -> MutexGuard<'_, Writing> {
@@ -159,8 +168,8 @@ pub struct Handle {
     pub text: Option<Arc<[u8]>>,
     /// The kernel may take the file to have another length than it has, and must not cut reads there.
     pub resized: bool,
-    /// The version that all bytes read through it are of, as the disk numbers them.
-    pub(super) version: Option<u64>,
+    /// The server's tag of the version that all bytes read through it are of.
+    pub(super) tag: Option<ETag>,
     /// What the kernel keeps of the inode's bytes is of this version.
     pub kept: bool,
 }

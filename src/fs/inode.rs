@@ -3,7 +3,7 @@
 mod unnamed;
 
 use super::handle::OpenFile;
-use crate::record::StoreName;
+use crate::record::{ETag, StoreName};
 use hashbrown::HashTable;
 use std::collections::VecDeque;
 use std::hash::{BuildHasher, RandomState};
@@ -55,9 +55,9 @@ pub(super) struct Inode {
     /// The last change, in nanoseconds since 1970, of the attributes that the kernel was told and may keep; 0 when it
     /// keeps none.
     pub(super) told: i64,
-    /// The version, as the disk numbers it, of which the kernel may have bytes in its cache and of no other; 0 when they may
-    /// be of any.
-    pub(super) paged: u64,
+    /// The server's tag of the version of which the kernel may have bytes in its cache and of no other; none when they may be
+    /// of any.
+    pub(super) paged: Option<ETag>,
     /// It stands in the queue of parked files.
     queued: bool,
 }
@@ -189,7 +189,7 @@ impl Table {
             open: None,
             guessed: false,
             told: 0,
-            paged: 0,
+            paged: None,
             queued: false,
         })
     }

@@ -90,12 +90,6 @@ impl OpenFile {
         self.layer().is_some_and(|layer| layer.sealed.is_some())
     }
 
-    /// The version that the file is and stays, whoever has it open.
-    pub(super) fn only_version(&self) -> Option<u64> {
-        let sealed = self.layer().and_then(|layer| layer.sealed);
-        sealed.filter(|_| !self.writable).map(|stat| stat.inode)
-    }
-
     /// How much a write would have to copy first.
     pub(super) fn sealed_length(&self) -> u64 {
         let sealed = self.layer().and_then(|layer| layer.sealed);

@@ -312,19 +312,17 @@ impl Fs {
             return Err(Error::new("rename to", to.1, Kind::Exists));
         }
         self.removing(from.0, from.1);
-        let ours = |file: &Arc<OpenFile>| {
+        let is_written = |file: &Arc<OpenFile>| {
             let writing = guards.iter().find(|(ino, _)| *ino == file.ino);
             writing.is_some_and(|(_, writing)| {
-                writing.writers > 0
-                    || file
-                        .stat()
-                        .is_ok_and(|stat| writing.stamp == Stamp::from(&stat))
+                let written = |stat| writing.stamp != Stamp::from(&stat);
+                writing.writers > 0 && file.stat().is_ok_and(written)
             })
         };
         let kept = if draft {
             None
         } else {
-            let ours = moved.as_ref().is_some_and(ours);
+            let ours = moved.as_ref().is_some_and(is_written);
             self.type_to_keep(from, to, (&source, &target), ours)
         };
         if draft {

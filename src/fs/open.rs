@@ -69,10 +69,11 @@ impl Fs {
             writing.writers += 1;
         }
         let resized = !self.options.shared_files && self.is_resized(&file)?;
-        let version = file.only_version().filter(|_| !writer);
-        let paged = lock(&self.table)
-            .get(file.ino)
-            .map_or(0, |inode| inode.paged);
+        let tag = file.only_tag().filter(|_| !writer).cloned();
+        let kept = tag.is_some()
+            && lock(&self.table)
+                .get(file.ino)
+                .is_some_and(|inode| inode.paged == tag);
         let handle = Handle {
             file,
             writer,
@@ -82,8 +83,8 @@ impl Fs {
             opener: caller.pid,
             text: None,
             resized,
-            kept: version == Some(paged),
-            version,
+            tag,
+            kept,
         };
         let number = self.handles.add(handle);
         match self.handles.get(number) {

@@ -291,7 +291,7 @@ impl Fs {
     }
 
     /// The type of the record that is replaced, when the one that replaces it was made here and never given a type:
-    /// editors save so. `ours`: nobody else has changed the file since.
+    /// editors save so. `ours`: it is being written here.
     pub(super) fn type_to_keep(
         &self,
         from: (u64, &str),

@@ -226,6 +226,7 @@ impl Volume for Local {
                 writable: write,
                 draft: None,
                 sealed: false,
+                tag: None,
                 reader: None,
             })
         };

@@ -16,7 +16,7 @@ pub use now::Now;
 
 use crate::error::{Error, Kind, Result};
 use crate::record::store::folded_name;
-use crate::record::{ContentType, StoreName};
+use crate::record::{ContentType, ETag, StoreName};
 use std::fs::File;
 use std::os::fd::OwnedFd;
 use std::path::PathBuf;
@@ -75,6 +75,8 @@ pub struct Opened {
     pub draft: Option<Draft>,
     /// The file is one version for ever: `stat` describes it, and nobody writes into it.
     pub sealed: bool,
+    /// The tag by which the server knows these very bytes.
+    pub tag: Option<ETag>,
     /// Fetches the bytes that are not in the file yet.
     pub reader: Option<Arc<Reader>>,
 }

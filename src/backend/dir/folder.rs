@@ -16,9 +16,12 @@ use std::collections::{HashMap, HashSet};
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, Instant};
 
 /// Where the SDKs keep key-value stores in a storage folder.
 const STORES: &str = "key_value_stores";
+/// How long a store is not looked for while nothing tells that it was moved.
+const STEADY: Duration = Duration::from_secs(1);
 /// So many stores are kept open while nobody uses them.
 const IDLE: usize = 256;
 
@@ -42,8 +45,16 @@ struct Open {
 /// the stores' own directory last changed, in nanoseconds since 1970.
 #[derive(Debug, Default)]
 struct Steady {
-    times: Option<[i64; 2]>,
+    seen: Option<([i64; 2], Instant)>,
     stores: HashSet<StoreName>,
+}
+
+impl Steady {
+    /// A file system that is mounted over a directory changes no times, so the stores are looked for now and then.
+    fn holds(&self, times: [i64; 2]) -> bool {
+        self.seen
+            .is_some_and(|(seen, at)| seen == times && at.elapsed() < STEADY)
+    }
 }
 
 impl Folder {
@@ -154,6 +165,7 @@ impl Folder {
             open.stores.retain(|_, store| Arc::strong_count(store) > 1);
         }
         let store = Arc::new(store);
+        open.steady.stores.remove(name);
         open.stores.insert(name.clone(), store.clone());
         Ok(store)
     }
@@ -167,9 +179,9 @@ impl Folder {
         };
         let times = dir.and_then(|dir| self.times(dir.as_fd()));
         if let Some(times) = times {
-            let steady = &self.lock().steady;
-            if steady.times == Some(times) && steady.stores.contains(name) {
-                return Some(store);
+            let open = self.lock();
+            if open.steady.holds(times) && open.steady.stores.contains(name) {
+                return open.stores.get(name).cloned();
             }
         }
         let path = format!("{STORES}/{}", name.as_str());
@@ -178,9 +190,11 @@ impl Folder {
         let there = store.is((stat.st_dev, stat.st_ino));
         if let Some(times) = times.filter(|_| there) {
             let steady = &mut self.lock().steady;
-            if steady.times != Some(times) {
-                steady.times = Some(times);
-                steady.stores.clear();
+            if !steady.holds(times) {
+                *steady = Steady {
+                    seen: Some((times, Instant::now())),
+                    stores: HashSet::new(),
+                };
             }
             steady.stores.insert(name.clone());
         }

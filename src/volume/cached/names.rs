@@ -9,7 +9,7 @@ use super::state::Remote;
 use super::{Inner, scratch};
 use crate::error::{Error, Kind, Result};
 use crate::record::file_name::is_scratch;
-use crate::record::{ContentType, RecordId, StoreName, now_ns};
+use crate::record::{ContentType, ETag, RecordId, StoreName, now_ns};
 use crate::volume::{FileStat, Now, Touch};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -55,6 +55,7 @@ impl Inner {
             stat: record.stat(),
             content_type: record.content_type.clone(),
             base: record.base(),
+            tag: record.etag().cloned(),
         };
         Ok((path, whole))
     }
@@ -299,4 +300,6 @@ pub(super) struct Whole {
     pub(super) stat: FileStat,
     content_type: Option<ContentType>,
     base: Remote,
+    /// The tag by which the server knows these bytes.
+    pub(super) tag: Option<ETag>,
 }

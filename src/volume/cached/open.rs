@@ -81,7 +81,13 @@ impl Inner {
         }
         let write = write && !self.options.read_only;
         if is_scratch(name) {
-            return scratch::open(self, dir, name, write).into();
+            let size = scratch::stat(self, dir, name).map_or(0, |stat| stat.file.size);
+            let (inner, dir, name) = (self.clone(), dir.clone(), name.to_owned());
+            let open = move || scratch::open(&inner, &dir, &name, write);
+            return match write && size > LARGE {
+                true => Now::blocking(open),
+                false => open().into(),
+            };
         }
         if self.known_store(dir, false).is_some() || self.is_unsent(dir, name) {
             let id = match self.id(dir, name) {
@@ -128,8 +134,8 @@ impl Inner {
 
     /// Opens a record whose bytes are here.
     fn open_file(self: &Arc<Self>, id: &RecordId, write: bool) -> Result<Opened> {
-        let (file, stat) = self.with_whole(id, |path, whole| match File::open(path) {
-            Ok(file) => Ok((file, whole.stat)),
+        let (file, stat, tag) = self.with_whole(id, |path, whole| match File::open(path) {
+            Ok(file) => Ok((file, whole.stat, whole.tag)),
             Err(e) => Err(Error::io("open", path.display().to_string(), e)),
         })?;
         let stat = Stat {
@@ -143,6 +149,7 @@ impl Inner {
                 writable: false,
                 draft: None,
                 sealed: true,
+                tag,
                 reader: None,
             });
         }
@@ -153,6 +160,7 @@ impl Inner {
             writable: true,
             draft: Some(draft),
             sealed: false,
+            tag: None,
             reader: None,
         })
     }
@@ -224,6 +232,7 @@ impl Inner {
             writable: false,
             draft: None,
             sealed: true,
+            tag: record.etag().cloned(),
             reader: Some(reader),
         })
     }

@@ -68,6 +68,7 @@ pub(super) fn open(inner: &Inner, dir: &StoreName, name: &str, write: bool) -> R
         writable: write,
         draft,
         sealed: false,
+        tag: None,
         reader: None,
     })
 }
