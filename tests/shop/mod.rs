@@ -1,11 +1,14 @@
 //! A storage folder behind `storefs serve`, and mounts of that server. Whatever happens, its process ends with the test.
 #![allow(dead_code, unreachable_pub, clippy::unwrap_used)]
 
-use crate::support::{Mount, Said, World, said};
+use crate::support::{Mount, Said, World, said, wait_until};
 use std::fs;
-use std::io::{BufRead, BufReader};
+use std::io::{BufRead, BufReader, Write};
+use std::net::TcpStream;
 use std::path::Path;
 use std::process::{Child, Command, Stdio};
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::time::Duration;
 
 const SERVER: &str = "http://127.0.0.1:";
 
@@ -124,12 +127,30 @@ impl Shop {
 
     /// How many requests of this method the server has logged for a key.
     pub fn requests(&self, method: &str, key: &str) -> usize {
-        let log = fs::read_to_string(self.world.root().join("serve.log")).unwrap();
+        let log = self.log();
         let end = format!("/records/{key} ");
         let asked = format!(" {method} /");
         log.lines()
             .filter(|line| line.contains(&asked) && line.contains(&end))
             .count()
+    }
+}
+
+impl Shop {
+    /// The server's log, with a line for each request that is answered by now: its lines are written a moment later.
+    fn log(&self) -> String {
+        static NUMBER: AtomicUsize = AtomicUsize::new(0);
+        let read = || fs::read_to_string(self.world.root().join("serve.log")).unwrap();
+        // What is in the folder may still have to be answered.
+        std::thread::sleep(Duration::from_millis(50));
+        let mark = format!("/mark-{} ", NUMBER.fetch_add(1, Ordering::Relaxed));
+        let Ok(mut stream) = TcpStream::connect(format!("127.0.0.1:{}", self.port)) else {
+            // It has ended, and its log with it.
+            return read();
+        };
+        write!(stream, "GET {mark}HTTP/1.1\r\nhost: here\r\n\r\n").unwrap();
+        wait_until("the log has come this far", || read().contains(&mark));
+        read()
     }
 }
 
