@@ -21,7 +21,12 @@ impl ETag {
     /// The tag of one version of a local file: inode, size in bytes, and when its bytes and its inode last changed, in
     /// nanoseconds. The last of these no program can set back, and it rises with the content type's attribute too.
     pub fn of_file(inode: u64, size: u64, (modified_ns, changed_ns): (i128, i128)) -> Self {
-        Self(format!("{inode:x}-{size:x}-{modified_ns:x}-{changed_ns:x}").into())
+        // Numbers of 64 bits are told faster, and in the same digits.
+        let text = match (u64::try_from(modified_ns), u64::try_from(changed_ns)) {
+            (Ok(modified), Ok(changed)) => format!("{inode:x}-{size:x}-{modified:x}-{changed:x}"),
+            _ => format!("{inode:x}-{size:x}-{modified_ns:x}-{changed_ns:x}"),
+        };
+        Self(text.into())
     }
 
     /// What stands for a version where a server tells times and no tags: when it was made, to the second.
