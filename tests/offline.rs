@@ -3,7 +3,7 @@
 
 mod cached;
 
-use cached::{World, options, until};
+use cached::{Mount, World, options, until};
 use std::time::Duration;
 use storefs::backend::faulty::{Fault, Rule, Verb};
 use storefs::error::Kind;
@@ -168,13 +168,19 @@ fn who_waits_for_all_is_told_when_an_edit_waits_for_one_that_fails() {
     assert_eq!(world.there("a.txt").unwrap(), b"first");
 }
 
+/// A scratch file that was opened again and is being written in place.
+fn written_on(mount: &Mount) -> u64 {
+    mount.write("note~", b"first").unwrap();
+    let handle = mount.open("note~", libc::O_RDWR).unwrap();
+    mount.write_at(handle, 5, b", second").unwrap();
+    handle
+}
+
 #[test]
 fn what_is_written_into_a_scratch_file_that_becomes_a_record_meanwhile_is_sent() {
     let world = World::new();
     let mount = world.mount();
-    mount.write("note~", b"first").unwrap();
-    let handle = mount.open("note~", libc::O_RDWR).unwrap();
-    mount.write_at(handle, 5, b", second").unwrap();
+    let handle = written_on(&mount);
     mount.rename("note~", "note").unwrap();
     mount.write_at(handle, 13, b", third").unwrap();
     mount.close(handle).unwrap();
@@ -190,9 +196,7 @@ fn what_is_written_into_a_scratch_file_that_becomes_a_record_meanwhile_is_sent()
 fn a_scratch_file_that_is_written_in_place_keeps_all_of_it_on_this_machine() {
     let world = World::new();
     let mount = world.mount();
-    mount.write("note~", b"first").unwrap();
-    let handle = mount.open("note~", libc::O_RDWR).unwrap();
-    mount.write_at(handle, 5, b", second").unwrap();
+    let handle = written_on(&mount);
     mount.close(handle).unwrap();
     assert_eq!(mount.text("note~"), "first, second");
     mount.sync().unwrap();

@@ -312,6 +312,7 @@ impl Fs {
             return Err(Error::new("rename to", to.1, Kind::Exists));
         }
         self.removing(from.0, from.1);
+        // Its type is decided again when that ends.
         let is_written = |file: &Arc<OpenFile>| {
             let writing = guards.iter().find(|(ino, _)| *ino == file.ino);
             writing.is_some_and(|(_, writing)| {
@@ -322,8 +323,8 @@ impl Fs {
         let kept = if draft {
             None
         } else {
-            let ours = moved.as_ref().is_some_and(is_written);
-            self.type_to_keep(from, to, (&source, &target), ours)
+            let is_written = moved.as_ref().is_some_and(is_written);
+            self.type_to_keep(from, to, (&source, &target), is_written)
         };
         if draft {
             self.rename_draft(&source, &target, no_replace)?;
