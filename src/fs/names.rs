@@ -312,19 +312,19 @@ impl Fs {
             return Err(Error::new("rename to", to.1, Kind::Exists));
         }
         self.removing(from.0, from.1);
-        // Its type is decided again when that ends.
-        let is_written = |file: &Arc<OpenFile>| {
+        // What only this mount wrote has the type that it got here, whatever its bytes are by now.
+        let is_ours = |file: &Arc<OpenFile>| {
             let writing = guards.iter().find(|(ino, _)| *ino == file.ino);
             writing.is_some_and(|(_, writing)| {
-                let written = |stat| writing.stamp != Stamp::from(&stat);
-                writing.writers > 0 && file.stat().is_ok_and(written)
+                let same = |stat| writing.stamp == Stamp::from(&stat);
+                writing.writers > 0 || file.stat().is_ok_and(same)
             })
         };
         let kept = if draft {
             None
         } else {
-            let is_written = moved.as_ref().is_some_and(is_written);
-            self.type_to_keep(from, to, (&source, &target), is_written)
+            let is_ours = moved.as_ref().is_some_and(is_ours);
+            self.type_to_keep(from, to, (&source, &target), is_ours)
         };
         if draft {
             self.rename_draft(&source, &target, no_replace)?;

@@ -291,13 +291,13 @@ impl Fs {
     }
 
     /// The type of the record that is replaced, when the one that replaces it was made here and never given a type:
-    /// editors save so. `is_written`: it is being written here, so its type is still of the bytes before.
+    /// editors save so. `is_ours`: nobody else has changed the file since it was opened.
     pub(super) fn type_to_keep(
         &self,
         from: (u64, &str),
         to: (u64, &str),
         (source, target): (&Spot, &Spot),
-        is_written: bool,
+        is_ours: bool,
     ) -> Option<ContentType> {
         let table = lock(&self.table);
         let guessed = table
@@ -308,7 +308,7 @@ impl Fs {
         if !guessed || !there {
             return None;
         }
-        if !is_written && self.was_given_a_type(source) != Some(false) {
+        if !is_ours && self.was_given_a_type(source) != Some(false) {
             return None;
         }
         self.volume
