@@ -323,7 +323,12 @@ impl Fs {
         let opened = self.volume.open(store, name, false, true).wait().ok()?;
         let guess = ContentType::guess(name, &*opened.file).ok()?;
         let now = self.volume.content_type(store, name).wait().ok()?;
-        Some(now != guess)
+        // Bytes that were there before may have been guessed to be one of these.
+        let text = now.as_str();
+        let of_bytes = text.ends_with("; charset=utf-8")
+            || text == "application/octet-stream"
+            || text.starts_with("image/");
+        Some(now != guess && !of_bytes)
     }
 
     pub(super) fn keep_type(&self, target: &Spot, kept: &ContentType) -> Result<()> {
