@@ -67,6 +67,13 @@ fn fill(path: &Path) {
     }
 }
 
+/// Gives all room back, also while a child that another test is starting still has the descriptor.
+fn make_room(ballast: &Path) {
+    let file = File::options().write(true).open(ballast).unwrap();
+    file.set_len(0).unwrap();
+    fs::remove_file(ballast).unwrap();
+}
+
 /// The record has its old value and type, through the mount and for whoever reads the folder.
 #[track_caller]
 fn old_record_is_whole(mount: &Mount, layout: &str, step: &str) {
@@ -156,7 +163,7 @@ fn a_disk_without_room_keeps_the_old_record() {
                 refused > 2 || way.is_empty(),
                 "{layout}{way}: the disk was never full"
             );
-            fs::remove_file(&ballast).unwrap();
+            make_room(&ballast);
             works_again(&mount, layout);
             assert_eq!(temporaries(world), 0, "{layout}{way}");
             mount.unmount();
@@ -213,6 +220,62 @@ fn a_disk_without_inodes_keeps_the_old_record() {
         }
         works_again(&mount, layout);
         assert_eq!(temporaries(world), 0, "{layout}");
+        mount.unmount();
+    }
+}
+
+// README: S22
+#[test]
+fn who_is_told_at_close_that_a_write_failed_reads_the_old_record_at_once() {
+    if !support::is_root() {
+        return; // only root can mount a small disk
+    }
+    for layout in ["plain", "dual"] {
+        let disk = SmallDisk::new("size=1m");
+        let mount = disk
+            .world()
+            .mount(&["-o", &format!("layout={layout},no_passthrough")]);
+        begin(&mount);
+        let ballast = disk.world().root().join("ballast");
+        fill(&ballast);
+        // A second descriptor keeps the handle, so that the kernel does not give it back after the first close. The program
+        // is one of its own: no child of this one has its descriptors.
+        let script = "import errno, os, sys
+record, ballast = sys.argv[1:]
+def refused(call, *args):
+    try:
+        call(*args)
+    except OSError as e:
+        assert e.errno == errno.ENOSPC, e
+    else:
+        raise AssertionError(f'{call} did not fail')
+def value():
+    with open(record) as file:
+        return file.read(), os.getxattr(record, 'user.mime_type')
+fd = os.open(record, os.O_WRONLY | os.O_TRUNC)
+held = os.dup(fd)
+refused(os.write, fd, b'y' * 20000)
+refused(os.close, fd)
+old = ('the old value', b'text/x-old')
+assert value() == old, value()
+# What is written now has no place any more.
+os.truncate(ballast, 0)
+os.ftruncate(held, 0)
+assert os.write(held, b'more') == 4
+refused(os.fsync, held)
+refused(os.close, held)
+assert value() == old, value()";
+        let mut python = Command::new("python3");
+        python
+            .args(["-c", script])
+            .arg(mount.path("default/OUTPUT"))
+            .arg(&ballast);
+        let said = python.output().unwrap();
+        let stderr = String::from_utf8_lossy(&said.stderr);
+        assert!(said.status.success(), "{layout}: {stderr}\n{}", mount.log());
+        old_record_is_whole(&mount, layout, "after the last close");
+        works_again(&mount, layout);
+        wait_until("the lost file is gone", || temporaries(disk.world()) == 0);
         mount.unmount();
     }
 }

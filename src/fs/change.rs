@@ -144,7 +144,7 @@ impl Fs {
         drop_privileges(fd.as_fd(), change.size.is_some(), caller)?;
         apply(fd.as_fd(), &change, &spot.name)?;
         if change.size.is_some() {
-            self.volume.written_in_place(&spot.store, &spot.name)?;
+            self.written_in_place(ino, &spot)?;
         }
         Ok(())
     }

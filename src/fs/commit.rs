@@ -1,7 +1,7 @@
 //! When a file is finished, and what happens then. A draft is never made visible before that.
 
 use super::handle::{Handle, OpenFile, Stamp, lock};
-use super::inode::Spot;
+use super::inode::{Guessed, Spot};
 use super::{Fs, Notice, processes};
 use crate::error::{Error, Kind, Result};
 use crate::record::StoreName;
@@ -23,7 +23,10 @@ impl Fs {
         }
         if self.volume.has_descriptors() {
             // What was committed is where it belongs.
-            return self.flush_writer(&handle, thread).map(drop).into();
+            return match self.flush_writer(&handle, thread) {
+                Ok(_) => Now::ok(()),
+                Err(e) => self.when_seen(&handle, e),
+            };
         }
         let spot = lock(&self.table).spot(handle.file.ino);
         // A commit makes a new try, so what became of the one before is asked first.
@@ -32,13 +35,25 @@ impl Fs {
             .and_then(|spot| self.volume.failure(&spot.store, &spot.name));
         let committed = match self.flush_writer(&handle, thread) {
             Ok(committed) => committed,
-            Err(e) => return Now::err(e),
+            Err(e) => return self.when_seen(&handle, e),
         };
         match (spot, earlier) {
             (_, Some(e)) if !handle.told_failure.swap(true, Ordering::Relaxed) => Now::err(e),
             (Some(spot), _) if committed => self.volume.closed(&spot.store, &spot.name),
             _ => Now::ok(()),
         }
+    }
+
+    /// Who is told that a write failed finds what was there before at once: the kernel forgets the lost file first.
+    fn when_seen(self: &Arc<Self>, handle: &Handle, failure: Error) -> Now<()> {
+        if handle.file.writing().lost.is_none() {
+            return Now::err(failure);
+        }
+        let this = self.clone();
+        Now::blocking(move || {
+            this.deliver_notices();
+            Err(failure)
+        })
     }
 
     /// True when the file was found to be finished.
@@ -69,7 +84,15 @@ impl Fs {
         if !finished || processes::a_child_holds(opener, &trace) {
             return Ok(false);
         }
-        self.commit(file, true)?;
+        self.commit(file, true).inspect_err(|_| {
+            let failed = file.writing().failed.is_some();
+            let table = lock(&self.table);
+            let alone = table.get(file.ino).is_some_and(|inode| inode.handles <= 1);
+            drop(table);
+            if failed && alone {
+                self.lose(file);
+            }
+        })?;
         Ok(true)
     }
 
@@ -83,6 +106,9 @@ impl Fs {
         let due = changed || (finished && drafting && !writing.copied);
         if !due {
             return Ok(());
+        }
+        if let Some(kind) = writing.lost {
+            return Err(missing_bytes(&self.name_of(file.ino), kind));
         }
         let (spot, superseded) = {
             let table = lock(&self.table);
@@ -103,7 +129,7 @@ impl Fs {
         if !drafting {
             let named = self.volume.known(&spot.store, &spot.name);
             if named.is_ok_and(|named| named.file.inode == stat.inode) {
-                self.volume.written_in_place(&spot.store, &spot.name)?;
+                self.written_in_place(file.ino, &spot)?;
                 if let Some(explicit) = &writing.explicit {
                     let set = self
                         .volume
@@ -115,8 +141,7 @@ impl Fs {
             return Ok(());
         }
         if let Some(kind) = writing.failed {
-            let why = "a write into it failed; what was there before stays";
-            return Err(Error::because("write", &*spot.name, kind, why));
+            return Err(missing_bytes(&spot.name, kind));
         }
         let explicit = writing.explicit.clone();
         let Some(draft) = writing.draft.as_mut() else {
@@ -131,6 +156,7 @@ impl Fs {
             }
             Ok::<_, Error>(committed)
         })?;
+        let decided = draft.content_type().cloned();
         let guessed = writing.explicit.is_none();
         writing.draft = None;
         writing.copied = false;
@@ -143,7 +169,8 @@ impl Fs {
             let made = table.settle_fresh(file.ino);
             if let Some(inode) = table.get_mut(file.ino) {
                 inode.drafting = false;
-                inode.guessed = made && guessed;
+                let kept = decided.map_or(Guessed::Unknown, Guessed::Kept);
+                inode.guessed = (made && guessed).then_some(kept);
                 inode.superseded = false;
                 inode.version = committed.file.inode;
             }
@@ -153,6 +180,13 @@ impl Fs {
         }
         self.give_back(claim);
         Ok(())
+    }
+
+    fn name_of(&self, ino: u64) -> Box<str> {
+        let table = lock(&self.table);
+        table
+            .get(ino)
+            .map_or_else(Box::default, |inode| inode.name.clone())
     }
 
     /// A superseded draft took the name on disk: an inode that has it in the kernel must be looked up again.
@@ -216,6 +250,10 @@ impl Fs {
     /// Gives up a draft that could not be committed: its name leads to what is on disk again.
     pub(super) fn lose(&self, file: &OpenFile) {
         self.abandon(file);
+        {
+            let mut writing = file.writing();
+            writing.lost = writing.failed;
+        }
         let spot = {
             let mut table = lock(&self.table);
             let spot = table.spot(file.ino);
@@ -303,6 +341,11 @@ impl Fs {
             }
         }
     }
+}
+
+fn missing_bytes(name: &str, kind: Kind) -> Error {
+    let why = "a write into it failed; what was there before stays";
+    Error::because("write", name, kind, why)
 }
 
 /// Why a handle cannot be used for something.

@@ -67,6 +67,8 @@ pub(super) struct Writing {
     pub(super) claim: Option<(StoreName, Box<str>)>,
     /// A write into the draft failed: it must not replace what is whole.
     pub(super) failed: Option<Kind>,
+    /// For that reason it was given up, and its name leads to what was there before.
+    pub(super) lost: Option<Kind>,
     /// Handles that may write.
     pub(super) writers: u32,
     /// The name is for reading only, whatever the file's own mode says.

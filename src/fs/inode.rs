@@ -3,7 +3,7 @@
 mod unnamed;
 
 use super::handle::OpenFile;
-use crate::record::{ETag, StoreName};
+use crate::record::{ContentType, ETag, StoreName};
 use hashbrown::HashTable;
 use std::collections::VecDeque;
 use std::hash::{BuildHasher, RandomState};
@@ -50,8 +50,8 @@ pub(super) struct Inode {
     pub(super) version: u64,
     /// Its file, while it is open or parked.
     pub(super) open: Option<Arc<OpenFile>>,
-    /// Its type was guessed when it was made here, and nobody has set one.
-    pub(super) guessed: bool,
+    /// What its type was guessed to be when it was made here, if it was, as far as this mount knows.
+    pub(super) guessed: Option<Guessed>,
     /// The last change, in nanoseconds since 1970, of the attributes that the kernel was told and may keep; 0 when it
     /// keeps none.
     pub(super) told: i64,
@@ -62,12 +62,21 @@ pub(super) struct Inode {
     queued: bool,
 }
 
+/// The type of a file that was made here and that nobody gave one.
+#[derive(Clone, Debug)]
+pub(super) enum Guessed {
+    /// This one is kept.
+    Kept(ContentType),
+    /// None is kept, or which is not known.
+    Unknown,
+}
+
 impl Inode {
     /// The disk has this file under the name now. What was known of another one does not hold for it.
     pub(super) fn now_is(&mut self, version: u64) {
         if self.version != version {
             self.version = version;
-            self.guessed = false;
+            self.guessed = None;
         }
     }
 }
@@ -187,7 +196,7 @@ impl Table {
             superseded: false,
             version,
             open: None,
-            guessed: false,
+            guessed: None,
             told: 0,
             paged: None,
             queued: false,

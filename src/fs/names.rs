@@ -1,6 +1,6 @@
 //! Making, removing and renaming names. A name that goes keeps its open file alive until the last handle is gone.
 
-use super::handle::{OpenFile, Stamp, lock};
+use super::handle::{OpenFile, lock};
 use super::inode::{Node, Spot};
 use super::{Attr, CONTROL, CONTROL_NAME, Caller, Fs, Notice, ROOT};
 use crate::error::{Error, Kind, Result};
@@ -312,19 +312,9 @@ impl Fs {
             return Err(Error::new("rename to", to.1, Kind::Exists));
         }
         self.removing(from.0, from.1);
-        // What only this mount wrote has the type that it got here, whatever its bytes are by now.
-        let is_ours = |file: &Arc<OpenFile>| {
-            let writing = guards.iter().find(|(ino, _)| *ino == file.ino);
-            writing.is_some_and(|(_, writing)| {
-                let same = |stat| writing.stamp == Stamp::from(&stat);
-                writing.writers > 0 || file.stat().is_ok_and(same)
-            })
-        };
-        let kept = if draft {
-            None
-        } else {
-            let is_ours = moved.as_ref().is_some_and(is_ours);
-            self.type_to_keep(from, to, (&source, &target), is_ours)
+        let kept = match draft {
+            true => None,
+            false => self.type_to_keep(from, to, (&source, &target)),
         };
         if draft {
             self.rename_draft(&source, &target, no_replace)?;
@@ -352,7 +342,7 @@ impl Fs {
             if kept.is_some()
                 && let Some(inode) = table.get_mut(ino)
             {
-                inode.guessed = false;
+                inode.guessed = None;
             }
             if draft && !table.is_fresh(ino) {
                 table.add_fresh(ino);
@@ -364,7 +354,7 @@ impl Fs {
             self.abandon(&replaced);
         }
         // The rename is done; a type that could not be kept is guessed.
-        if let Some(kept) = kept
+        if let Some(kept) = kept.flatten()
             && let Err(e) = self.keep_type(&target, &kept)
         {
             tracing::warn!("the type of {} was not kept: {e}", target.name);

@@ -1,9 +1,10 @@
 //! Extended attributes: the content type, ours that show state, and what users keep on their files.
 
 use super::handle::lock;
-use super::inode::Spot;
+use super::inode::{Guessed, Spot};
 use super::{CONTROL, Fs, ROOT, control};
 use crate::error::{Error, Kind, Result};
+use crate::record::file_name::is_scratch;
 use crate::record::{ContentType, ETag, StoreName};
 use crate::volume::Now;
 use std::os::fd::AsRawFd;
@@ -256,7 +257,7 @@ impl Fs {
         let this = self.clone();
         set.then(move |()| {
             if let Some(inode) = lock(&this.table).get_mut(ino) {
-                inode.guessed = false;
+                inode.guessed = None;
             }
             Ok(())
         })
@@ -290,45 +291,67 @@ impl Fs {
         .into()
     }
 
-    /// The type of the record that is replaced, when the one that replaces it was made here and never given a type:
-    /// editors save so. `is_ours`: nobody else has changed the file since it was opened.
+    /// What a rename over a record does to its type, when this mount made the file that is renamed and nobody gave it a
+    /// type: editors save so. None when nothing is replaced or it is no such file, else the type to keep.
     pub(super) fn type_to_keep(
         &self,
         from: (u64, &str),
         to: (u64, &str),
         (source, target): (&Spot, &Spot),
-        is_ours: bool,
-    ) -> Option<ContentType> {
+    ) -> Option<Option<ContentType>> {
         let table = lock(&self.table);
-        let guessed = table
-            .find(from.0, from.1)
-            .is_some_and(|inode| inode.guessed);
-        let there = table.find(to.0, to.1).is_some();
+        let guessed = table.find(from.0, from.1)?.guessed.clone()?;
+        table.find(to.0, to.1)?;
         drop(table);
-        if !guessed || !there {
-            return None;
-        }
-        if !is_ours && self.was_given_a_type(source) != Some(false) {
-            return None;
-        }
-        self.volume
-            .content_type(&target.store, &target.name)
-            .wait()
-            .ok()
+        let replaced = self.volume.content_type(&target.store, &target.name);
+        let replaced = replaced.wait().ok()?;
+        Some(self.is_still(&guessed, source).then_some(replaced))
     }
 
-    /// Whether a record has another type than name and bytes say; none when that cannot be told.
-    fn was_given_a_type(&self, spot: &Spot) -> Option<bool> {
+    /// Whether a file has still the type that was guessed here: another mount may have set one.
+    fn is_still(&self, guessed: &Guessed, spot: &Spot) -> bool {
         let (store, name) = (&spot.store, &*spot.name);
-        let opened = self.volume.open(store, name, false, true).wait().ok()?;
-        let guess = ContentType::guess(name, &*opened.file).ok()?;
-        let now = self.volume.content_type(store, name).wait().ok()?;
-        // Bytes that were there before may have been guessed to be one of these.
-        let text = now.as_str();
-        let of_bytes = text.ends_with("; charset=utf-8")
-            || text == "application/octet-stream"
-            || text.starts_with("image/");
-        Some(now != guess && !of_bytes)
+        let now = || self.volume.content_type(store, name).wait();
+        match guessed {
+            Guessed::Kept(kept) => now().is_ok_and(|now| now == *kept),
+            // Without one of its own it takes that of the record it replaces by itself.
+            Guessed::Unknown if is_scratch(name) => false,
+            Guessed::Unknown => {
+                let guess = || {
+                    let opened = self.volume.open(store, name, false, true).wait().ok()?;
+                    ContentType::guess(name, &*opened.file).ok()
+                };
+                now().is_ok_and(|now| guess() == Some(now))
+            }
+        }
+    }
+
+    /// Lets type and sidecar follow what was written in place.
+    pub(super) fn written_in_place(&self, ino: u64, spot: &Spot) -> Result<()> {
+        let guessed = lock(&self.table)
+            .get(ino)
+            .and_then(|inode| inode.guessed.clone())
+            .filter(|_| !is_scratch(&spot.name));
+        let now = || {
+            self.volume
+                .content_type(&spot.store, &spot.name)
+                .wait()
+                .ok()
+        };
+        let was_guessed = match &guessed {
+            Some(Guessed::Kept(kept)) => now().as_ref() == Some(kept),
+            Some(Guessed::Unknown) => true,
+            None => false,
+        };
+        self.volume.written_in_place(&spot.store, &spot.name)?;
+        if guessed.is_some() {
+            // What the new bytes made of a guess is one too.
+            let now = was_guessed.then(now).flatten().map(Guessed::Kept);
+            if let Some(inode) = lock(&self.table).get_mut(ino) {
+                inode.guessed = now;
+            }
+        }
+        Ok(())
     }
 
     pub(super) fn keep_type(&self, target: &Spot, kept: &ContentType) -> Result<()> {

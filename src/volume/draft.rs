@@ -3,6 +3,7 @@
 use super::cached::Spooled;
 use crate::backend::dir;
 use crate::error::{Error, Kind, Result};
+use crate::record::ContentType;
 use std::fs::File;
 use std::sync::Arc;
 
@@ -46,6 +47,14 @@ impl Draft {
         match &mut self.place {
             Place::Spool(draft) => Ok(draft),
             Place::Folder(_) => Err(foreign()),
+        }
+    }
+
+    /// The type that it was committed with, unless that is not kept.
+    pub fn content_type(&self) -> Option<&ContentType> {
+        match &self.place {
+            Place::Folder(draft) => draft.content_type.as_ref(),
+            Place::Spool(draft) => draft.content_type.as_ref(),
         }
     }
 

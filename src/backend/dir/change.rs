@@ -1,7 +1,7 @@
 //! Changing a store's records: sends each change to the layout that has the name. Bytes are only ever moved.
 
 use super::sdk::Writing;
-use super::store::{Source, foreign, illegal};
+use super::store::{Installed, Source, foreign, illegal};
 use super::temp::Draft;
 use super::{
     Area, CommitIf, FileStat, Layout, Origin, Place, Store, attrs, commit, disk, moves, plain,
@@ -46,7 +46,10 @@ impl Store {
         inherit: bool,
     ) -> Result<(Place, FileStat)> {
         self.shared.may_write("write the record")?;
-        let place = {
+        let Installed {
+            place,
+            content_type,
+        } = {
             let (dir, file) = draft.at()?;
             let source = Source {
                 dir,
@@ -56,7 +59,7 @@ impl Store {
             let new = *only_if == CommitIf::Absent;
             self.install(source, name, content_type, new, inherit)?
         };
-        draft.committed();
+        draft.committed(content_type);
         let stat = disk::stat_open(&*draft.file)
             .map_err(|error| disk::failed("stat the new record", name, error))?;
         Ok((place, stat))
@@ -70,7 +73,7 @@ impl Store {
         content_type: Option<&ContentType>,
         new: bool,
         inherit: bool,
-    ) -> Result<Place> {
+    ) -> Result<Installed> {
         match classify(name) {
             NameKind::Key(key) => match &self.sdk {
                 None => {

@@ -11,7 +11,7 @@ use super::scan::Found;
 use super::sdk::{self, Sdk, State, Writing};
 use super::sidecar::{self, Form, Sidecar};
 use super::steps::Steps;
-use super::store::Source;
+use super::store::{Installed, Source};
 use super::target;
 use super::{Area, FileStat, Layout, Place, Store, attrs, disk};
 use crate::error::{Error, Kind, Result};
@@ -35,7 +35,7 @@ pub(super) fn install(
     content_type: Option<&ContentType>,
     new: bool,
     inherit: bool,
-) -> Result<Place> {
+) -> Result<Installed> {
     let dir = store.dir(Area::Store)?;
     with_lock(store, sdk, key, |state| {
         let old = state.catalog.get(key).cloned();
@@ -50,11 +50,12 @@ pub(super) fn install(
             take_over(dir, &old.file(), source.open)?;
         }
         carry_out(store, state, &plan, source, (new, false))?;
-        state
-            .catalog
-            .get(key)
-            .map(look::place)
-            .ok_or_else(|| Error::new("write the record", key, Kind::Corrupt))
+        let entry = state.catalog.get(key);
+        let entry = entry.ok_or_else(|| Error::new("write the record", key, Kind::Corrupt))?;
+        Ok(Installed {
+            place: look::place(entry),
+            content_type: Some(decided),
+        })
     })
 }
 

@@ -48,7 +48,7 @@ pub(super) fn rename(
     match moved {
         Ok(moved) => store
             .remove_version(from, place, stat.inode)
-            .map(|()| moved),
+            .map(|()| moved.place),
         Err(error) => {
             aside.give_back(dir, &place.file);
             Err(error)

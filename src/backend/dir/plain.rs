@@ -1,7 +1,7 @@
 //! The plain layout: a record's file has the key as its name, and its type is the attribute `user.mime_type`. The type is
 //! stored only where the name does not say it. Nothing is kept in memory.
 
-use super::store::Source;
+use super::store::{Installed, Source};
 use super::{Area, FileStat, Listed, Origin, Place, Store, attrs, cursor, disk, store};
 use crate::error::{Error, Kind, Result};
 use crate::record::ContentType;
@@ -150,7 +150,7 @@ pub(super) fn install(
     content_type: Option<&ContentType>,
     new: bool,
     inherit: bool,
-) -> Result<Place> {
+) -> Result<Installed> {
     let dir = store.dir(Area::Store)?;
     let file = plain_encode(key);
     let failed = |error: Errno| disk::failed("write the record", key, error);
@@ -174,16 +174,17 @@ pub(super) fn install(
     // Whether the bytes contradict the type or not, a type that the name says is what comes out.
     let decided = match (content_type, existing) {
         (Some(explicit), _) => explicit.clone(),
-        (None, existing) if existing == named && named.is_some() => {
-            return rename(store, source, key, new);
-        }
+        (None, Some(existing)) if named.as_ref() == Some(&existing) => existing,
         (None, existing) => ContentType::decide(None, existing.as_ref(), key, source.open)
             .map_err(|error| Error::io("read the draft of", key, error))?,
     };
     if named.as_ref() != Some(&decided) {
         store.put_type(source.open, key, &decided)?;
     }
-    rename(store, source, key, new)
+    Ok(Installed {
+        place: rename(store, source, key, new)?,
+        content_type: Some(decided),
+    })
 }
 
 /// The last step of a commit: the file gets its name.

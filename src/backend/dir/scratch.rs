@@ -1,7 +1,7 @@
 //! Scratch files: names that editors use for a moment and no key can have. They are in `.storefs/scratch/<store>/` under
 //! their own names and never in the store.
 
-use super::store::Source;
+use super::store::{Installed, Source};
 use super::{Area, FileStat, Listed, Origin, Place, Store, attrs, cursor, disk};
 use crate::error::{Error, Kind, Result};
 use crate::record::ContentType;
@@ -118,7 +118,7 @@ pub(super) fn install(
     content_type: Option<&ContentType>,
     new: bool,
     inherit: bool,
-) -> Result<Place> {
+) -> Result<Installed> {
     may_create(name)?;
     let failed = |error: Errno| disk::failed("write the file", name, error);
     let dir = store.dir(Area::Scratch)?;
@@ -133,7 +133,10 @@ pub(super) fn install(
         store.put_type(source.open, name, content_type)?;
     }
     disk::rename(source.dir, source.file, dir, name, new).map_err(failed)?;
-    Ok(place(name))
+    Ok(Installed {
+        place: place(name),
+        content_type: content_type.cloned(),
+    })
 }
 
 pub(super) fn remove(store: &Store, name: &str) -> Result<()> {

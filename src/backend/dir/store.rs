@@ -45,6 +45,14 @@ pub(super) struct Source<'a> {
     pub(super) open: &'a File,
 }
 
+/// A file that became a record.
+#[derive(Debug)]
+pub(super) struct Installed {
+    pub(super) place: Place,
+    /// The type that it has now, unless none is kept of it.
+    pub(super) content_type: Option<ContentType>,
+}
+
 impl Source<'_> {
     /// Whether it is in this directory already.
     pub(super) fn is_in(&self, dir: BorrowedFd<'_>) -> bool {

@@ -2,6 +2,7 @@
 
 use super::disk;
 use crate::error::{Error, Kind, Result};
+use crate::record::ContentType;
 use rustix::fs::{self, AtFlags, FileType, FlockOperation, Mode, OFlags};
 use rustix::io::Errno;
 use std::fs::File;
@@ -132,6 +133,8 @@ pub struct Draft {
     temp: Arc<TempDir>,
     /// Its name in the temporary folder until it is committed.
     name: Option<String>,
+    /// The type that it was committed with, unless that is not kept.
+    pub content_type: Option<ContentType>,
 }
 
 impl Draft {
@@ -141,6 +144,7 @@ impl Draft {
             file: Arc::new(file),
             temp: temp.clone(),
             name: Some(name),
+            content_type: None,
         })
     }
 
@@ -158,8 +162,9 @@ impl Draft {
     }
 
     /// Its file is a record now.
-    pub(super) fn committed(&mut self) {
+    pub(super) fn committed(&mut self, content_type: Option<ContentType>) {
         self.name = None;
+        self.content_type = content_type;
     }
 }
 

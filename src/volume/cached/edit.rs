@@ -156,7 +156,7 @@ impl Inner {
         };
         let note = Note {
             size: Some(stat.size),
-            content_type,
+            content_type: content_type.clone(),
             shown: shown_of(&stat),
             ..blank(target.id.clone(), target.base)
         };
@@ -171,6 +171,7 @@ impl Inner {
                 e
             })?;
         drop(saving);
+        draft.content_type = content_type;
         // Nothing shows these bits any more; the folder's do.
         if let Err(e) = draft.file.set_permissions(Permissions::from_mode(0o600)) {
             tracing::debug!("the mode of an edit of {dir}/{name} stays: {e}");

@@ -4,6 +4,7 @@
 use super::evict::Room;
 use super::note::Note;
 use crate::error::{Error, Kind, Result};
+use crate::record::ContentType;
 use crate::sys;
 use rustix::fs::{FlockOperation, flock};
 use std::fs::{self, File, OpenOptions, Permissions};
@@ -65,6 +66,8 @@ pub struct Spooled {
     pub(in crate::volume) file: Arc<File>,
     /// Keeps it within the room for unsent bytes.
     pub(in crate::volume) room: Arc<Room>,
+    /// The type that it was committed with, unless that is not known.
+    pub(in crate::volume) content_type: Option<ContentType>,
     path: Option<PathBuf>,
 }
 
@@ -145,6 +148,7 @@ impl Spool {
         Ok(Spooled {
             file: Arc::new(file),
             room,
+            content_type: None,
             path: Some(path),
         })
     }
