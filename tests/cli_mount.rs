@@ -275,6 +275,22 @@ fn the_environment_names_default_store_and_input() {
         fs::read_to_string(mount.path(".storefs/INPUT")).unwrap(),
         "\"old\""
     );
+    // The link belongs to the mount; what it is called after does not change with it.
+    for link in ["default", "default/INPUT"] {
+        let touched = std::process::Command::new("touch")
+            .args(["-h", "-d", "2001-01-01"])
+            .arg(mount.path(link))
+            .output();
+        let said = String::from_utf8(touched.unwrap().stderr).unwrap();
+        assert!(said.contains("Operation not permitted"), "{link}: {said}");
+    }
+    for file in ["main", "main/INPUT.json", "main/INPUT-METAMORPH-1.json"] {
+        let modified = fs::metadata(world.source(file)).unwrap().modified();
+        assert!(
+            modified.unwrap().elapsed().unwrap().as_secs() < 3600,
+            "{file}"
+        );
+    }
 }
 
 #[test]

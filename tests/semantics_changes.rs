@@ -32,6 +32,12 @@ fn a_file_without_a_type_of_its_own_takes_that_of_the_record_it_replaces() {
         fs::write(mount.path("default/young"), PNG).unwrap();
         mount.sh("mv young note");
         assert_eq!(type_of(&note), "image/png", "{way}");
+        // By way of a temporary name and another one, edited in place at each.
+        mount.sh("setfattr -n user.mime_type -v text/x-kept note");
+        mount.sh("echo '[1' > .young.AbC123; echo ']' >> .young.AbC123; mv .young.AbC123 young");
+        mount.sh("echo more >> young; mv young younger; echo still >> younger; mv younger note");
+        assert_eq!(type_of(&note), "text/x-kept", "{way}");
+        assert_eq!(mount.read("note"), "[1\n]\nmore\nstill\n", "{way}");
         // A type that was given goes before all.
         mount.sh("echo words > young; setfattr -n user.mime_type -v text/x-given young");
         mount.sh("mv young note");

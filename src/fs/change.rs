@@ -37,7 +37,10 @@ impl Fs {
         handle: Option<u64>,
         caller: Caller,
     ) -> Now<Attr> {
-        if ino == ROOT || control::is_control(ino) {
+        let link = lock(&self.table)
+            .get(ino)
+            .is_some_and(|inode| matches!(inode.node, Node::Link(_)));
+        if ino == ROOT || link || control::is_control(ino) {
             let why = "it belongs to the mount";
             return Now::err(Error::because("change", "", Kind::NotPermitted, why));
         }
