@@ -9,6 +9,8 @@ use kernel::{DUAL, EVERY, Mount, PLAIN, errno, names_in, text, values};
 use std::fs::{self, File};
 use std::io::{Read, Seek, SeekFrom, Write};
 use std::os::unix::fs::MetadataExt;
+use std::path::Path;
+use std::process::Command;
 
 #[test]
 fn sed_in_place_replaces_the_record() {
@@ -232,6 +234,21 @@ fn a_link_under_a_scratch_name_is_an_emacs_lock() {
         mount.sh("echo text > note; ln -s 'me@host.1234:5678' '.#note'; [[ $(readlink '.#note') == me@host.1234:5678 ]]");
         no_scratch_beside(&mount);
         mount.sh("rm '.#note'; test ! -L '.#note'");
+        // The kernel keeps where a link leads, but not beyond the link itself.
+        mount.sh("for n in 1 2 3; do ln -s to-$n '.#note'; [[ $(readlink '.#note') == to-$n ]]; rm '.#note'; done");
+        mount.sh("ln -s mine '.#note'; [[ $(readlink '.#note') == mine ]]");
+        let kept = mount.world.storage().join(".storefs/scratch");
+        let script = "found=$(find . -name '.#note') && rm \"$found\" && ln -s others \"$found\"";
+        let replaced = Command::new("bash")
+            .args(["-c", script])
+            .current_dir(kept)
+            .status();
+        assert!(replaced.unwrap().success(), "{way}");
+        let link = mount.path("default/.#note");
+        wait_until("the link is the other one", || {
+            fs::read_link(&link).unwrap() == Path::new("others")
+        });
+        mount.sh("rm '.#note'");
         let said = mount.sh_fails("ln -s note other");
         assert!(said.contains("Operation not permitted"), "{way}: {said}");
     }

@@ -145,7 +145,7 @@ impl Fs {
             .options
             .show
             .file(ino, &stat)
-            .name_kept(self.ttl(parent));
+            .name_kept(self.name_ttl(parent, &spot.name));
         Ok((attr, opened))
     }
     fn new_draft(&self, spot: &Spot, mode: u32, caller: Caller) -> Result<(Draft, FileStat)> {

@@ -8,6 +8,7 @@ use crate::error::{Error, Kind, Result};
 use crate::record::StoreName;
 use crate::volume::{FileStat, Now, Stat};
 use std::sync::Arc;
+use std::time::Duration;
 
 impl Fs {
     /// The attributes of a name in a directory, which the kernel then knows once more.
@@ -265,7 +266,10 @@ impl Fs {
 
     fn draft_attr(&self, ino: u64, file: &OpenFile) -> Result<Attr> {
         let attr = self.options.show.file(ino, &file.stat()?);
-        Ok(attr.name_kept(self.ttl(self.parent_of(ino))))
+        let ttl = lock(&self.table).get(ino).map_or(Duration::ZERO, |inode| {
+            self.name_ttl(inode.parent, &inode.name)
+        });
+        Ok(attr.name_kept(ttl))
     }
 
     /// Takes what the disk says of a name into the table. `before` is what was known of the name when the disk was asked
@@ -280,16 +284,19 @@ impl Fs {
     ) -> Option<Attr> {
         let mut closed = None;
         let mut table = lock(&self.table);
-        let known = table
-            .find(parent, name)
-            .map(|inode| (inode.ino, inode.version, inode.drafting, inode.handles));
+        let mut relinked = false;
+        let known = table.find(parent, name).map(|inode| {
+            // The kernel keeps where a link leads as long as the inode lives.
+            relinked = is_link(stat) && inode.told != stat.file.changed_ns;
+            (inode.ino, inode.version, inode.drafting, inode.handles)
+        });
         let ino = match known {
-            Some((ino, version, false, _)) if version == stat.file.inode => ino,
+            Some((ino, version, false, _)) if version == stat.file.inode && !relinked => ino,
             Some((ino, version, drafting, handles)) => {
                 if drafting || before != Some((ino, version, drafting)) {
                     return None;
                 }
-                if handles > 0 {
+                if handles > 0 || relinked {
                     // Open handles keep the version that they opened; the name gets an inode of its own.
                     table.unlink(ino);
                     table
@@ -321,7 +328,7 @@ impl Fs {
 
     /// How long the kernel may keep what it is told of a record: a length that nobody knows yet not at all.
     pub(super) fn kept_of(&self, attr: Attr, parent: u64, name: &str) -> Attr {
-        let ttl = self.ttl(parent);
+        let ttl = self.name_ttl(parent, name);
         if self.volume.has_descriptors() {
             return attr.kept(ttl);
         }
@@ -331,4 +338,8 @@ impl Fs {
             false => attr.name_kept(ttl),
         }
     }
+}
+
+fn is_link(stat: &Stat) -> bool {
+    stat.file.mode & libc::S_IFMT == libc::S_IFLNK
 }

@@ -4,6 +4,7 @@ use super::handle::lock;
 use super::{Fs, Notice, ROOT};
 use crate::backend::watch::{Batch, Happened, Watcher};
 use crate::record::StoreName;
+use crate::record::file_name::is_scratch;
 use std::collections::{HashMap, HashSet};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, OnceLock};
@@ -96,6 +97,16 @@ impl Fs {
             Some(asked) => asked,
             None if self.pushes(parent) => LONG,
             None => SHORT,
+        }
+    }
+
+    /// The same for one name: scratch files, of which other mounts of the folder may have some too, are not watched.
+    pub(super) fn name_ttl(&self, parent: u64, name: &str) -> Duration {
+        let ttl = self.ttl(parent);
+        if is_scratch(name) {
+            ttl.min(SHORT)
+        } else {
+            ttl
         }
     }
 

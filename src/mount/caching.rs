@@ -33,6 +33,8 @@ pub(super) fn negotiate(config: &mut KernelConfig, passthrough: &Passthrough) ->
         // A listing may be put into the kernel's cache after it was told to drop it. With this it compares the directory's
         // times before it uses one.
         InitFlags::FUSE_AUTO_INVAL_DATA,
+        // A link never leads elsewhere: another target is another inode.
+        InitFlags::FUSE_CACHE_SYMLINKS,
         // Else the kernel asks for the file's capabilities before every write.
         InitFlags::FUSE_HANDLE_KILLPRIV_V2,
         InitFlags::FUSE_DIRECT_IO_ALLOW_MMAP,

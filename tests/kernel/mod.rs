@@ -55,7 +55,7 @@ impl fmt::Display for Way {
 pub(crate) struct Mount {
     pub(crate) way: Way,
     live: Option<support::Mount>, // goes before the world it is in
-    world: World,
+    pub(crate) world: World,
 }
 
 impl Mount {
