@@ -200,6 +200,7 @@ impl Fs {
             file,
             writer: false,
             append: None,
+            direct: false,
             at_end: false,
             told_failure: AtomicBool::new(false),
             opener: caller.pid,

@@ -160,6 +160,9 @@ pub struct Handle {
     pub writer: bool,
     /// The descriptor that appends, when the kernel does not write by itself.
     pub append: Option<File>,
+    /// The daemon gets what is written and nobody reads through it: the kernel's cache would only cost a request for the
+    /// file's capabilities.
+    pub direct: bool,
     /// Every write goes to the end of what is there by then.
     pub(super) at_end: bool,
     /// The thread that opened it.

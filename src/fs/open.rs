@@ -78,6 +78,7 @@ impl Fs {
             file,
             writer,
             append,
+            direct: flags & libc::O_ACCMODE == libc::O_WRONLY && !self.options.shared_files,
             at_end,
             told_failure: AtomicBool::new(false),
             opener: caller.pid,

@@ -63,7 +63,8 @@ pub(super) fn entry(attr: &Attr, reply: ReplyEntry) {
 /// How the kernel is to treat an open file.
 fn flags(opened: &Opened) -> FopenFlags {
     let mut flags = FopenFlags::empty();
-    if opened.open.text.is_some() || opened.open.append.is_some() || opened.open.resized {
+    let open = &opened.open;
+    if open.text.is_some() || open.append.is_some() || open.resized || open.direct {
         flags |= FopenFlags::FOPEN_DIRECT_IO;
     }
     if !opened.open.writer {
