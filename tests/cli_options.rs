@@ -125,6 +125,47 @@ fn passthrough_can_be_turned_off_with_the_same_results() {
     );
 }
 
+/// Processor time that a process has used, in clock ticks.
+fn ticks_of(pid: u32) -> u64 {
+    let stat = fs::read_to_string(format!("/proc/{pid}/stat")).unwrap();
+    let (_, fields) = stat.rsplit_once(')').unwrap();
+    let fields: Vec<&str> = fields.split_ascii_whitespace().collect();
+    fields[11].parse::<u64>().unwrap() + fields[12].parse::<u64>().unwrap()
+}
+
+// README: S49
+#[test]
+fn a_loop_is_kept_awake_while_requests_come_quickly_and_sleeps_afterwards() {
+    let world = World::new();
+    fs::write(world.source("default/A"), "first").unwrap();
+    let burst = |mount: &support::Mount| {
+        for _ in 0..1000 {
+            xattr::get(mount.path("default/A"), "user.mime_type").unwrap();
+        }
+    };
+    let mount = world.mount(&["-o", "layout=plain,no_spin"]);
+    burst(&mount);
+    assert_eq!(mount.status()["keptAwake"], serde_json::Value::Null);
+    mount.unmount();
+    let mount = world.mount(&["-o", "layout=plain"]);
+    let kept = || mount.status()["keptAwake"].as_u64();
+    // None on one processor, and where a control group limits them.
+    if kept().is_some() {
+        support::wait_until("a loop is kept awake", || {
+            burst(&mount);
+            kept() > Some(0)
+        });
+    }
+    std::thread::sleep(std::time::Duration::from_millis(100));
+    let before = ticks_of(mount.pid());
+    std::thread::sleep(std::time::Duration::from_millis(500));
+    let used = ticks_of(mount.pid()) - before;
+    assert!(
+        used < 10,
+        "{used} ticks of 50 while nobody asked for anything"
+    );
+}
+
 /// Whether `nobody` can read the file, here and not in a namespace.
 fn nobody_reads(path: &std::path::Path) -> bool {
     let mut command = Command::new("setpriv");

@@ -108,6 +108,19 @@ fn opening_reading_and_closing_a_known_record_is_one_request() {
 }
 
 #[test]
+fn a_record_that_was_just_made_is_opened_without_being_looked_up_again() {
+    let _alone = alone();
+    let world = World::new();
+    let mount = mounted(&world);
+    let store = mount.path("default");
+    (0..FILES).for_each(|number| write(&store, number));
+    let asked = asked(&mount, || {
+        (0..FILES).for_each(|number| read(&store.join(name(number))));
+    });
+    assert_eq!(asked, BTreeMap::from([("open".to_owned(), FILES)]));
+}
+
+#[test]
 fn a_known_record_is_described_without_a_request() {
     let _alone = alone();
     let world = World::new();

@@ -146,6 +146,7 @@ pub(super) fn mount_options(options: &Options, source_label: String) -> MountOpt
         stores: options.stores.iter().map(ToString::to_string).collect(),
         input_key: None,
         passthrough: options.passthrough,
+        spin: options.spin,
         source_label,
     }
 }

@@ -36,6 +36,8 @@ pub(super) struct Options {
     pub drain: Duration,
     /// Hand open files to the kernel where that is possible. `no_passthrough` turns it off; for tests.
     pub passthrough: bool,
+    /// Keep a loop of the daemon awake while requests come quickly. `no_spin` turns it off.
+    pub spin: bool,
     /// Accepted options that have no effect although they ask for something.
     pub without_effect: Vec<String>,
     /// What concerns sources that are not local folders.
@@ -58,6 +60,7 @@ impl Default for Options {
             layout: None,
             drain: Duration::from_secs(30),
             passthrough: true,
+            spin: true,
             without_effect: Vec::new(),
             remote: RemoteOptions::default(),
         }
@@ -65,7 +68,7 @@ impl Default for Options {
 }
 
 const KNOWN: &str = "ro, rw, allow_other, uid=, gid=, umask=, nonempty, default=, store=, input-key=, ttl=, layout=, \
-                     drain=, for remote sources write=, fsync=, debounce=, cache=, cache-size=, allow-store-delete, \
+                     drain=, no_spin, for remote sources write=, fsync=, debounce=, cache=, cache-size=, allow-store-delete, \
                      compress, exact-sizes, token-file=, insecure, and those of mount(8) that have no meaning here";
 
 /// What fstab and mount(8) pass on, and what is so anyway.
@@ -145,6 +148,7 @@ impl Options {
             ("allow_other", None) => self.allow_other = true,
             ("nonempty", None) => self.nonempty = true,
             ("no_passthrough", None) => self.passthrough = false,
+            ("no_spin", None) => self.spin = false,
             ("uid", Some(value)) => self.uid = Some(number(option, value)?),
             ("gid", Some(value)) => self.gid = Some(number(option, value)?),
             ("umask", Some(value)) => self.umask = Some(umask(option, value)?),
@@ -212,9 +216,10 @@ const VALUED: [&str; 15] = [
     "cache-size",
     "token-file",
 ];
-const FLAGS: [&str; 8] = [
+const FLAGS: [&str; 9] = [
     "ro",
     "rw",
+    "no_spin",
     "allow_other",
     "nonempty",
     "allow-store-delete",

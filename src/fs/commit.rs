@@ -173,10 +173,22 @@ impl Fs {
                 inode.guessed = (made && guessed).then_some(kept);
                 inode.superseded = false;
                 inode.version = committed.file.inode;
+                if made {
+                    // How long it is the kernel knows by what it wrote; nothing else changed that it keeps.
+                    inode.told = if changed {
+                        committed.file.changed_ns
+                    } else {
+                        0
+                    };
+                }
             }
         }
         if superseded {
             self.name_changed(file.ino, &spot);
+        }
+        if !changed {
+            // Without a write the kernel still has the times of the draft.
+            self.notify(Notice::Attributes(file.ino));
         }
         self.give_back(claim);
         Ok(())

@@ -140,12 +140,14 @@ impl Fs {
             self.commit(&opened.open.file, true)
                 .inspect_err(|_| self.release(opened.handle))?;
             stat = opened.open.file.stat()?;
+            self.tell(ino, &stat);
         }
+        // The kernel keeps up with what it writes itself; the rest is told at the commit.
         let attr = self
             .options
             .show
             .file(ino, &stat)
-            .name_kept(self.name_ttl(parent, &spot.name));
+            .kept(self.name_ttl(parent, &spot.name));
         Ok((attr, opened))
     }
     fn new_draft(&self, spot: &Spot, mode: u32, caller: Caller) -> Result<(Draft, FileStat)> {

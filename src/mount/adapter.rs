@@ -1,5 +1,6 @@
 //! fuser's callbacks, each handing its request to the tree. Nothing is decided here.
 
+use super::awake::Watched;
 use super::caching;
 use super::passthrough::Passthrough;
 use super::reply::{answer, file_attr, file_type, give, told};
@@ -18,6 +19,7 @@ pub(super) struct Adapter {
     pub(super) fs: Arc<Fs>,
     pub(super) runtime: tokio::runtime::Handle,
     pub(super) passthrough: Arc<Passthrough>,
+    pub(super) awake: Watched,
     /// Dropped with the adapter, which the library does when its event loops have ended.
     pub(super) _alive: std::sync::mpsc::Sender<()>,
 }
@@ -59,6 +61,7 @@ impl Adapter {
     /// Counts the request and does its work. A panic ends this request alone: the reply is dropped, which answers EIO.
     fn run(&self, op: &'static str, work: impl FnOnce(&Arc<Fs>)) {
         self.fs.counters.request(op);
+        self.awake.0.note();
         if catch_unwind(AssertUnwindSafe(|| work(&self.fs))).is_err() {
             tracing::error!("{op}: the operation panicked; it was answered with EIO");
         }

@@ -1,6 +1,7 @@
 //! The kernel's door: a tree of inodes as a mounted file system, by fuser. No other room knows fuser.
 
 mod adapter;
+mod awake;
 mod caching;
 mod errno;
 mod invalidate;

@@ -1,6 +1,7 @@
 //! A mount from its start to its end. It never unmounts anything but itself.
 
 use super::adapter::Adapter;
+use super::awake::{Awake, Watched};
 use super::invalidate;
 use super::passthrough::Passthrough;
 use crate::backend::dir::Folder;
@@ -10,6 +11,7 @@ use crate::record::StoreName;
 use crate::volume::{Local, Volume};
 use fuser::{BackgroundSession, Config, MountOption, Session, SessionACL};
 use rustix::mount::UnmountFlags;
+use std::os::fd::AsFd;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::sync::mpsc::{Receiver, RecvTimeoutError};
@@ -47,6 +49,8 @@ pub struct MountOptions {
     pub input_key: Option<String>,
     /// Let the kernel read and write files by itself, where that is allowed.
     pub passthrough: bool,
+    /// Keep an event loop awake while requests come quickly one after another.
+    pub spin: bool,
     /// What the source is called in /proc/mounts.
     pub source_label: String,
 }
@@ -57,6 +61,7 @@ pub struct Mounted {
     volume: Arc<dyn Volume>,
     mountpoint: PathBuf,
     passthrough: Arc<Passthrough>,
+    awake: Arc<Awake>,
     session: Mutex<Option<BackgroundSession>>,
     /// Hangs up when the event loops have ended.
     alive: Mutex<Option<Receiver<()>>>,
@@ -106,18 +111,25 @@ impl Mounted {
         let shown = mountpoint.display().to_string();
         let failed = |e: std::io::Error| Error::io("mount on", shown.clone(), e);
         let tree = Fs::new(volume.clone(), tree);
+        let awake = Awake::new();
         let (sender, notices) = std::sync::mpsc::channel();
         let (_alive, alive) = std::sync::mpsc::channel();
         let adapter = Adapter {
             fs: tree.clone(),
             runtime: runtime.handle().clone(),
             passthrough: passthrough.clone(),
+            awake: Watched(awake.clone()),
             _alive,
         };
         let session = Session::new(adapter, mountpoint, &config(options)).map_err(failed)?;
         invalidate::start(session.notifier(), notices).map_err(failed)?;
         tree.send_notices_to(sender);
         tree.watch();
+        if options.spin {
+            let device = session.as_fd().try_clone_to_owned().map_err(failed)?;
+            // The library gives the session's own device to the last of its loops.
+            awake.watch(device, format!("fuser-{}", threads() - 1))?;
+        }
         let session = session.spawn().map_err(failed)?;
         raise_read_ahead(mountpoint);
         Ok(Self {
@@ -125,6 +137,7 @@ impl Mounted {
             volume,
             mountpoint: mountpoint.to_owned(),
             passthrough,
+            awake,
             session: Mutex::new(Some(session)),
             alive: Mutex::new(Some(alive)),
             _runtime: runtime,
@@ -188,6 +201,7 @@ impl Mounted {
         let mut status = self.fs.status();
         status["mountpoint"] = serde_json::json!(self.mountpoint);
         status["passthrough"] = serde_json::json!(self.passthrough.is_on());
+        status["keptAwake"] = serde_json::json!(self.awake.times());
         status
     }
 

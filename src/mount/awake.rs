@@ -1,0 +1,308 @@
+//! Keeps one event loop awake while requests come quickly one after another. To wake a thread on an idle processor takes
+//! longer than most requests do, above all in a virtual machine. Nobody else has less for it: the loop sleeps as ever as soon
+//! as the requests get few, while other threads wait for a processor, where there is only one, and where a control group
+//! limits how much of them may be used.
+
+use crate::error::{Error, Result};
+use rustix::fs::{OFlags, fcntl_getfl, fcntl_setfl};
+use std::fs;
+use std::os::fd::OwnedFd;
+use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::{Arc, OnceLock};
+use std::thread::{self, Thread};
+use std::time::{Duration, Instant};
+
+/// So many requests are a burst when they come within `WITHIN`.
+const BURST: u64 = 32;
+const WITHIN: Duration = Duration::from_millis(8);
+/// How often it is looked at whether the burst goes on.
+const TICK: Duration = Duration::from_millis(1);
+/// Fewer requests than these between two looks end it.
+const FEW: u64 = 4;
+/// How long the loop sleeps as ever after somebody else wanted its processor.
+const PAUSE: Duration = Duration::from_millis(250);
+
+/// What the event loops tell of.
+pub(super) struct Awake {
+    begun: Instant,
+    requests: AtomicU64,
+    /// When the last full burst of requests was counted, in nanoseconds.
+    counted: AtomicU64,
+    /// Not before this time, likewise.
+    resumes: AtomicU64,
+    on: AtomicBool,
+    times: AtomicU64,
+    ended: AtomicBool,
+    /// None where no loop is ever kept awake.
+    watcher: OnceLock<Thread>,
+}
+
+/// Ends the watch with the last event loop.
+pub(super) struct Watched(pub(super) Arc<Awake>);
+
+impl Drop for Watched {
+    fn drop(&mut self) {
+        self.0.ended.store(true, Ordering::Relaxed);
+        self.0.wake_watcher();
+    }
+}
+
+impl Awake {
+    pub(super) fn new() -> Arc<Self> {
+        Arc::new(Self {
+            begun: Instant::now(),
+            requests: AtomicU64::new(0),
+            counted: AtomicU64::new(0),
+            resumes: AtomicU64::new(0),
+            on: AtomicBool::new(false),
+            times: AtomicU64::new(0),
+            ended: AtomicBool::new(false),
+            watcher: OnceLock::new(),
+        })
+    }
+
+    fn now(&self) -> u64 {
+        u64::try_from(self.begun.elapsed().as_nanos()).unwrap_or(u64::MAX)
+    }
+
+    fn wake_watcher(&self) {
+        if let Some(watcher) = self.watcher.get() {
+            watcher.unpark();
+        }
+    }
+
+    /// A request came.
+    pub(super) fn note(&self) {
+        let count = self.requests.fetch_add(1, Ordering::Relaxed) + 1;
+        if !count.is_multiple_of(BURST) || self.on.load(Ordering::Relaxed) {
+            return;
+        }
+        let now = self.now();
+        let before = self.counted.swap(now, Ordering::Relaxed);
+        let quick = u128::from(now.saturating_sub(before)) < WITHIN.as_nanos();
+        if quick && now >= self.resumes.load(Ordering::Relaxed) {
+            self.wake_watcher();
+        }
+    }
+
+    /// How often a loop was kept awake; none where that is never done.
+    pub(super) fn times(&self) -> Option<u64> {
+        self.watcher.get()?;
+        Some(self.times.load(Ordering::Relaxed))
+    }
+
+    /// Watches the requests from now on. `device` is what the loop of this name reads from.
+    pub(super) fn watch(self: &Arc<Self>, device: OwnedFd, thread_name: String) -> Result<()> {
+        let processors = thread::available_parallelism().map_or(1, usize::from);
+        if processors < 2 || is_limited() {
+            return Ok(());
+        }
+        let this = self.clone();
+        let watcher = thread::Builder::new()
+            .name("storefs-awake".into())
+            .spawn(move || this.watch_on(&device, &thread_name))
+            .map_err(|e| Error::io("start a thread of", "the mount", e))?;
+        let _ = self.watcher.set(watcher.thread().clone());
+        Ok(())
+    }
+
+    fn watch_on(&self, device: &OwnedFd, thread_name: &str) {
+        loop {
+            thread::park();
+            if self.ended.load(Ordering::Relaxed) {
+                return;
+            }
+            let Some(stat) = schedstat_of(thread_name) else {
+                continue;
+            };
+            if self.now() < self.resumes.load(Ordering::Relaxed) {
+                continue;
+            }
+            self.on.store(true, Ordering::Relaxed);
+            if set_nonblocking(device, true) {
+                self.times.fetch_add(1, Ordering::Relaxed);
+                let end = self.burst(&stat);
+                set_nonblocking(device, false);
+                if end == Some(End::Wanted) {
+                    let pause = u64::try_from(PAUSE.as_nanos()).unwrap_or(u64::MAX);
+                    self.resumes.store(self.now() + pause, Ordering::Relaxed);
+                }
+            }
+            self.on.store(false, Ordering::Relaxed);
+        }
+    }
+
+    /// Returns when the loop is to sleep again.
+    fn burst(&self, stat: &Path) -> Option<End> {
+        let look = || {
+            Some(Look {
+                at: self.begun.elapsed(),
+                requests: self.requests.load(Ordering::Relaxed),
+                waited: waited(&fs::read_to_string(stat).ok()?)?,
+            })
+        };
+        let mut before = look()?;
+        loop {
+            thread::sleep(TICK);
+            if self.ended.load(Ordering::Relaxed) {
+                return None;
+            }
+            let now = look()?;
+            if let Some(end) = now.end_after(&before) {
+                return Some(end);
+            }
+            before = now;
+        }
+    }
+}
+
+/// Why a loop is not kept awake any longer.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+enum End {
+    /// The requests got few.
+    Few,
+    /// Others want the processor.
+    Wanted,
+}
+
+/// What there was at one time.
+struct Look {
+    at: Duration,
+    requests: u64,
+    /// How long the loop has waited for a processor in all.
+    waited: Duration,
+}
+
+impl Look {
+    fn end_after(&self, before: &Self) -> Option<End> {
+        let passed = self.at.saturating_sub(before.at);
+        let waited = self.waited.saturating_sub(before.waited);
+        if waited > passed / 4 {
+            Some(End::Wanted)
+        } else if self.requests.saturating_sub(before.requests) < FEW {
+            Some(End::Few)
+        } else {
+            None
+        }
+    }
+}
+
+/// A loop that finds nothing on such a device asks again at once.
+fn set_nonblocking(device: &OwnedFd, on: bool) -> bool {
+    let set = fcntl_getfl(device).and_then(|flags| {
+        let flags = if on {
+            flags | OFlags::NONBLOCK
+        } else {
+            flags - OFlags::NONBLOCK
+        };
+        fcntl_setfl(device, flags)
+    });
+    set.inspect_err(|e| tracing::debug!("the mode of the device stays: {e}"))
+        .is_ok()
+}
+
+/// Where the kernel tells how long a thread of ours waited for a processor.
+fn schedstat_of(thread_name: &str) -> Option<PathBuf> {
+    let tasks = fs::read_dir("/proc/self/task").ok()?;
+    tasks
+        .flatten()
+        .map(|task| task.path())
+        .find(|task| {
+            fs::read_to_string(task.join("comm")).is_ok_and(|name| name.trim_end() == thread_name)
+        })
+        .map(|task| task.join("schedstat"))
+        .filter(|stat| stat.exists())
+}
+
+/// The second number of a `schedstat`: nanoseconds on a run queue.
+fn waited(schedstat: &str) -> Option<Duration> {
+    let waited = schedstat.split_ascii_whitespace().nth(1)?;
+    waited.parse().ok().map(Duration::from_nanos)
+}
+
+/// Whether a control group limits how much of the processors this process may use.
+fn is_limited() -> bool {
+    let groups = fs::read_to_string("/proc/self/cgroup").unwrap_or_default();
+    is_limited_by(&groups, Path::new("/sys/fs/cgroup"))
+}
+
+fn is_limited_by(groups: &str, root: &Path) -> bool {
+    let within = groups.lines().find_map(|line| line.strip_prefix("0::/"));
+    let group = root.join(within.unwrap_or_default());
+    let limits = |group: &Path| {
+        // The first word of version 2 is `max` where there is no limit; version 1 has -1.
+        let read = |file: &str| fs::read_to_string(group.join(file)).ok();
+        read("cpu.max").is_some_and(|limit| !limit.starts_with("max"))
+            || read("cpu.cfs_quota_us").is_some_and(|limit| !limit.starts_with('-'))
+    };
+    let above = group
+        .ancestors()
+        .take_while(|above| above.starts_with(root));
+    above.into_iter().any(limits) || limits(&root.join("cpu"))
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+
+    use super::*;
+
+    fn look(at_ms: u64, requests: u64, waited_us: u64) -> Look {
+        Look {
+            at: Duration::from_millis(at_ms),
+            requests,
+            waited: Duration::from_micros(waited_us),
+        }
+    }
+
+    #[test]
+    fn a_burst_goes_on_while_requests_come_and_nobody_waits() {
+        assert_eq!(look(2, 140, 30).end_after(&look(1, 100, 20)), None);
+        assert_eq!(
+            look(2, 103, 20).end_after(&look(1, 100, 20)),
+            Some(End::Few)
+        );
+        assert_eq!(
+            look(2, 140, 300).end_after(&look(1, 100, 20)),
+            Some(End::Wanted)
+        );
+        assert_eq!(look(9, 140, 300).end_after(&look(1, 100, 20)), None);
+    }
+
+    #[test]
+    fn the_time_on_a_run_queue_is_the_second_number() {
+        assert_eq!(waited("12 345 6\n"), Some(Duration::from_nanos(345)));
+        assert_eq!(waited("12"), None);
+        assert_eq!(waited("a b c"), None);
+    }
+
+    #[test]
+    fn a_limit_of_any_group_above_counts() {
+        let root = tempfile::tempdir().unwrap();
+        let group = root.path().join("a/b");
+        fs::create_dir_all(&group).unwrap();
+        let limited = || is_limited_by("1:cpu:/x\n0::/a/b\n", root.path());
+        assert!(!limited());
+        fs::write(group.join("cpu.max"), "max 100000\n").unwrap();
+        assert!(!limited());
+        fs::write(root.path().join("a/cpu.max"), "50000 100000\n").unwrap();
+        assert!(limited());
+        fs::write(root.path().join("a/cpu.max"), "max 100000\n").unwrap();
+        fs::create_dir(root.path().join("cpu")).unwrap();
+        fs::write(root.path().join("cpu/cpu.cfs_quota_us"), "-1\n").unwrap();
+        assert!(!limited());
+        fs::write(root.path().join("cpu/cpu.cfs_quota_us"), "20000\n").unwrap();
+        assert!(limited());
+    }
+
+    #[test]
+    fn where_nobody_watches_requests_are_counted_only() {
+        let awake = Awake::new();
+        for _ in 0..BURST * 3 {
+            awake.note();
+        }
+        assert_eq!(awake.times(), None);
+        assert_eq!(awake.requests.load(Ordering::Relaxed), BURST * 3);
+    }
+}
