@@ -20,8 +20,10 @@ const WITHIN: Duration = Duration::from_millis(8);
 const TICK: Duration = Duration::from_millis(1);
 /// Fewer requests than these between two looks end it.
 const FEW: u64 = 4;
-/// How long the loop sleeps as ever after somebody else wanted its processor.
-const PAUSE: Duration = Duration::from_millis(250);
+/// Whether others want its processor shows in no shorter time than this.
+const SPAN: Duration = Duration::from_millis(4);
+/// How long the loop sleeps as ever after they did.
+const PAUSE: Duration = Duration::from_millis(60);
 
 /// What the event loops tell of.
 pub(super) struct Awake {
@@ -143,16 +145,23 @@ impl Awake {
             })
         };
         let mut before = look()?;
+        let mut span = before;
         loop {
             thread::sleep(TICK);
             if self.ended.load(Ordering::Relaxed) {
                 return None;
             }
             let now = look()?;
-            if let Some(end) = now.end_after(&before) {
-                return Some(end);
+            if now.requests.saturating_sub(before.requests) < FEW {
+                return Some(End::Few);
             }
             before = now;
+            if now.at.saturating_sub(span.at) >= SPAN {
+                if now.was_wanted_since(&span) {
+                    return Some(End::Wanted);
+                }
+                span = now;
+            }
         }
     }
 }
@@ -167,6 +176,7 @@ enum End {
 }
 
 /// What there was at one time.
+#[derive(Clone, Copy)]
 struct Look {
     at: Duration,
     requests: u64,
@@ -175,16 +185,9 @@ struct Look {
 }
 
 impl Look {
-    fn end_after(&self, before: &Self) -> Option<End> {
+    fn was_wanted_since(&self, before: &Self) -> bool {
         let passed = self.at.saturating_sub(before.at);
-        let waited = self.waited.saturating_sub(before.waited);
-        if waited > passed / 4 {
-            Some(End::Wanted)
-        } else if self.requests.saturating_sub(before.requests) < FEW {
-            Some(End::Few)
-        } else {
-            None
-        }
+        self.waited.saturating_sub(before.waited) > passed / 4
     }
 }
 
@@ -248,26 +251,16 @@ mod tests {
 
     use super::*;
 
-    fn look(at_ms: u64, requests: u64, waited_us: u64) -> Look {
-        Look {
-            at: Duration::from_millis(at_ms),
-            requests,
-            waited: Duration::from_micros(waited_us),
-        }
-    }
-
     #[test]
-    fn a_burst_goes_on_while_requests_come_and_nobody_waits() {
-        assert_eq!(look(2, 140, 30).end_after(&look(1, 100, 20)), None);
-        assert_eq!(
-            look(2, 103, 20).end_after(&look(1, 100, 20)),
-            Some(End::Few)
-        );
-        assert_eq!(
-            look(2, 140, 300).end_after(&look(1, 100, 20)),
-            Some(End::Wanted)
-        );
-        assert_eq!(look(9, 140, 300).end_after(&look(1, 100, 20)), None);
+    fn a_processor_is_wanted_when_the_loop_waits_for_a_quarter_of_the_time() {
+        let look = |at_ms, waited_us| Look {
+            at: Duration::from_millis(at_ms),
+            requests: 0,
+            waited: Duration::from_micros(waited_us),
+        };
+        assert!(!look(14, 120).was_wanted_since(&look(10, 20)));
+        assert!(!look(14, 1020).was_wanted_since(&look(10, 20)));
+        assert!(look(14, 1021).was_wanted_since(&look(10, 20)));
     }
 
     #[test]
