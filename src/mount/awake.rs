@@ -21,9 +21,9 @@ const TICK: Duration = Duration::from_millis(1);
 /// Fewer requests than these between two looks end it.
 const FEW: u64 = 4;
 /// Whether others want its processor shows in no shorter time than this.
-const SPAN: Duration = Duration::from_millis(4);
+const SPAN: Duration = Duration::from_millis(40);
 /// How long the loop sleeps as ever after they did.
-const PAUSE: Duration = Duration::from_millis(60);
+const PAUSE: Duration = Duration::from_millis(400);
 
 /// What the event loops tell of.
 pub(super) struct Awake {
@@ -137,26 +137,21 @@ impl Awake {
 
     /// Returns when the loop is to sleep again.
     fn burst(&self, stat: &Path) -> Option<End> {
-        let look = || {
-            Some(Look {
-                at: self.begun.elapsed(),
-                requests: self.requests.load(Ordering::Relaxed),
-                waited: waited(&fs::read_to_string(stat).ok()?)?,
-            })
-        };
-        let mut before = look()?;
-        let mut span = before;
+        let count = || self.requests.load(Ordering::Relaxed);
+        let mut before = count();
+        let mut span = Look::now(stat)?;
         loop {
             thread::sleep(TICK);
             if self.ended.load(Ordering::Relaxed) {
                 return None;
             }
-            let now = look()?;
-            if now.requests.saturating_sub(before.requests) < FEW {
+            let now = count();
+            if now.saturating_sub(before) < FEW {
                 return Some(End::Few);
             }
             before = now;
-            if now.at.saturating_sub(span.at) >= SPAN {
+            if span.at.elapsed() >= SPAN {
+                let now = Look::now(stat)?;
                 if now.was_wanted_since(&span) {
                     return Some(End::Wanted);
                 }
@@ -175,19 +170,30 @@ enum End {
     Wanted,
 }
 
-/// What there was at one time.
-#[derive(Clone, Copy)]
+/// What the kernel told at one time.
 struct Look {
-    at: Duration,
-    requests: u64,
+    at: Instant,
     /// How long the loop has waited for a processor in all.
     waited: Duration,
+    /// How long processors had nothing to do, all together; in steps of 10 ms.
+    idle: Duration,
 }
 
 impl Look {
+    fn now(schedstat: &Path) -> Option<Self> {
+        Some(Self {
+            at: Instant::now(),
+            waited: waited(&fs::read_to_string(schedstat).ok()?)?,
+            idle: idle(&fs::read_to_string("/proc/uptime").ok()?)?,
+        })
+    }
+
+    /// A loop also waits on the processor of the program that it works for, while others have nothing to do.
     fn was_wanted_since(&self, before: &Self) -> bool {
-        let passed = self.at.saturating_sub(before.at);
-        self.waited.saturating_sub(before.waited) > passed / 4
+        let passed = self.at.saturating_duration_since(before.at);
+        let waited = self.waited.saturating_sub(before.waited);
+        let idle = self.idle.saturating_sub(before.idle);
+        waited > passed / 4 && idle < passed / 4
     }
 }
 
@@ -224,6 +230,14 @@ fn waited(schedstat: &str) -> Option<Duration> {
     waited.parse().ok().map(Duration::from_nanos)
 }
 
+/// The second number of `/proc/uptime`: seconds.
+fn idle(uptime: &str) -> Option<Duration> {
+    let idle = uptime.split_ascii_whitespace().nth(1)?;
+    idle.parse()
+        .ok()
+        .and_then(|s| Duration::try_from_secs_f64(s).ok())
+}
+
 /// Whether a control group limits how much of the processors this process may use.
 fn is_limited() -> bool {
     let groups = fs::read_to_string("/proc/self/cgroup").unwrap_or_default();
@@ -252,22 +266,26 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_processor_is_wanted_when_the_loop_waits_for_a_quarter_of_the_time() {
-        let look = |at_ms, waited_us| Look {
-            at: Duration::from_millis(at_ms),
-            requests: 0,
+    fn a_processor_is_wanted_when_the_loop_waits_and_none_is_idle() {
+        let begun = Instant::now();
+        let look = |at_ms, waited_us, idle_ms| Look {
+            at: begun + Duration::from_millis(at_ms),
             waited: Duration::from_micros(waited_us),
+            idle: Duration::from_millis(idle_ms),
         };
-        assert!(!look(14, 120).was_wanted_since(&look(10, 20)));
-        assert!(!look(14, 1020).was_wanted_since(&look(10, 20)));
-        assert!(look(14, 1021).was_wanted_since(&look(10, 20)));
+        let before = look(10, 20, 500);
+        assert!(!look(50, 10_020, 500).was_wanted_since(&before));
+        assert!(look(50, 10_021, 500).was_wanted_since(&before));
+        assert!(!look(50, 10_021, 510).was_wanted_since(&before));
     }
 
     #[test]
-    fn the_time_on_a_run_queue_is_the_second_number() {
+    fn the_numbers_that_the_kernel_tells_are_the_second_ones() {
         assert_eq!(waited("12 345 6\n"), Some(Duration::from_nanos(345)));
         assert_eq!(waited("12"), None);
         assert_eq!(waited("a b c"), None);
+        assert_eq!(idle("10.50 20.25\n"), Some(Duration::from_millis(20_250)));
+        assert_eq!(idle("10.50 -1"), None);
     }
 
     #[test]
