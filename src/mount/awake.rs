@@ -21,9 +21,9 @@ const TICK: Duration = Duration::from_millis(1);
 /// Fewer requests than these between two looks end it.
 const FEW: u64 = 4;
 /// Whether others want its processor shows in no shorter time than this.
-const SPAN: Duration = Duration::from_millis(40);
+const SPAN: Duration = Duration::from_millis(20);
 /// How long the loop sleeps as ever after they did.
-const PAUSE: Duration = Duration::from_millis(400);
+const PAUSE: Duration = Duration::from_millis(150);
 
 /// What the event loops tell of.
 pub(super) struct Awake {
