@@ -105,37 +105,47 @@ impl Apify {
     /// Finds out what the server can do, with the help of a store that is there. Without it that shows in time. A token
     /// that may only read leaves open whether conditions of writes are checked.
     pub async fn detect(&self, store: &StoreId) -> Result<Properties> {
-        // Who only reads asks for no deletion.
-        let asked = match self.read_only {
-            true => Ok(false),
-            false => self.checks_conditions(store).await,
+        let conditions = async {
+            // Who only reads asks for no deletion.
+            match self.read_only {
+                true => Ok(false),
+                false => self.checks_conditions(store).await,
+            }
         };
-        match asked {
+        // At once, since whoever makes the first access waits for all of them.
+        let (conditions, feed, sample) =
+            tokio::join!(conditions, self.follow(store, None), self.sample(store));
+        match conditions {
             Ok(_) => {}
             Err(error) if error.kind() == Kind::Denied => tracing::debug!("{error}"),
             Err(error) => return Err(error),
         }
-        match self.follow(store, None).await {
+        match feed {
             Ok(feed) => drop(feed),
             Err(error) if error.kind() == Kind::Unsupported => {}
             Err(error) => return Err(error),
         }
+        sample?;
+        Ok(self.properties())
+    }
+
+    /// Looks at one record of the store, if it has any: its head tells what the server tells of records.
+    async fn sample(&self, store: &StoreId) -> Result<()> {
         let one = ListQuery {
             limit: 1,
             ..ListQuery::default()
         };
-        if let Some((key, _)) = self.list_keys(store, one).await?.records.pop() {
-            let id = RecordId {
-                store: store.clone(),
-                key,
-            };
-            match self.look(&id).await {
-                Ok(_) => {}
-                Err(error) if error.kind() == Kind::NotFound => {}
-                Err(error) => return Err(error),
-            }
+        let Some((key, _)) = self.list_keys(store, one).await?.records.pop() else {
+            return Ok(());
+        };
+        let id = RecordId {
+            store: store.clone(),
+            key,
+        };
+        match self.look(&id).await {
+            Err(error) if error.kind() != Kind::NotFound => Err(error),
+            _ => Ok(()),
         }
-        Ok(self.properties())
     }
 }
 
