@@ -112,13 +112,18 @@ impl Rivals {
         if mount.write(&temporary, text.as_bytes()).is_err() {
             return;
         }
+        let done = mount.rename(&temporary, name);
         self.log.push(format!(
-            "{which} renames {} over {read:?} as {name}",
+            "{which} renames {} over {read:?} as {name}: {done:?}",
             self.next
         ));
-        self.written.insert(self.next, name);
-        if mount.rename(&temporary, name).is_ok() {
-            self.superseded.extend(read);
+        match done {
+            Ok(()) => {
+                self.written.insert(self.next, name);
+                self.superseded.extend(read);
+            }
+            // Who is told that it was not done still has the file.
+            Err(_) => assert_eq!(mount.read(&temporary), Ok(text.into_bytes())),
         }
     }
 
