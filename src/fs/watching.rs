@@ -306,13 +306,17 @@ impl Fs {
                 self.contents_changed(ino, changed.unwrap_or_default());
                 false
             }
-            (Some((ino, _)), _) => {
+            (Some((ino, version)), _) => {
                 let entry = Notice::Entry {
                     parent,
                     name: name.into(),
                 };
                 let closed = {
                     let mut table = lock(&self.table);
+                    if table.get(ino).is_some_and(|inode| inode.version != version) {
+                        // Looked up since: to take that from the kernel again would fail an open that it just asked for.
+                        return now.is_none();
+                    }
                     let same = table.get(ino).is_some_and(|inode| !inode.drafting);
                     if same {
                         table.unlink(ino);
