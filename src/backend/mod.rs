@@ -96,9 +96,10 @@ impl std::fmt::Debug for Fetched {
 pub trait Backend: Send + Sync + 'static {
     /// What it can do.
     fn properties(&self) -> Properties;
-    /// Finds out, with the help of a store that is there, what only answers can show; `properties` tells it afterwards.
-    async fn learn(&self, _store: &StoreId) -> Result<()> {
-        Ok(())
+    /// Finds out, with the help of a store that is there, what only answers can show; `properties` tells it afterwards. A
+    /// feed of that store's changes that was opened for this is handed over.
+    async fn learn(&self, _store: &StoreId) -> Result<Option<Feed>> {
+        Ok(None)
     }
     /// Where everybody who knows the URL finds a record, or the keys of the store; `secret` signs it. `None` where there is
     /// no such place.

@@ -202,7 +202,7 @@ impl<B: Backend> Backend for Retry<B> {
         self.inner.properties()
     }
 
-    async fn learn(&self, store: &StoreId) -> Result<()> {
+    async fn learn(&self, store: &StoreId) -> Result<Option<Feed>> {
         self.inner.learn(store).await
     }
 

@@ -105,6 +105,11 @@ impl Apify {
     /// Finds out what the server can do, with the help of a store that is there. Without it that shows in time. A token
     /// that may only read leaves open whether conditions of writes are checked.
     pub async fn detect(&self, store: &StoreId) -> Result<Properties> {
+        self.ask_all(store).await?;
+        Ok(self.properties())
+    }
+
+    async fn ask_all(&self, store: &StoreId) -> Result<Option<Feed>> {
         let conditions = async {
             // Who only reads asks for no deletion.
             match self.read_only {
@@ -120,13 +125,12 @@ impl Apify {
             Err(error) if error.kind() == Kind::Denied => tracing::debug!("{error}"),
             Err(error) => return Err(error),
         }
-        match feed {
-            Ok(feed) => drop(feed),
-            Err(error) if error.kind() == Kind::Unsupported => {}
-            Err(error) => return Err(error),
-        }
         sample?;
-        Ok(self.properties())
+        match feed {
+            Ok(feed) => Ok(Some(feed)),
+            Err(error) if error.kind() == Kind::Unsupported => Ok(None),
+            Err(error) => Err(error),
+        }
     }
 
     /// Looks at one record of the store, if it has any: its head tells what the server tells of records.
@@ -164,8 +168,8 @@ impl Backend for Apify {
         }
     }
 
-    async fn learn(&self, store: &StoreId) -> Result<()> {
-        self.detect(store).await.map(drop)
+    async fn learn(&self, store: &StoreId) -> Result<Option<Feed>> {
+        self.ask_all(store).await
     }
 
     fn url(&self, store: &StoreId, key: Option<&Key>, secret: Option<&str>) -> Option<String> {

@@ -176,7 +176,7 @@ impl Inner {
         if let Err(e) = draft.file.set_permissions(Permissions::from_mode(0o600)) {
             tracing::debug!("the mode of an edit of {dir}/{name} stays: {e}");
         }
-        self.reschedule();
+        self.reschedule_for(due);
         Ok(stat)
     }
 
@@ -325,7 +325,7 @@ impl Inner {
         let saved = self.saved(seq, note, Some(room), due, version);
         let (seq, _) = saved.map_err(|(seq, e)| self.unsaved(seq, e))?;
         drop(saving);
-        self.reschedule();
+        self.reschedule_for(due);
         Ok(seq)
     }
 
@@ -374,7 +374,7 @@ impl Inner {
         let saved = self.saved(seq, note, None, due, None);
         saved.map_err(|(seq, e)| self.unsaved(seq, e))?;
         drop(saving);
-        self.reschedule();
+        self.reschedule_for(due);
         Ok(())
     }
 }

@@ -2,13 +2,12 @@
 
 use super::Inner;
 use super::state::Remote;
-use crate::backend::{ChangeEvent, ChangeKind, FeedPosition, random};
+use crate::backend::{ChangeEvent, ChangeKind, Feed, FeedPosition, random};
 use crate::error::{Kind, Result};
 use crate::record::key::StoreId;
 use crate::record::{ETag, Key, Meta, RecordId};
 use std::future::Future;
 use std::pin::Pin;
-use std::sync::atomic::Ordering;
 use std::sync::{Arc, Weak};
 use std::time::{Duration, Instant};
 
@@ -54,18 +53,22 @@ impl Inner {
 
     async fn follow_on(self: Arc<Self>, id: StoreId, opened: tokio::sync::oneshot::Sender<()>) {
         let mut opened = Some(opened);
-        while !self.learned.load(Ordering::Relaxed) {
-            if let Err(e) = self.learn(&id).await {
-                tracing::debug!("what the backend can do is not known yet: {e}");
-                drop(opened.take());
-                tokio::time::sleep(POLL).await;
-                if !self.index().stores.contains_key(&id) {
-                    return;
+        let mut feed = None;
+        while !*self.learned.borrow() {
+            match self.learn(&id).await {
+                Ok(found) => feed = found,
+                Err(e) => {
+                    tracing::debug!("what the backend can do is not known yet: {e}");
+                    drop(opened.take());
+                    tokio::time::sleep(POLL).await;
+                    if !self.index().stores.contains_key(&id) {
+                        return;
+                    }
                 }
             }
         }
         if self.properties().change_feed {
-            return self.run_feed(&id, opened).await;
+            return self.run_feed(&id, feed, opened).await;
         }
         drop(opened);
         let inner = Arc::downgrade(&self);
@@ -74,25 +77,41 @@ impl Inner {
     }
 
     /// Finds out what the backend can do, once.
-    async fn learn(&self, id: &StoreId) -> Result<()> {
+    async fn learn(&self, id: &StoreId) -> Result<Option<Feed>> {
         let learning = self.backend.learn(id);
         let subject = id.to_string();
         let patience = self.options.patience;
-        self.within(patience, "find out about", &subject, learning)
+        let feed = self
+            .within(patience, "find out about", &subject, learning)
             .await?;
-        self.learned.store(true, Ordering::Relaxed);
-        Ok(())
+        self.learned.send_replace(true);
+        Ok(feed)
+    }
+
+    /// Waits a little until it is known what the backend can do.
+    pub(super) async fn until_learned(self: &Arc<Self>, id: &StoreId) {
+        if *self.learned.borrow() || self.is_offline() {
+            return;
+        }
+        self.follow(id).await;
+        let mut learned = self.learned.subscribe();
+        let _ = tokio::time::timeout(PATIENCE, learned.wait_for(|learned| *learned)).await;
     }
 
     async fn run_feed(
         self: Arc<Self>,
         id: &StoreId,
+        mut first: Option<Feed>,
         mut opened: Option<tokio::sync::oneshot::Sender<()>>,
     ) {
         let mut position: Option<FeedPosition> = None;
         let mut pause = PAUSE;
         loop {
-            match self.backend.changes(id, position).await {
+            let feed = match first.take() {
+                Some(feed) => Ok(feed),
+                None => self.backend.changes(id, position).await,
+            };
+            match feed {
                 Ok(mut feed) => {
                     pause = PAUSE;
                     if position.is_none() {

@@ -150,7 +150,7 @@ impl Inner {
     }
 
     /// A complete listing was taken.
-    fn listed(&self, id: &StoreId, count: usize, since: u64, asked: Instant) {
+    pub(super) fn listed(&self, id: &StoreId, count: usize, since: u64, asked: Instant) {
         let mut index = self.index();
         let Some(store) = index.stores.get_mut(id) else {
             return;

@@ -23,6 +23,7 @@ mod send;
 mod settle;
 mod show;
 mod sizes;
+mod spare;
 mod spool;
 pub mod state;
 mod store;
@@ -127,7 +128,7 @@ pub struct Cached {
 pub(in crate::volume) struct Inner {
     backend: Arc<dyn Backend>,
     /// What the backend can do was found out.
-    learned: AtomicBool,
+    learned: watch::Sender<bool>,
     options: Options,
     runtime: Handle,
     index: Mutex<Index>,
@@ -140,6 +141,8 @@ pub(in crate::volume) struct Inner {
     evicting: AtomicBool,
     /// Something is due earlier than before.
     schedule: Notify,
+    /// Until when the task of uploads sleeps.
+    planned: Mutex<Option<Instant>>,
     connections: Arc<Semaphore>,
     /// Held while an edit is saved, so that the order on disk is that in the index.
     saving: Mutex<()>,
@@ -203,7 +206,7 @@ impl Cached {
         let inner = Arc::new(Inner {
             connections: Arc::new(Semaphore::new(properties.connections.max(1))),
             backend,
-            learned: AtomicBool::new(false),
+            learned: watch::Sender::new(false),
             options,
             runtime,
             index: Mutex::new(index),
@@ -214,6 +217,7 @@ impl Cached {
             cache_bytes: AtomicU64::new(cache_bytes),
             evicting: AtomicBool::new(false),
             schedule: Notify::new(),
+            planned: Mutex::default(),
             saving: Mutex::default(),
             listings: Mutex::default(),
             store_looks: Mutex::default(),

@@ -43,6 +43,9 @@ pub(super) struct Shown {
 /// As it is written.
 #[derive(Serialize, Deserialize)]
 struct Written {
+    /// The edit that it belongs to.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    seq: Option<u64>,
     store: String,
     key: String,
     change: String,
@@ -80,8 +83,10 @@ pub(super) fn remote_of(text: Option<&str>) -> Remote {
 }
 
 impl Note {
-    pub(super) fn to_json(&self) -> String {
+    /// As the text of this edit's file.
+    pub(super) fn to_json(&self, seq: u64) -> String {
         let written = Written {
+            seq: Some(seq),
             store: self.id.store.as_str().to_owned(),
             key: self.id.key.as_str().to_owned(),
             change: match self.change {
@@ -99,9 +104,14 @@ impl Note {
         serde_json::json!(written).to_string()
     }
 
-    pub(super) fn from_json(text: &str) -> Result<Self> {
+    /// Out of the text of this edit's file.
+    pub(super) fn from_json(text: &str, seq: u64) -> Result<Self> {
         let bad = |why: String| Error::because("read the edit", "", Kind::Corrupt, why);
         let written: Written = serde_json::from_str(text).map_err(|e| bad(e.to_string()))?;
+        // The file may have been another edit's before, and a power failure may bring that back.
+        if let Some(other) = written.seq.filter(|written| *written != seq) {
+            return Err(bad(format!("it is of the edit {other}")));
+        }
         Ok(Self {
             id: RecordId {
                 store: StoreName::new(&written.store)?,

@@ -56,6 +56,9 @@ impl Inner {
         parcel: &Parcel,
     ) -> Result<Answer> {
         let mut only_if = parcel.base.precondition();
+        if only_if != Precondition::None {
+            self.until_learned(&id.store).await;
+        }
         if !self.properties().conditional_put && only_if != Precondition::None {
             // Looked at first, then written: the next best thing.
             if let Some(answer) = self.look_first(id, parcel).await? {

@@ -3,6 +3,7 @@
 
 use super::evict::Room;
 use super::note::Note;
+use super::spare::Spare;
 use crate::error::{Error, Kind, Result};
 use crate::record::ContentType;
 use crate::sys;
@@ -56,6 +57,8 @@ pub(super) fn take_folder(path: &Path) -> Result<File> {
 pub(super) struct Spool {
     dir: PathBuf,
     next: AtomicU64,
+    /// Files of notes that are not needed any more, in the folder of drafts.
+    spare: Spare,
     _lock: File,
 }
 
@@ -107,6 +110,7 @@ impl Spool {
         Ok(Self {
             dir: dir.to_owned(),
             next: AtomicU64::new(1),
+            spare: Spare::default(),
             _lock: lock,
         })
     }
@@ -250,15 +254,9 @@ impl Spool {
     }
 
     fn write_note(&self, seq: u64, note: &Note) -> Result<()> {
-        let temporary = self.draft_path();
+        let text = note.to_json(seq);
+        let (temporary, written) = self.spare.write(self.draft_path(), text.as_bytes());
         let failed = |e| Error::io("save the edit", temporary.display().to_string(), e);
-        let text = note.to_json();
-        let written = OpenOptions::new()
-            .create_new(true)
-            .write(true)
-            .mode(0o600)
-            .open(&temporary)
-            .and_then(|mut file| std::io::Write::write_all(&mut file, text.as_bytes()));
         written
             .map_err(failed)
             .and_then(|()| self.rename(&temporary, &self.json(seq)))
@@ -269,9 +267,11 @@ impl Spool {
 
     /// Takes an edit out of the queue. Its bytes go too.
     pub(super) fn forget(&self, seq: u64) {
+        let (json, data) = (self.json(seq), self.data(seq));
         // The note first: bytes without one are no edit.
-        for path in [self.json(seq), self.data(seq)] {
-            match fs::remove_file(&path) {
+        let noted = self.spare.give(&json, self.draft_path());
+        for (path, gone) in [(&json, noted), (&data, fs::remove_file(&data))] {
+            match gone {
                 Err(e) if e.kind() != std::io::ErrorKind::NotFound => {
                     tracing::warn!("{} stays in the spool: {e}", path.display());
                 }
@@ -329,7 +329,7 @@ impl Spool {
         let path = self.json(seq);
         let text = fs::read_to_string(&path)
             .map_err(|e| Error::io("read", path.display().to_string(), e))?;
-        let note = Note::from_json(&text)?;
+        let note = Note::from_json(&text, seq)?;
         if let Some(size) = note.size {
             let found = fs::metadata(self.data(seq)).map_or(0, |meta| meta.len());
             if found != size || !self.data(seq).exists() {

@@ -264,6 +264,7 @@ impl Inner {
     }
 
     pub(super) async fn create_store(self: &Arc<Self>, dir: &StoreName) -> Result<FileStat> {
+        let (asked, since) = (Instant::now(), self.index().tick());
         let make = self.backend.create_store(NewStore::named(dir.clone()));
         let (info, made) = self
             .within(self.options.patience, "mkdir", dir.as_str(), make)
@@ -272,6 +273,10 @@ impl Inner {
         if !made {
             return Err(Error::new("mkdir", dir.as_str(), Kind::Exists));
         }
+        // Nothing was in it when it was made, so that it need not be listed before it is used.
+        self.listed(&info.id, 0, since, asked);
+        let (inner, id) = (self.clone(), info.id);
+        self.runtime.spawn(async move { inner.follow(&id).await });
         self.store_stat(dir)
     }
 

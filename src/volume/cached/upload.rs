@@ -7,7 +7,7 @@ use crate::backend::pace::in_background;
 use crate::error::{Error, Kind};
 use crate::record::RecordId;
 use crate::record::key::StoreId;
-use std::sync::Arc;
+use std::sync::{Arc, PoisonError};
 use std::time::{Duration, Instant};
 use tokio::task::JoinSet;
 
@@ -25,6 +25,7 @@ pub(super) fn may_be_accepted(kind: Kind) -> bool {
 pub(super) async fn run(inner: Arc<Inner>) {
     let mut sending = JoinSet::new();
     loop {
+        inner.plan_until(None);
         while let Ok(permit) = inner.connections.clone().try_acquire_owned() {
             let Some(id) = inner.take_due() else { break };
             let inner = inner.clone();
@@ -36,6 +37,7 @@ pub(super) async fn run(inner: Arc<Inner>) {
         let free = inner.connections.available_permits() > 0;
         let next = inner.next_due().filter(|_| free);
         let far = Instant::now() + Duration::from_secs(3600);
+        inner.plan_until(next);
         let due = tokio::time::Instant::from_std(next.unwrap_or(far));
         tokio::select! {
             () = inner.schedule.notified() => {}
@@ -84,9 +86,22 @@ impl Inner {
         Some((*due).max(paused.unwrap_or(*due)))
     }
 
+    /// The task sleeps until then; without a time it may be about to sleep for longer than it should.
+    fn plan_until(&self, time: Option<Instant>) {
+        *self.planned.lock().unwrap_or_else(PoisonError::into_inner) = time;
+    }
+
     /// Something is due earlier than was planned.
     pub(super) fn reschedule(&self) {
         self.schedule.notify_one();
+    }
+
+    /// What is in the queue since just now is due then. The task is woken only where it would sleep for longer.
+    pub(super) fn reschedule_for(&self, due: Instant) {
+        let planned = *self.planned.lock().unwrap_or_else(PoisonError::into_inner);
+        if planned.is_none_or(|planned| due < planned) {
+            self.reschedule();
+        }
     }
 
     /// Everything of a store, or everything, is tried at once; with `fresh` only what was never tried.
