@@ -97,7 +97,8 @@ impl Awake {
     /// Watches the requests from now on. `device` is what the loop of this name reads from.
     pub(super) fn watch(self: &Arc<Self>, device: OwnedFd, thread_name: String) -> Result<()> {
         let processors = thread::available_parallelism().map_or(1, usize::from);
-        if processors < 2 || is_limited() {
+        // What the kernel tells of idle processors is of all, so it says nothing where some are kept from this process.
+        if processors < 2 || processors < online() || is_limited() {
             return Ok(());
         }
         let this = self.clone();
@@ -110,13 +111,15 @@ impl Awake {
     }
 
     fn watch_on(&self, device: &OwnedFd, thread_name: &str) {
+        let mut found = None;
         loop {
             thread::park();
             if self.ended.load(Ordering::Relaxed) {
                 return;
             }
-            let Some(stat) = schedstat_of(thread_name) else {
-                continue;
+            // The first burst comes when the loop runs. A kernel without these numbers has them at no other time either.
+            let Some(stat) = found.get_or_insert_with(|| schedstat_of(thread_name)) else {
+                return;
             };
             if self.now() < self.resumes.load(Ordering::Relaxed) {
                 continue;
@@ -124,7 +127,7 @@ impl Awake {
             self.on.store(true, Ordering::Relaxed);
             if set_nonblocking(device, true) {
                 self.times.fetch_add(1, Ordering::Relaxed);
-                let end = self.burst(&stat);
+                let end = self.burst(stat);
                 set_nonblocking(device, false);
                 if end == Some(End::Wanted) {
                     let pause = u64::try_from(PAUSE.as_nanos()).unwrap_or(u64::MAX);
@@ -238,6 +241,22 @@ fn idle(uptime: &str) -> Option<Duration> {
         .and_then(|s| Duration::try_from_secs_f64(s).ok())
 }
 
+/// How many processors there are.
+fn online() -> usize {
+    let list = fs::read_to_string("/sys/devices/system/cpu/online").unwrap_or_default();
+    count(&list).unwrap_or(usize::MAX)
+}
+
+/// How many a list such as `0-3,5` has.
+fn count(list: &str) -> Option<usize> {
+    let ranges = list.trim().split(',').map(|range| {
+        let (first, last) = range.split_once('-').unwrap_or((range, range));
+        let (first, last) = (first.parse::<usize>().ok()?, last.parse::<usize>().ok()?);
+        Some(last.checked_sub(first)? + 1)
+    });
+    ranges.sum()
+}
+
 /// Whether a control group limits how much of the processors this process may use.
 fn is_limited() -> bool {
     let groups = fs::read_to_string("/proc/self/cgroup").unwrap_or_default();
@@ -286,6 +305,14 @@ mod tests {
         assert_eq!(waited("a b c"), None);
         assert_eq!(idle("10.50 20.25\n"), Some(Duration::from_millis(20_250)));
         assert_eq!(idle("10.50 -1"), None);
+    }
+
+    #[test]
+    fn a_list_of_processors_is_counted() {
+        assert_eq!(count("0\n"), Some(1));
+        assert_eq!(count("0-3,5,7-8\n"), Some(7));
+        assert_eq!(count(""), None);
+        assert_eq!(count("3-1"), None);
     }
 
     #[test]

@@ -128,7 +128,8 @@ impl Mounted {
         if options.spin {
             let device = session.as_fd().try_clone_to_owned().map_err(failed)?;
             // The library gives the session's own device to the last of its loops.
-            awake.watch(device, format!("fuser-{}", threads() - 1))?;
+            let watched = awake.watch(device, format!("fuser-{}", threads() - 1));
+            watched.unwrap_or_else(|e| tracing::warn!("requests are served less quickly: {e}"));
         }
         let session = session.spawn().map_err(failed)?;
         raise_read_ahead(mountpoint);
