@@ -24,6 +24,8 @@ impl Fs {
         if self.volume.has_descriptors() {
             // What was committed is where it belongs.
             return match self.flush_writer(&handle, thread) {
+                // What is written with O_SYNC or O_DSYNC is on the disk, but where the kernel writes it not yet in its place.
+                Ok(true) if handle.durable => self.fsync(number, false),
                 Ok(_) => Now::ok(()),
                 Err(e) => self.when_seen(&handle, e),
             };
@@ -85,7 +87,7 @@ impl Fs {
             return Ok(false);
         }
         self.commit(file, true).inspect_err(|_| {
-            let failed = file.writing().failed.is_some();
+            let failed = file.writing().has_lost_bytes();
             let table = lock(&self.table);
             let alone = table.get(file.ino).is_some_and(|inode| inode.handles <= 1);
             drop(table);
@@ -264,7 +266,7 @@ impl Fs {
         self.abandon(file);
         {
             let mut writing = file.writing();
-            writing.lost = writing.failed;
+            writing.lost = writing.failed.filter(|_| writing.draft.is_some());
         }
         let spot = {
             let mut table = lock(&self.table);

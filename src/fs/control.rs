@@ -201,6 +201,7 @@ impl Fs {
             writer: false,
             append: None,
             direct: false,
+            durable: false,
             at_end: false,
             told_failure: AtomicBool::new(false),
             opener: caller.pid,

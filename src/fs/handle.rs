@@ -82,6 +82,11 @@ impl Writing {
     pub(super) fn is_new(&self) -> bool {
         self.draft.is_some() && !self.copied
     }
+
+    /// Whether it must be given up: of a file that was written in place nothing else is left.
+    pub(super) fn has_lost_bytes(&self) -> bool {
+        self.failed.is_some() && self.draft.is_some()
+    }
 }
 
 impl OpenFile {
@@ -163,6 +168,8 @@ pub struct Handle {
     /// The daemon gets what is written and nobody reads through it: the kernel's cache would only cost a request for the
     /// file's capabilities.
     pub direct: bool,
+    /// Opened with O_SYNC or O_DSYNC.
+    pub(super) durable: bool,
     /// Every write goes to the end of what is there by then.
     pub(super) at_end: bool,
     /// The thread that opened it.

@@ -70,6 +70,10 @@ impl Fs {
         }
         let resized = !self.options.shared_files && self.is_resized(&file)?;
         let tag = file.only_tag().filter(|_| !writer).cloned();
+        // Pages that others have of the file would not see such writes, and after them nothing is forced to disk.
+        let durable = flags & libc::O_DSYNC != 0;
+        let only = appends || (file.writing().is_new() && self.is_only_handle(&file));
+        let direct = flags & libc::O_ACCMODE == libc::O_WRONLY && !durable && only;
         let kept = tag.is_some()
             && lock(&self.table)
                 .get(file.ino)
@@ -78,7 +82,8 @@ impl Fs {
             file,
             writer,
             append,
-            direct: flags & libc::O_ACCMODE == libc::O_WRONLY && !self.options.shared_files,
+            direct: direct && !self.options.shared_files,
+            durable,
             at_end,
             told_failure: AtomicBool::new(false),
             opener: caller.pid,
@@ -95,6 +100,12 @@ impl Fs {
             }),
             None => Err(Error::new("open", "", Kind::Io)),
         }
+    }
+
+    fn is_only_handle(&self, file: &OpenFile) -> bool {
+        lock(&self.table)
+            .get(file.ino)
+            .is_some_and(|inode| inode.handles <= 1)
     }
 
     /// Whether the file was written in place since the kernel was told its length, which it would cut reads at.
