@@ -5,10 +5,10 @@
 mod kernel;
 
 use kernel::support::wait_until;
-use kernel::{DUAL, EVERY, Mount, PLAIN, errno, names_in, text, values};
-use std::fs::{self, File};
+use kernel::{DUAL, EVERY, Mount, PLAIN, PLAIN_DAEMON, errno, names_in, text, values};
+use std::fs::{self, File, OpenOptions};
 use std::io::{Read, Seek, SeekFrom, Write};
-use std::os::unix::fs::MetadataExt;
+use std::os::unix::fs::{MetadataExt, OpenOptionsExt};
 use std::path::Path;
 use std::process::Command;
 
@@ -137,6 +137,26 @@ fn an_fsync_before_the_close_does_not_show_a_part_later() {
     }
 }
 
+// README: S14
+#[test]
+fn a_file_opened_to_be_durable_has_its_place_with_each_write_or_at_its_close() {
+    for (way, at_once) in [(PLAIN, false), (DUAL, false), (PLAIN_DAEMON, true)] {
+        for flag in [libc::O_SYNC, libc::O_DSYNC] {
+            let mount = Mount::new(way);
+            mount.sh("echo old > text");
+            let path = mount.path("default/text");
+            let mut options = OpenOptions::new();
+            options.write(true).truncate(true).custom_flags(flag);
+            let mut file = options.open(&path).unwrap();
+            file.write_all(b"new").unwrap();
+            let beside = mount.beside("text").unwrap();
+            assert!(!at_once || beside == b"new", "{way}: {beside:?}");
+            drop(file);
+            assert_eq!(mount.beside("text").as_deref(), Some(&b"new"[..]), "{way}");
+        }
+    }
+}
+
 #[test]
 fn a_save_by_rename_reaches_readers_of_both_versions() {
     for way in EVERY {
@@ -247,6 +267,25 @@ fn a_link_under_a_scratch_name_is_an_emacs_lock() {
         let link = mount.path("default/.#note");
         wait_until("the link is the other one", || {
             fs::read_link(&link).unwrap() == Path::new("others")
+        });
+        // Nor does asking through a descriptor of the old link make the new one's attributes stand for it.
+        let script =
+            "found=$(find . -name '.#note') && rm \"$found\" && ln -s elsewhere \"$found\"";
+        let mut held = OpenOptions::new();
+        held.read(true)
+            .custom_flags(libc::O_PATH | libc::O_NOFOLLOW);
+        let held = held.open(&link).unwrap();
+        let replaced = Command::new("bash")
+            .args(["-c", script])
+            .current_dir(mount.world.storage().join(".storefs/scratch"))
+            .status();
+        assert!(replaced.unwrap().success(), "{way}");
+        wait_until("the descriptor or the name tells of another link", || {
+            let asked = held.metadata().map(|found| found.len());
+            !matches!(asked, Ok(6)) || fs::read_link(&link).unwrap() != Path::new("others")
+        });
+        wait_until("the link is the new one", || {
+            fs::read_link(&link).unwrap() == Path::new("elsewhere")
         });
         mount.sh("rm '.#note'");
         let said = mount.sh_fails("ln -s note other");

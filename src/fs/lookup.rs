@@ -340,6 +340,6 @@ impl Fs {
     }
 }
 
-fn is_link(stat: &Stat) -> bool {
+pub(super) fn is_link(stat: &Stat) -> bool {
     stat.file.mode & libc::S_IFMT == libc::S_IFLNK
 }

@@ -217,7 +217,9 @@ impl Fs {
                     if !known {
                         return Err(Error::new("stat", &*spot.name, Kind::Stale));
                     }
-                    if let Some(inode) = table.get_mut(ino) {
+                    if let Some(inode) = table.get_mut(ino)
+                        && !lookup::is_link(&stat)
+                    {
                         inode.told = stat.file.changed_ns;
                     }
                     let closed = match table.get_mut(ino) {
@@ -249,7 +251,7 @@ impl Fs {
             let ttl = if inode.drafting {
                 Duration::ZERO
             } else {
-                self.ttl(inode.parent)
+                self.name_ttl(inode.parent, &inode.name)
             };
             attr = attr.kept(ttl);
             if !inode.linked && !inode.superseded {
@@ -332,7 +334,21 @@ impl Fs {
         };
         match (node, spot) {
             (Some(Node::Link(target)), _) => Now::ok(target.as_bytes().to_vec()),
-            (Some(Node::Record), Some(spot)) => self.volume.read_link(&spot.store, &spot.name),
+            (Some(Node::Record), Some(spot)) => {
+                // The kernel keeps the target as long as the inode lives, so it must be that of the link it looked up.
+                let this = self.clone();
+                let target = self.volume.read_link(&spot.store, &spot.name);
+                target.and_then(move |target| {
+                    let stat = this.volume.stat(&spot.store, &spot.name);
+                    stat.then(move |stat| {
+                        let told = lock(&this.table).get(ino).map(|inode| inode.told);
+                        match told == Some(stat.file.changed_ns) {
+                            true => Ok(target),
+                            false => Err(Error::new("readlink", &*spot.name, Kind::Stale)),
+                        }
+                    })
+                })
+            }
             _ => Now::err(Error::new("readlink", "", Kind::Invalid)),
         }
     }

@@ -347,7 +347,9 @@ impl Fs {
         if guessed.is_some() {
             // What the new bytes made of a guess is one too.
             let now = was_guessed.then(now).flatten().map(Guessed::Kept);
-            if let Some(inode) = lock(&self.table).get_mut(ino) {
+            let mut table = lock(&self.table);
+            // One that was set meanwhile is no guess.
+            if let Some(inode) = table.get_mut(ino).filter(|inode| inode.guessed.is_some()) {
                 inode.guessed = now;
             }
         }
