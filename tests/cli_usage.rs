@@ -3,7 +3,7 @@
 
 mod support;
 
-use support::{Said, World, said};
+use support::{STOREFS, Said, World, said};
 
 #[track_caller]
 fn fails(world: &World, arguments: &[&str], code: i32) -> Said {
@@ -140,6 +140,49 @@ fn completions_are_accepted_by_their_shell() {
     }
     world.sh("source ./bash; complete -p storefs");
     fails(&world, &["completions", "cmd"], 2);
+}
+
+#[test]
+fn a_result_that_cannot_be_printed_is_a_failure() {
+    let world = World::new();
+    let full = || std::fs::File::options().write(true).open("/dev/full");
+    for arguments in [
+        &["completions", "bash"][..],
+        &["--help"],
+        &["--version"],
+        &["status"],
+        &["token", "--tokens", "t.json", "list"],
+        &["token", "--tokens", "t.json", "new", "--user", "ann"],
+        &[
+            "serve",
+            "memory:",
+            "--tokens",
+            "t.json",
+            "--listen",
+            "127.0.0.1:0",
+        ],
+        &["run", "--json", "memory:", "--", "true"],
+    ] {
+        let mut command = world.storefs(arguments);
+        let output = command.stdout(full().unwrap()).output().unwrap();
+        let told = String::from_utf8_lossy(&output.stderr);
+        assert_eq!(output.status.code(), Some(1), "{arguments:?} {told}");
+        assert!(told.contains("No space left"), "{arguments:?} {told}");
+    }
+    let listed = said(&mut world.storefs(&["token", "--tokens", "t.json", "list"]));
+    assert!(listed.out.starts_with("no tokens"), "{listed:?}");
+    // Whoever reads only the first line has what he wants.
+    world.sh(&format!(
+        "{STOREFS} completions bash | head -n 1 >/dev/null; [ ${{PIPESTATUS[0]}} = 0 ]"
+    ));
+}
+
+#[test]
+fn a_working_directory_that_is_gone_hinders_only_what_needs_it() {
+    let world = World::new();
+    world.sh(&format!(
+        "mkdir gone; cd gone; rmdir ../gone; {STOREFS} completions bash >/dev/null; {STOREFS} status; ! {STOREFS} mount a b"
+    ));
 }
 
 #[test]

@@ -91,6 +91,8 @@ fn stores_in_memory_are_served_to_any_token() {
     );
     assert!(serving.lines[0].starts_with("serving memory: at"));
     let client = serving.client("anything");
+    let output = "/v2/key-value-stores/default/records/OUTPUT";
+    assert_eq!(client.put(output, "application/json", b"{}").status, 201);
     assert_eq!(client.post("/v2/key-value-stores?name=s", b"").status, 201);
     assert_eq!(
         client
@@ -129,6 +131,7 @@ fn what_cannot_be_served_is_told_with_what_to_do() {
             "https://",
         ),
         (vec!["serve", "apify:"], 1, "APIFY_TOKEN"),
+        (vec!["serve", "http://127.0.0.1:9"], 1, "APIFY_TOKEN"),
         (vec!["serve", "s3://b"], 1, "not supported yet"),
         (vec!["serve", "http://192.0.2.1"], 2, "insecure"),
         (vec!["serve", "nowhere"], 1, "mkdir -p"),
@@ -144,6 +147,8 @@ fn what_cannot_be_served_is_told_with_what_to_do() {
         assert_eq!(done.status.code(), Some(code), "{args:?} {error}");
         assert!(error.contains(advice), "{args:?} {error}");
     }
+    // The first start that comes about makes the token, and shows it.
+    assert!(!home.join("t.json").exists());
     let done = run(
         &home,
         &["serve", "memory:", "--any-token", "--listen", &held],

@@ -32,14 +32,8 @@ pub(super) struct Surroundings {
 impl Surroundings {
     /// Those of this process. Fails when the working directory is gone.
     pub(super) fn of_process() -> Result<Self> {
-        let cwd = std::env::current_dir().map_err(|why| {
-            Error::because(
-                "find the working directory",
-                "",
-                Kind::NotFound,
-                format!("{why} (go to a directory that exists)"),
-            )
-        })?;
+        // Where it was removed, only what needs it fails: relative names lead nowhere.
+        let cwd = std::env::current_dir().unwrap_or_default();
         let vars = std::env::vars_os()
             .filter_map(|(name, value)| Some((name.into_string().ok()?, value)))
             .collect();

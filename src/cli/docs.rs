@@ -13,8 +13,7 @@ use std::path::Path;
 pub(super) fn completions(shell: clap_complete::Shell) -> Outcome {
     let mut text = Vec::new();
     clap_complete::generate(shell, &mut Cli::command(), "storefs", &mut text);
-    print(&String::from_utf8_lossy(&text));
-    Ok(())
+    Ok(print(&String::from_utf8_lossy(&text))?)
 }
 
 /// `storefs man`: a page for the program, one for each verb, one for what mount(8) runs. Prints their paths.
@@ -41,8 +40,7 @@ pub(super) fn man(dir: &Path) -> Outcome {
             .map_err(fault)?;
         written.push_str(&format!("{}\n", path.display()));
     }
-    print(&written);
-    Ok(())
+    Ok(print(&written)?)
 }
 
 #[cfg(test)]

@@ -1,6 +1,6 @@
 //! What the program ends with: the exit code of a failure and the one line that tells it. It never ends the process.
 
-use crate::error::{Error, Kind};
+use crate::error::{Error, Kind, Result};
 use std::io::{self, Write};
 
 /// Wrong usage.
@@ -32,10 +32,13 @@ impl Failure {
 }
 
 /// Writes a result to standard output. A reader that has gone away is no failure.
-pub(super) fn print(text: &str) {
+pub(super) fn print(text: &str) -> Result<()> {
     let mut out = io::stdout().lock();
-    let _ = out.write_all(text.as_bytes());
-    let _ = out.flush();
+    let printed = out.write_all(text.as_bytes()).and_then(|()| out.flush());
+    printed.or_else(|why| match why.kind() {
+        io::ErrorKind::BrokenPipe => Ok(()),
+        _ => Err(Error::io("print on", "standard output", why)),
+    })
 }
 
 /// The exit code of a kind: 2 wrong usage, 3 not finished in time, 1 any other failure.

@@ -26,6 +26,10 @@ pub(super) fn read(
         let file = kept(&mut io::stdin().lock()).map_err(fault)?;
         return Input::of_file(file, None, content_type);
     }
+    if argument.is_empty() {
+        let why = "it is empty (give a file, - for standard input, or JSON)";
+        return Err(Error::because(OP, "\"\"", Kind::Invalid, why));
+    }
     let path = here.absolute(Path::new(argument));
     let text = argument.to_str();
     let document = text.filter(|text| text.trim_start().starts_with(['{', '[', '"']));
@@ -100,7 +104,7 @@ mod tests {
         assert_eq!(bytes("in.json"), json("[1]"));
         assert_eq!(bytes("true"), json("true"));
         assert_eq!(bytes("42").0, "from the file");
-        for wrong in ["{\"a\":", "broken.json", "nothing-there", "."] {
+        for wrong in ["{\"a\":", "broken.json", "nothing-there", ".", ""] {
             assert!(read(wrong).is_err(), "{wrong}");
         }
     }

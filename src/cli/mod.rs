@@ -34,6 +34,7 @@ mod sync;
 mod token;
 mod umount;
 
+use crate::error::Error;
 use args::{Cli, Mount8Args, Verb};
 use clap::Parser;
 use config::Surroundings;
@@ -106,7 +107,11 @@ fn parsed<P: Parser>(argv: &[OsString]) -> Result<Option<P>, Failure> {
     match P::try_parse_from(argv) {
         Ok(arguments) => Ok(Some(arguments)),
         Err(answer) if !answer.use_stderr() => {
-            let _ = answer.print();
+            // With the colours that the terminal has, or none.
+            answer.print().or_else(|why| match why.kind() {
+                std::io::ErrorKind::BrokenPipe => Ok(()),
+                _ => Err(Error::io("print on", "standard output", why)),
+            })?;
             Ok(None)
         }
         Err(wrong) => {

@@ -65,8 +65,11 @@ fn in_background(plan: &Plan, here: &Surroundings, argv: &[OsString]) -> Outcome
         return stay(plan, here, &Announce::Pipe(log));
     }
     background::start(argv, &log)?;
-    print(&format!("{}; log: {}\n", plan.told(), log.display()));
-    Ok(())
+    Ok(print(&format!(
+        "{}; log: {}\n",
+        plan.told(),
+        log.display()
+    ))?)
 }
 
 impl Plan {
@@ -214,7 +217,10 @@ fn stay(plan: &Plan, here: &Surroundings, announce: &Announce) -> Outcome {
     }
     tracing::info!(pid = std::process::id(), "{}", plan.told());
     match announce {
-        Announce::Terminal => print(&format!("{}\n", plan.told())),
+        // The log says it too.
+        Announce::Terminal => {
+            print(&format!("{}\n", plan.told())).unwrap_or_else(|why| tracing::warn!("{why}"))
+        }
         Announce::Pipe(_) => background::tell_ready(),
     }
     notify(here, "READY=1");

@@ -4,11 +4,13 @@ use super::args::ServeArgs;
 use super::config::Surroundings;
 use super::exit::print;
 use super::options::{self, Options};
+use super::token::unseen;
 use super::{Outcome, credentials, lines, log, source};
-use crate::backend::Backend;
 use crate::backend::dir::{DirBackend, FolderOptions};
 use crate::backend::open::{self, Opened, Place};
+use crate::backend::{Backend, NewStore};
 use crate::error::{Error, Kind, Result};
+use crate::record::StoreName;
 use crate::serve::tokens::TokenFile;
 use crate::serve::{self, Limits, Server, Users};
 use crate::sys;
@@ -32,6 +34,8 @@ struct Source {
     /// The same, when it is a folder, which keeps counts that are written down at the end.
     of_folder: Option<DirBackend>,
     shown: String,
+    /// It is no other server.
+    is_here: bool,
     /// The server's own folder.
     folder: PathBuf,
     /// Removed at the end, if there is one.
@@ -42,17 +46,20 @@ struct Source {
 pub(super) fn serve(args: &ServeArgs, here: &Surroundings) -> Outcome {
     log::start(here);
     sys::give_back_blocks_of(LARGE);
+    // Before anything is written, above all a token that nobody would see.
+    let public_url = args.public_url.as_deref().map(checked_url).transpose()?;
     let source = open(args, here)?;
     let listener = listen(&args.listen)?;
     let (users, made) = users(args, here)?;
     let default_store = here.default_store(&Options::default());
+    let default_store = default_store.unwrap_or_else(|| "default".to_owned());
     let options = serve::Options {
-        public_url: args.public_url.as_deref().map(checked_url).transpose()?,
+        public_url: public_url.clone(),
         users,
         max_record_size: args.max_record_size,
         folder: source.folder.clone(),
         keep_encoded: KEEP_ENCODED,
-        default_store: default_store.unwrap_or_else(|| "default".to_owned()),
+        default_store: default_store.clone(),
         run: here.run_id(),
         limits: Limits::default(),
     };
@@ -62,18 +69,25 @@ pub(super) fn serve(args: &ServeArgs, here: &Surroundings) -> Outcome {
         .max_blocking_threads(WAITING)
         .build()
         .map_err(|why| Error::io("start the runtime", "", why))?;
-    let public_url = options.public_url.clone();
     runtime.block_on(async {
         let signals = [SignalKind::terminate(), SignalKind::interrupt()];
         let signals = signals.map(signal);
+        if source.is_here {
+            make_store(&*source.backend, &default_store).await;
+        }
         let server = Server::new(source.backend.clone(), listener, options)?;
         let url = format!("http://{}", server.address());
         let mut told = format!("serving {} at {url}\n", source.shown);
-        if let Some(token) = made {
+        if let Some(token) = &made {
             let base = public_url.as_deref().unwrap_or(&url);
             told += &format!("export APIFY_TOKEN={token}\nexport APIFY_API_BASE_URL={base}\n");
         }
-        print(&told);
+        if let Err(why) = print(&told) {
+            return match &made {
+                Some(token) => unseen(&token_file(args.tokens.as_ref(), here), token, &why),
+                None => Err(why),
+            };
+        }
         server.run(stop(signals)).await;
         if let Some(folder) = &source.of_folder {
             folder.flush().await?;
@@ -82,6 +96,17 @@ pub(super) fn serve(args: &ServeArgs, here: &Surroundings) -> Outcome {
     })?;
     tracing::info!("ended");
     Ok(())
+}
+
+/// The default store is there from the start, as below a mount.
+async fn make_store(backend: &dyn Backend, name: &str) {
+    let made = async {
+        let new = NewStore::named(StoreName::new(name)?);
+        backend.create_store(new).await
+    };
+    if let Err(why) = made.await {
+        tracing::warn!("the store {name} is not made: {why}");
+    }
 }
 
 /// Waits for a signal. The next one ends the process at once.
@@ -121,9 +146,11 @@ fn open(args: &ServeArgs, here: &Surroundings) -> Result<Source> {
         Some(other) => other,
     };
     let layout = options::parse(&[format!("layout={}", args.layout)], false)?.layout;
+    let token = credentials::token(&named, args.token_file.as_deref(), here)?;
+    let is_known = token.is_some();
     let (_, input_keys) = here.input_keys(&Options::default())?;
     let access = open::Access {
-        token: credentials::token(&named, args.token_file.as_deref(), here)?,
+        token,
         api_base: credentials::api_base(here),
         insecure: args.insecure,
         compress: false,
@@ -135,11 +162,17 @@ fn open(args: &ServeArgs, here: &Surroundings) -> Result<Source> {
         },
     };
     let Opened { backend, place } = open::open(&named, access)?;
+    if let (open::Source::Server(url), false) = (&named, is_known) {
+        let why =
+            "a server wants a token, and there is none (set APIFY_TOKEN, or --token-file FILE)";
+        return Err(Error::because("serve", url.as_str(), Kind::Denied, why));
+    }
     let shown = match (&named, &place) {
         (open::Source::Folder(root), _) => root.display().to_string(),
         (_, Place::Server(server)) => server.inner().base().to_string(),
         (_, Place::Folder(_) | Place::Memory) => "memory:".to_owned(),
     };
+    let is_here = !matches!(place, Place::Server(_));
     let of_folder = match place {
         Place::Folder(folder) => Some(folder),
         Place::Memory | Place::Server(_) => None,
@@ -156,6 +189,7 @@ fn open(args: &ServeArgs, here: &Surroundings) -> Result<Source> {
         backend,
         of_folder,
         shown,
+        is_here,
         folder,
         _temp: temp,
     })

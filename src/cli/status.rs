@@ -36,11 +36,10 @@ pub(super) fn status(args: &StatusArgs, here: &Surroundings) -> Outcome {
             (Value::Array(all), text)
         }
     };
-    match args.json {
+    Ok(match args.json {
         true => print(&format!("{value:#}\n")),
         false => print(&text),
-    }
-    Ok(())
+    }?)
 }
 
 /// What the daemon says, or what can be seen without it.

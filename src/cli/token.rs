@@ -5,7 +5,8 @@ use super::args::{TokenArgs, TokenVerb};
 use super::config::Surroundings;
 use super::exit::print;
 use super::serve::token_file;
-use crate::serve::tokens::TokenEntry;
+use crate::error::{Error, Kind, Result};
+use crate::serve::tokens::{TokenEntry, TokenFile};
 use serde_json::json;
 use std::fmt::Write;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
@@ -21,7 +22,7 @@ pub(super) fn token(args: &TokenArgs, here: &Surroundings) -> Outcome {
         } => {
             let expires = expires.and_then(|after| SystemTime::now().checked_add(after));
             let token = file.add(user, *read_only, expires)?;
-            print(&format!("{token}\n"));
+            print(&format!("{token}\n")).or_else(|why| unseen(&file, &token, &why))?;
         }
         TokenVerb::List { json } => {
             let roster = file.read()?;
@@ -29,11 +30,21 @@ pub(super) fn token(args: &TokenArgs, here: &Surroundings) -> Outcome {
             match json {
                 true => print(&format!("{:#}\n", as_json(&tokens))),
                 false => print(&as_table(&tokens)),
-            }
+            }?;
         }
         TokenVerb::Revoke { id } => file.revoke(id)?,
     }
     Ok(())
+}
+
+/// A token that was made and could not be shown: it is made void.
+pub(super) fn unseen(file: &TokenFile, token: &str, why: &Error) -> Result<()> {
+    let then = match file.revoke(token) {
+        Ok(()) => "no token was made".to_owned(),
+        Err(left) => format!("and the new token stays valid: {left}"),
+    };
+    let why = format!("{why} ({then})");
+    Err(Error::because("show the new token", "", Kind::Io, why))
 }
 
 fn time(ms: u64) -> String {
