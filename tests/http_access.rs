@@ -136,6 +136,11 @@ fn a_read_only_token_reads() {
         );
     }
     assert_eq!(served.client().get(&path).body, b"x");
+    // A run whose default store is not there yet is not there either, and to ask for it makes nothing.
+    let run = "/v2/actor-runs/aRun0000000000000";
+    reader.get(run).assert_error(404, "record-not-found");
+    assert_eq!(served.client().get(run).status, 200);
+    assert_eq!(reader.get(run).status, 200);
 }
 
 #[test]

@@ -188,15 +188,31 @@ fn what_waits_for_one_server_is_never_sent_to_another() {
     assert_eq!(sent, b"for the first alone");
 }
 
-// README: S121
+// README: S4, S121
 #[test]
 fn a_memory_source_is_for_trying_out() {
     let world = World::new();
     let mut command = world.storefs(&["mount", "--foreground", "memory:"]);
     command.arg(world.root().join("mnt"));
     let mount = Mount::start(command, &world.root().join("mnt"), &world.storage());
-    mount.sh("mkdir $MNT/s; echo x > $MNT/s/KEY; test $(cat $MNT/s/KEY) = x");
+    mount.sh("echo '{}' > $MNT/default/OUTPUT; mkdir $MNT/s; echo x > $MNT/s/KEY; test $(cat $MNT/s/KEY) = x");
     mount.unmount();
+}
+
+#[test]
+fn an_unmount_that_fails_changes_nothing_of_how_the_next_one_sends() {
+    let shop = Shop::open();
+    let mount = shop.mount_with("mnt", "debounce=10m,drain=1m");
+    mount.sh("for n in $(seq 50); do echo $n > $MNT/default/k$n; done");
+    let held = std::fs::File::open(mount.path("default/k1")).unwrap();
+    let busy = said(&mut mount.storefs(&["umount", "--timeout", "1ms"]));
+    assert!(busy.err.contains("in use"), "{busy:?}");
+    drop(held);
+    mount.unmount();
+    for n in 1..=50 {
+        let sent = shop.behind("default", &format!("k{n}"));
+        assert_eq!(sent, Some(format!("{n}\n").into_bytes()));
+    }
 }
 
 // README: S121

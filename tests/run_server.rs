@@ -258,6 +258,20 @@ fn it_metamorphs_there_too() {
     nothing_is_left(&shop);
 }
 
+// README: S131
+#[test]
+fn only_what_a_run_wrote_into_a_store_that_was_there_is_counted() {
+    let shop = Shop::open();
+    let first = r#"for n in 1 2 3; do echo $n >"$ACTOR_MOUNT/default/old-$n"; done"#;
+    let said = start(&shop, &["--store", "shared"], "", &bash(first)).ended();
+    assert!(said.err.contains("3 records written"), "{said:?}");
+    // A server tells whole seconds.
+    std::thread::sleep(std::time::Duration::from_millis(1100));
+    let next = r#"echo x >"$ACTOR_MOUNT/default/new""#;
+    let said = start(&shop, &["--store", "shared"], "", &bash(next)).ended();
+    assert!(said.err.contains(" 1 record written"), "{said:?}");
+}
+
 // README: S128, S131
 #[test]
 fn the_output_the_run_and_the_exit_code_are_told() {
@@ -295,6 +309,9 @@ fn the_output_the_run_and_the_exit_code_are_told() {
     assert_eq!(run["status"], "SUCCEEDED");
     assert_eq!(run["id"], json!(last(&shop).0));
     assert_eq!(run["defaultKeyValueStoreId"], json!(last(&shop).1));
+    // As the command was told.
+    assert_eq!(run["defaultDatasetId"], run["id"]);
+    assert_eq!(run["defaultRequestQueueId"], run["id"]);
     let said = start(&shop, &["--timeout", "500ms"], "", &bash("sleep 600")).ended();
     assert_eq!(said.code, Some(124), "{said:?}");
     assert_eq!(kept(&shop).pop().unwrap()["status"], "TIMED-OUT");

@@ -125,6 +125,31 @@ fn what_could_not_be_sent_stays_and_the_next_run_or_mount_sends_it() {
 
 // README: S130
 #[test]
+fn an_output_that_was_sent_is_printed_though_others_were_not() {
+    let shop = Shop::open();
+    let body = format!(
+        r#"{API}
+        api PUT /records/OUTPUT -H 'Content-Type: application/json' -d '{{"n":7}}'
+        mkdir "storage/key_value_stores/$ACTOR_DEFAULT_KEY_VALUE_STORE_ID/waits.txt"
+        echo x >"$D/waits""#
+    );
+    // What lies there keeps the server from storing it.
+    let later = "write=back,debounce=10m,drain=1s";
+    let said = start(&shop, &["--output"], later, &bash(&body)).ended();
+    tells_what_is_unsent(&said, &shop, 1);
+    assert_eq!(said.out, "{\"n\":7}", "{said:?}");
+    let body = format!(
+        r#"{API}
+        mkdir "storage/key_value_stores/$ACTOR_DEFAULT_KEY_VALUE_STORE_ID/OUTPUT.txt"
+        echo x >"$D/OUTPUT""#
+    );
+    let said = start(&shop, &["--output"], later, &bash(&body)).ended();
+    assert_eq!((said.code, said.out.as_str()), (Some(3), ""), "{said:?}");
+    assert!(said.err.contains("not on the server yet"), "{said:?}");
+}
+
+// README: S130
+#[test]
 fn a_run_that_is_asked_to_end_sends_everything_first() {
     let shop = Shop::open();
     let body = r#"trap 'echo last >"$ACTOR_MOUNT/default/OUTPUT"; exit 5' TERM; echo ready; while :; do sleep 0.05; done"#;

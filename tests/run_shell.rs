@@ -280,7 +280,8 @@ fn one_line_says_how_it_ended() {
         )),
         "{said:?}"
     );
-    // Of a store that others have filled, only what this run wrote counts.
+    // Of a store that others have filled, only what this run wrote counts, as far as the times of files tell.
+    std::thread::sleep(std::time::Duration::from_millis(50));
     let said = attempt(
         &world,
         &["--store", store],

@@ -21,6 +21,8 @@ const LAST_FILES: Duration = Duration::from_secs(5);
 const LAST_COPIES: Duration = Duration::from_secs(1);
 /// Signals that ask this process to end.
 const ENDING: [i32; 4] = [SIGTERM, SIGINT, SIGHUP, SIGQUIT];
+/// How long a server may take to tell of a run of which it did not get everything.
+const BRIEFLY: Duration = Duration::from_secs(3);
 /// How far a file's time may lie behind the clock.
 const CLOCK: Duration = Duration::from_millis(20);
 
@@ -165,10 +167,44 @@ impl Default for Known {
     }
 }
 
+impl Known {
+    /// When OUTPUT itself is among what the server does not have yet.
+    fn unsent() -> Self {
+        let why = "it is not on the server yet";
+        Self {
+            output: Err(Error::because("read", "OUTPUT", Kind::TimedOut, why)),
+            records: None,
+        }
+    }
+}
+
+/// The same when not everything could be sent: the server may have OUTPUT all the same, and it may be away.
+pub(super) async fn ask_briefly(living: &Living, stage: &Stage, is_new: bool) -> Result<Known> {
+    let output = living.record("OUTPUT")?;
+    let waits = living
+        .volume
+        .as_ref()
+        .is_some_and(|volume| volume.waits(&output));
+    if waits {
+        return Ok(Known::unsent());
+    }
+    let asked = tokio::time::timeout(BRIEFLY, ask(living, stage, is_new)).await;
+    let known = asked.map_err(|_| Error::new("ask", living.store.as_str(), Kind::TimedOut))??;
+    Ok(Known {
+        // What is there is not all of it.
+        records: None,
+        ..known
+    })
+}
+
 /// Asks the store.
 pub(super) async fn ask(living: &Living, stage: &Stage, is_new: bool) -> Result<Known> {
     // Clocks of files are coarser than those of programs.
-    let since = (!is_new).then(|| living.run.started - CLOCK);
+    let since = (!is_new).then(|| match stage {
+        Stage::Folder(_) => living.run.started - CLOCK,
+        // It tells whole seconds.
+        Stage::Server(_) => in_seconds(living.run.started),
+    });
     let output = match stage {
         Stage::Folder(on) => {
             let file = on.backend.file(&living.record("OUTPUT")?).await.ok();
@@ -187,6 +223,11 @@ pub(super) async fn ask(living: &Living, stage: &Stage, is_new: bool) -> Result<
         other => other.ok().flatten(),
     };
     Ok(Known { output, records })
+}
+
+fn in_seconds(time: SystemTime) -> SystemTime {
+    let since = time.duration_since(SystemTime::UNIX_EPOCH);
+    SystemTime::UNIX_EPOCH + Duration::from_secs(since.unwrap_or_default().as_secs())
 }
 
 /// What is told of a run that has ended.

@@ -283,15 +283,16 @@ impl Begun {
         let mut ended = runtime.block_on(async {
             let is_elsewhere = self.api.is_elsewhere();
             let is_new = plan.store.is_none();
-            let mut ended = if unsent.is_some() {
-                // The server cannot tell either.
-                end::of(&self.living, &self.stage, exit, end::Known::default())
+            let (living, stage) = (&self.living, &self.stage);
+            let known = if unsent.is_some() {
+                let asking = end::ask_briefly(living, stage, is_new);
+                end::unless_asked(&mut supervisor.signals, asking).await
             } else {
-                let asking = end::ask(&self.living, &self.stage, is_new);
-                let known = end::unless_asked(&mut supervisor.signals, asking).await;
-                end::of(&self.living, &self.stage, exit, known.unwrap_or_default())
+                let asking = end::ask(living, stage, is_new);
+                end::unless_asked(&mut supervisor.signals, asking).await
             };
-            if plan.wants_output && is_elsewhere && unsent.is_none() {
+            let mut ended = end::of(living, stage, exit, known.unwrap_or_default());
+            if plan.wants_output && is_elsewhere {
                 ended
                     .read_output(&self.living, &mut supervisor.signals)
                     .await;

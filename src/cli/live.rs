@@ -161,9 +161,12 @@ impl Served for Live {
         drain: Option<Duration>,
         progress: &mut dyn FnMut(&str),
     ) -> Result<usize> {
-        if let Some(drain) = drain {
-            *lock(&self.drain) = drain;
-        }
+        let before = drain.map(|drain| std::mem::replace(&mut *lock(&self.drain), drain));
+        let still_mounted = || {
+            if let Some(before) = before {
+                *lock(&self.drain) = before;
+            }
+        };
         // Asked before, because afterwards it is not in the list.
         let entry = mounts::top_at(self.place.path())?.filter(mounts::Entry::is_ours);
         match self.mounted.unmount(lazy) {
@@ -176,6 +179,7 @@ impl Served for Live {
                 Ok(self.wait_for_drain(progress))
             }
             Err(why) if why.kind() == Kind::Busy => {
+                still_mounted();
                 let holders = entry
                     .map(|entry| busy::holders(&entry, None))
                     .unwrap_or_default();
@@ -186,7 +190,10 @@ impl Served for Live {
                     busy::describe(&holders),
                 ))
             }
-            Err(why) => Err(why),
+            Err(why) => {
+                still_mounted();
+                Err(why)
+            }
         }
     }
 }

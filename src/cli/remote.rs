@@ -8,7 +8,7 @@ use super::live::Reload;
 use super::options::Options;
 use crate::backend::apify::Token;
 use crate::backend::open::{self, Access, Place, Source};
-use crate::backend::{Backend, StoreRef};
+use crate::backend::{Backend, NewStore, StoreRef};
 use crate::error::{Error, Kind, Result};
 use crate::mount::{self, MountOptions, Mounted};
 use crate::record::store::is_api_id;
@@ -122,6 +122,10 @@ impl Remote {
         }
         let reload = self.reload(&opened.place, &runtime, here);
         let default = self.default(&*opened.backend, &runtime, away)?;
+        if matches!(opened.place, Place::Memory) && !self.options.read_only {
+            let new = NewStore::named(default.shown.clone());
+            runtime.block_on(opened.backend.create_store(new))?;
+        }
         let of_cache = cached::Options {
             default_store: default.unnamed,
             ..self.of_cache(false)

@@ -187,8 +187,8 @@ fn tell(args: &RunArgs, ended: Ended) -> std::result::Result<u8, Failure> {
     let code = u8::try_from(ended.code).unwrap_or(1);
     let mut printed = Ok(());
     if args.json {
-        print(&format!("{:#}\n", ended.run.shown(&ended.user)));
-    } else if args.output && ended.unsent.is_none() {
+        printed = print(&format!("{:#}\n", ended.run.shown(&ended.user)));
+    } else if args.output {
         printed = ended.output.and_then(print_output);
     } else if let Err(why) = ended.output {
         tracing::warn!("whether there is an OUTPUT is not known: {why}");
@@ -199,7 +199,12 @@ fn tell(args: &RunArgs, ended: Ended) -> std::result::Result<u8, Failure> {
             code,
             message: why.to_string(),
         }),
-        (None, Some(why)) => Err(why.into()),
+        (None, Some(why)) => {
+            if let Err(why) = printed {
+                tracing::warn!("{why}");
+            }
+            Err(why.into())
+        }
         (None, None) => match printed {
             // The exit code stays the command's own, if that says that something is wrong.
             Err(why) if code != 0 => {

@@ -133,8 +133,8 @@ impl Run {
             "exitCode": self.exit_code,
             "generalAccess": "FOLLOW_USER_SETTING",
             "defaultKeyValueStoreId": self.store,
-            "defaultDatasetId": NOTHING,
-            "defaultRequestQueueId": NOTHING,
+            "defaultDatasetId": self.id,
+            "defaultRequestQueueId": self.id,
             "buildNumber": "0.0.1",
             "containerUrl": "http://127.0.0.1:9",
             "isContainerServerReady": false,
@@ -237,6 +237,14 @@ impl Runs {
     }
 }
 
+fn no_run() -> Problem {
+    Problem::new(
+        StatusCode::NOT_FOUND,
+        "record-not-found",
+        "Actor run was not found.",
+    )
+}
+
 impl Door {
     /// The run of this id. As long as nobody told this server of a run, each id is that of one with the default store, or the one
     /// id is that the server was started with.
@@ -249,11 +257,7 @@ impl Door {
             None => self.runs.is_empty() && is_api_id(id),
         };
         if !is_one {
-            return Err(Problem::new(
-                StatusCode::NOT_FOUND,
-                "record-not-found",
-                "Actor run was not found.",
-            ));
+            return Err(no_run());
         }
         self.undescribed(caller, id).await
     }
@@ -277,7 +281,8 @@ impl Door {
         let store = match self.find(caller, &self.options.default_store).await {
             Ok(found) => found.info,
             Err(problem) if problem.status() == StatusCode::NOT_FOUND => {
-                may_change(bearer)?;
+                // Who may only read makes nothing, and finds nothing.
+                may_change(bearer).map_err(|_| no_run())?;
                 let new = NewStore {
                     name: Some(StoreName::new(&self.options.default_store)?),
                     owner: self.known.owner_of(&bearer.user),

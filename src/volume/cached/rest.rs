@@ -113,6 +113,13 @@ impl Cached {
         self.inner.index().pending(None).len()
     }
 
+    /// Whether the newest edit of this record waits to be sent.
+    pub fn waits(&self, id: &RecordId) -> bool {
+        let index = self.inner.index();
+        let record = index.record(id);
+        record.is_some_and(|record| record.state.newest().is_some())
+    }
+
     /// How many edits of earlier runs wait to be sent.
     pub fn unsent_of_others(&self) -> usize {
         self.inner.unsent_of_others()
