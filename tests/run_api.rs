@@ -94,12 +94,12 @@ fn who_asks_for_a_request_queue_is_told_what_to_do() {
         r#"
         for part in request-queues request-queues/x/requests datasets actors; do
             curl -s -X POST -H "Authorization: Bearer $APIFY_TOKEN" "$APIFY_API_BASE_URL/v2/$part" -w ' %{http_code}\n' |
-                grep -o 'storefs run --env.*COMMAND\|nothing else\| [0-9]*$' | tr '\n' ' '
+                grep -o 'storefs run --env.*COMMAND, or in Python storefs run --env.*COMMAND\|nothing else\| [0-9]*$' | tr '\n' ' '
             echo
         done
         "#,
     );
-    let queues = "storefs run --env APIFY_IS_AT_HOME= -- COMMAND  501 \n";
+    let queues = "storefs run --env APIFY_IS_AT_HOME= -- COMMAND, or in Python storefs run --env APIFY_IS_AT_HOME=0 -- COMMAND  501 \n";
     assert_eq!(shown, format!("{0}{0}{0}nothing else  501 \n", queues));
 }
 

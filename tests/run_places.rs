@@ -8,6 +8,23 @@ use runs::kept;
 use std::process::{Command, Stdio};
 use support::{STOREFS, World, as_nobody, clean};
 
+#[test]
+fn of_the_options_of_a_mount_a_run_on_a_folder_takes_that_of_its_place() {
+    let world = World::new();
+    std::fs::create_dir(world.root().join("m")).unwrap();
+    std::fs::write(world.root().join("m/file"), "").unwrap();
+    let run = |option: &str| {
+        let arguments = ["run", "-o", option, "--mount", "m", "storage", "--", "true"];
+        support::said(&mut world.storefs(&arguments))
+    };
+    assert_eq!(run("nonempty").code, Some(0));
+    let refused = run("ro");
+    assert_eq!(refused.code, Some(2), "{refused:?}");
+    assert!(refused.err.contains("-o ro: for a folder"), "{refused:?}");
+    let empty = support::said(&mut world.storefs(&["run", "--input", "", "storage", "--", "true"]));
+    assert!(empty.err.contains("\"\": it is empty"), "{empty:?}");
+}
+
 // README: S107
 #[test]
 fn a_user_without_rights_runs_commands_too() {

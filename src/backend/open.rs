@@ -153,7 +153,8 @@ pub fn open(source: &Source, access: Access) -> Result<Opened> {
                     "use the source",
                     "apify:",
                     Kind::Denied,
-                    "there is no token (set APIFY_TOKEN, name a file with --token-file, or log in: apify login)",
+                    "there is no token (set APIFY_TOKEN, log in with `apify login`, or name a file: -o token-file=FILE, for serve \
+                     --token-file FILE)",
                 ));
             }
             url

@@ -68,7 +68,7 @@ impl Default for Options {
 }
 
 const KNOWN: &str = "ro, rw, allow_other, uid=, gid=, umask=, nonempty, default=, store=, input-key=, ttl=, layout=, \
-                     drain=, no_spin, for remote sources write=, fsync=, debounce=, cache=, cache-size=, allow-store-delete, \
+                     drain=, no_passthrough, no_spin, for remote sources write=, fsync=, debounce=, cache=, cache-size=, allow-store-delete, \
                      compress, exact-sizes, token-file=, insecure, and those of mount(8) that have no meaning here";
 
 /// What fstab and mount(8) pass on, and what is so anyway.
@@ -216,9 +216,10 @@ const VALUED: [&str; 15] = [
     "cache-size",
     "token-file",
 ];
-const FLAGS: [&str; 9] = [
+const FLAGS: [&str; 10] = [
     "ro",
     "rw",
+    "no_passthrough",
     "no_spin",
     "allow_other",
     "nonempty",
@@ -334,7 +335,10 @@ mod tests {
 
     #[test]
     fn an_unknown_option_is_refused_with_the_list_unless_sloppy() {
-        assert!(why("wibble").contains("allow_other"));
+        let told = why("wibble");
+        for option in FLAGS.iter().chain(&VALUED) {
+            assert!(told.contains(option), "{option}: {told}");
+        }
         assert_eq!(parse(&["wibble"], true).unwrap(), Options::default());
     }
 

@@ -44,7 +44,8 @@ pub(super) struct RunArgs {
     /// Mount the stores there [default: in a private directory]
     #[arg(long, value_name = "DIR", conflicts_with = "no_mount")]
     pub mount: Option<PathBuf>,
-    /// How the stores of a server are mounted, as mount has it; closes wait for the server unless write=back; may be repeated
+    /// How the stores of a server are mounted, as mount has it; closes wait for the server unless write=back. Of a folder
+    /// only nonempty. May be repeated
     #[arg(short = 'o', long = "options", value_name = "OPT[=VALUE],...")]
     pub options: Vec<String>,
     /// Do not mount: the API is all the command has

@@ -28,12 +28,8 @@ enum Of {
 
 impl Source {
     /// Finds the source that is named, or that of the project. A server is not asked anything yet.
-    pub(super) fn find(
-        named: Option<&str>,
-        options: &[String],
-        here: &Surroundings,
-    ) -> Result<Self> {
-        let options = options::parse(options, false)?;
+    pub(super) fn find(named: Option<&str>, texts: &[String], here: &Surroundings) -> Result<Self> {
+        let options = options::parse(texts, false)?;
         let parsed = named.map(open::Source::parse).transpose()?;
         let kind = match parsed {
             Some(source) if source.is_remote() => {
@@ -42,10 +38,16 @@ impl Source {
                 Of::Server(Box::new(Remote::new(source, options.clone(), here)?))
             }
             other => {
-                if options != Options::default() {
-                    let why = "they are for sources on a server (leave them out)";
-                    return Err(Error::because("run with", "-o", Kind::Invalid, why));
+                let others = Options {
+                    nonempty: false,
+                    ..options.clone()
+                };
+                if others != Options::default() {
+                    let why = "for a folder there is only nonempty; the others are for sources on a server (leave them out)";
+                    let given = texts.join(",");
+                    return Err(Error::because("run with -o", given, Kind::Invalid, why));
                 }
+
                 match other {
                     Some(open::Source::Memory) => Of::Folder {
                         path: in_memory()?,

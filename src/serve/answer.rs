@@ -106,7 +106,8 @@ fn health(door: &Door) -> Answer {
 const NOTHING_ELSE: &str =
     "This server has the key-value stores of the Apify API and nothing else of it.";
 const NO_QUEUES: &str = "This server has the key-value stores of the Apify API, no request queues and no datasets. In a run on a \
-    folder an Actor can keep those in the folder: storefs run --env APIFY_IS_AT_HOME= -- COMMAND";
+    folder an Actor can keep those in the folder: storefs run --env APIFY_IS_AT_HOME= -- COMMAND, or in Python \
+    storefs run --env APIFY_IS_AT_HOME=0 -- COMMAND";
 
 async fn no_route(request: Request) -> Response {
     let path = request.uri().path();
