@@ -31,14 +31,20 @@ impl Failure {
     }
 }
 
-/// Writes a result to standard output. A reader that has gone away is no failure.
+/// Writes a result to standard output.
 pub(super) fn print(text: &str) -> Result<()> {
     let mut out = io::stdout().lock();
-    let printed = out.write_all(text.as_bytes()).and_then(|()| out.flush());
-    printed.or_else(|why| match why.kind() {
-        io::ErrorKind::BrokenPipe => Ok(()),
-        _ => Err(Error::io("print on", "standard output", why)),
-    })
+    printed(out.write_all(text.as_bytes()).and_then(|()| out.flush()))
+}
+
+/// How a write to standard output went. A reader that has gone away is no failure.
+pub(super) fn printed(done: io::Result<()>) -> Result<()> {
+    match done {
+        Err(why) if why.kind() != io::ErrorKind::BrokenPipe => {
+            Err(Error::io("print on", "standard output", why))
+        }
+        _ => Ok(()),
+    }
 }
 
 /// The exit code of a kind: 2 wrong usage, 3 not finished in time, 1 any other failure.

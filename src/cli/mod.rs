@@ -34,7 +34,6 @@ mod sync;
 mod token;
 mod umount;
 
-use crate::error::Error;
 use args::{Cli, Mount8Args, Verb};
 use clap::Parser;
 use config::Surroundings;
@@ -108,10 +107,7 @@ fn parsed<P: Parser>(argv: &[OsString]) -> Result<Option<P>, Failure> {
         Ok(arguments) => Ok(Some(arguments)),
         Err(answer) if !answer.use_stderr() => {
             // With the colours that the terminal has, or none.
-            answer.print().or_else(|why| match why.kind() {
-                std::io::ErrorKind::BrokenPipe => Ok(()),
-                _ => Err(Error::io("print on", "standard output", why)),
-            })?;
+            exit::printed(answer.print())?;
             Ok(None)
         }
         Err(wrong) => {
