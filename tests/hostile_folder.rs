@@ -89,7 +89,10 @@ fn links_out_of_a_store_lead_nowhere() {
             let link = world.source("default").join(name);
             assert!(link.is_symlink(), "{layout}: {name}");
         }
-        assert!(mount.log().contains("link of this name"), "{layout}");
+        // The log is read beside the test.
+        wait_until("the log tells of the link", || {
+            mount.log().contains("link of this name")
+        });
         let _ = fs::remove_file(mount.path("default/ABSOLUTE"));
         keeps_the_secret(&mount, &secret);
         assert_eq!(

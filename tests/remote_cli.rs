@@ -97,7 +97,10 @@ fn the_login_of_the_apify_cli_is_not_shown_to_other_servers() {
     .unwrap();
     let server = Scripted::new(|_| Answer::json(200, r#"{"data":{"total":0,"items":[]}}"#));
     let source = format!("http://{}", server.address);
-    let (_serving, client) = in_front(&home, &source, &[], &[]);
+    let refused = run(&home, &["serve", &source, "--tokens", "t.json"]);
+    assert_eq!(refused.status.code(), Some(1));
+    assert!(text(&refused.stderr).contains("APIFY_TOKEN"));
+    let (_serving, client) = in_front(&home, &source, &[], &[("APIFY_TOKEN", "another")]);
     assert_eq!(client.get("/v2/key-value-stores").status, 200);
     assert!(!format!("{:?}", server.requests()).contains(TOKEN));
     let mut command = storefs(&home, &["serve", "apify:", "--tokens", "t.json"]);
