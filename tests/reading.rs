@@ -90,6 +90,39 @@ fn who_stops_reading_on_gets_little_more_and_can_read_elsewhere_at_once() {
     assert_eq!(mount.volume_status()["cachedBytes"], HUGE as u64);
 }
 
+// README: S113
+#[test]
+fn short_records_that_are_read_in_order_are_fetched_before_they_are_opened() {
+    let world = World::new();
+    let keys: Vec<String> = (0..60).map(|n| format!("k{n:02}")).collect();
+    for key in &keys {
+        world.put(key, key.as_bytes());
+    }
+    world.put("l-long", &pattern(100_000));
+    let mount = world.mount();
+    assert_eq!(mount.list().unwrap().len(), 61);
+    let fetched = || world.count(Verb::Get);
+    for key in ["k09", "k50", "k30", "k31"] {
+        assert_eq!(mount.read(key).unwrap(), key.as_bytes());
+    }
+    std::thread::sleep(Duration::from_millis(50));
+    assert_eq!(fetched(), 4, "who jumps about gets what he opens");
+    mount.read("k32").unwrap();
+    until("the next ones come by themselves", || fetched() == 7);
+    for key in &keys[33..] {
+        assert_eq!(mount.read(key).unwrap(), key.as_bytes());
+    }
+    std::thread::sleep(Duration::from_millis(50));
+    assert_eq!(fetched(), 31, "each once, and the long one not at all");
+    // What changed meanwhile is not shown as it was.
+    for key in &keys[..3] {
+        mount.read(key).unwrap();
+    }
+    until("the next ones come", || fetched() == 36);
+    world.put("k03", b"changed");
+    until("the new version is read", || mount.read("k03").unwrap() == b"changed");
+}
+
 #[test]
 fn many_readers_of_one_record_share_what_is_fetched() {
     let world = World::new();

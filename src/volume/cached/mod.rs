@@ -1,6 +1,7 @@
 //! A volume over any backend: edits are saved on local disk first and sent in the background, what was read stays here. It
 //! never gives up what it accepted, and never shows what the backend was not told as if it had been.
 
+mod ahead;
 mod answers;
 mod conflict;
 mod edit;
@@ -146,6 +147,7 @@ pub(in crate::volume) struct Inner {
     connections: Arc<Semaphore>,
     /// Held while an edit is saved, so that the order on disk is that in the index.
     saving: Mutex<()>,
+    ahead: Mutex<ahead::Ahead>,
     /// Listings that are being taken, one of each store at a time.
     listings: Mutex<HashMap<StoreName, Arc<tokio::sync::Mutex<()>>>>,
     /// Stores that are being looked at again.
@@ -219,6 +221,7 @@ impl Cached {
             schedule: Notify::new(),
             planned: Mutex::default(),
             saving: Mutex::default(),
+            ahead: Mutex::default(),
             listings: Mutex::default(),
             store_looks: Mutex::default(),
             claims: Mutex::default(),

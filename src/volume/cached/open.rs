@@ -112,6 +112,9 @@ impl Inner {
                 .index()
                 .record(&id)
                 .is_some_and(|record| record.stat().size > LARGE);
+        if !write && self.was_fetched_ahead(&id) {
+            self.reads_on(&id);
+        }
         let inner = self.clone();
         if large {
             return Now::blocking(move || inner.open_file(&id, write));
@@ -191,6 +194,10 @@ impl Inner {
             }
         }
         self.hold(&id);
+        self.was_fetched_ahead(&id);
+        if !write && !self.is_here(&id) {
+            self.reads_on(&id);
+        }
         if !self.is_here(&id)
             && let Some(reader) = self.reader(&id).await?
         {
@@ -238,7 +245,7 @@ impl Inner {
     }
 
     /// A reader of the version that is shown; none when its bytes are here after all.
-    async fn reader(self: &Arc<Self>, id: &RecordId) -> Result<Option<Arc<Reader>>> {
+    pub(super) async fn reader(self: &Arc<Self>, id: &RecordId) -> Result<Option<Arc<Reader>>> {
         let known = {
             let index = self.index();
             let gone = || Error::new("open", id.to_string(), Kind::NotFound);

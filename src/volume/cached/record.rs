@@ -85,6 +85,8 @@ pub(super) struct Rare {
     pub(super) kept: Option<Kept>,
     pub(super) reader: Weak<Reader>,
     pub(super) used: u64,
+    /// It was fetched before anybody opened it, or is.
+    pub(super) ahead: bool,
     /// Until when its bytes are needed here.
     pub(super) held: Option<Instant>,
     pub(super) base: Option<Base>,
@@ -114,6 +116,7 @@ impl Rare {
             kept: None,
             reader: Weak::new(),
             used: 0,
+            ahead: false,
             held: None,
             base: None,
             unmeasured: None,

@@ -1,0 +1,143 @@
+//! Fetches short records before they are opened, when a program reads those of a store in the order of their keys: else each
+//! would cost it a round trip. It fetches nothing that may have changed by then without this mount being told.
+
+use super::Inner;
+use super::record::Record;
+use crate::error::Result;
+use crate::record::{Key, RecordId, Size};
+use std::ops::Bound::{Excluded, Unbounded};
+use std::sync::{Arc, PoisonError};
+
+/// After so many in their order the next ones are fetched, too: more each time, up to `MOST`.
+const SURE: u32 = 3;
+const MOST: usize = 32;
+/// The longest record that is fetched so, in bytes.
+const SHORT: u64 = 64 << 10;
+
+/// Who reads where.
+#[derive(Debug, Default)]
+pub(super) struct Ahead {
+    last: Option<RecordId>,
+    /// How many were opened one after another.
+    run: u32,
+}
+
+impl Ahead {
+    /// A record was opened, after which others come. How many of them to fetch.
+    fn opened(&mut self, id: &RecordId, before: Option<&Key>) -> usize {
+        let last = self.last.replace(id.clone());
+        let follows = |last: &RecordId| last.store == id.store && Some(&last.key) == before;
+        match last {
+            Some(last) if last == *id => {}
+            Some(last) if follows(&last) => self.run = self.run.saturating_add(1),
+            _ => self.run = 1,
+        }
+        match self.run.checked_sub(SURE) {
+            Some(more) => MOST.min(2 << more.min(10)),
+            None => 0,
+        }
+    }
+}
+
+impl Record {
+    fn is_worth_it(&self) -> bool {
+        let short = matches!(self.size, Size::Exact(size) if size <= SHORT);
+        let here = self.kept.is_some() || self.ahead || self.reader.strong_count() > 0;
+        short && !here && self.etag().is_some()
+    }
+}
+
+impl Inner {
+    /// A record is opened for reading that is not here, or was fetched ahead.
+    pub(super) fn reads_on(self: &Arc<Self>, id: &RecordId) {
+        for next in self.next_ones(id) {
+            let inner = self.clone();
+            self.runtime.spawn(async move {
+                if let Err(e) = inner.fetch_ahead(&next).await {
+                    // Whoever opens it is told, should it fail again.
+                    tracing::debug!("{next} was not fetched ahead: {e}");
+                    inner.was_fetched_ahead(&next);
+                }
+            });
+        }
+    }
+
+    fn next_ones(&self, id: &RecordId) -> Vec<RecordId> {
+        let mut index = self.index();
+        let told = index.stores.get_mut(&id.store);
+        let Some(store) = told.filter(|store| store.followed && store.complete) else {
+            return Vec::new();
+        };
+        let mut before = store.records.range::<Key, _>(..&id.key).rev();
+        let before = before.find(|(_, record)| record.exists());
+        let count = {
+            let mut ahead = self.ahead.lock().unwrap_or_else(PoisonError::into_inner);
+            ahead.opened(id, before.map(|(key, _)| key))
+        };
+        let after = (Excluded(&id.key), Unbounded);
+        let next = store.records.range_mut::<Key, _>(after);
+        next.filter(|(_, record)| record.exists())
+            .take(count)
+            .filter(|(_, record)| record.is_worth_it())
+            .map(|(key, record)| {
+                record.ahead = true;
+                RecordId {
+                    store: id.store.clone(),
+                    key: key.clone(),
+                }
+            })
+            .collect()
+    }
+
+    /// Whether that was done and nobody has opened it since, which is so no longer.
+    pub(super) fn was_fetched_ahead(&self, id: &RecordId) -> bool {
+        let mut index = self.index();
+        match index.record_mut(id) {
+            Some(record) if record.ahead => {
+                record.ahead = false;
+                true
+            }
+            _ => false,
+        }
+    }
+
+    async fn fetch_ahead(self: &Arc<Self>, id: &RecordId) -> Result<()> {
+        if self.is_current(id)
+            && !self.is_here(id)
+            && let Some(reader) = self.reader(id).await?
+        {
+            reader.finish().await?;
+        }
+        Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+    use super::*;
+    use crate::record::key::StoreId;
+
+    #[test]
+    fn only_who_reads_in_order_gets_more_and_more() {
+        let id = |key: &str| RecordId {
+            store: StoreId::new("aStore00000000000").unwrap(),
+            key: Key::new(key).unwrap(),
+        };
+        let mut ahead = Ahead::default();
+        let mut open = |key: &str, before: &str| {
+            let before = Key::new(before).ok();
+            ahead.opened(&id(key), before.as_ref())
+        };
+        let counts = [("a", ""), ("b", "a"), ("c", "b"), ("c", "b"), ("d", "c")];
+        let counts = counts.map(|(key, before)| open(key, before));
+        assert_eq!(counts, [0, 0, 2, 2, 4]);
+        // Another one in between, and backwards.
+        assert_eq!(open("x", "w"), 0);
+        assert_eq!(open("e", "d"), 0);
+        assert_eq!(open("d", "c"), 0);
+        let keys: Vec<String> = (0..20).map(|n| format!("k{n:02}")).collect();
+        let counts = keys.windows(2).map(|two| open(&two[1], &two[0]));
+        assert_eq!(counts.max(), Some(MOST));
+    }
+}
