@@ -120,7 +120,28 @@ fn short_records_that_are_read_in_order_are_fetched_before_they_are_opened() {
     }
     until("the next ones come", || fetched() == 36);
     world.put("k03", b"changed");
-    until("the new version is read", || mount.read("k03").unwrap() == b"changed");
+    until("the new version is read", || {
+        mount.read("k03").unwrap() == b"changed"
+    });
+}
+
+// README: S113
+#[test]
+fn short_records_that_are_read_by_their_numbers_are_fetched_before_they_are_opened() {
+    let world = World::new();
+    for n in 1..=30 {
+        world.put(&format!("page-{n}.html"), b"x");
+    }
+    let mount = world.mount();
+    assert_eq!(mount.list().unwrap().len(), 30);
+    let fetched = || world.count(Verb::Get);
+    for n in 1..=30 {
+        mount.read(&format!("page-{n}.html")).unwrap();
+        if n == 8 {
+            until("those with the next numbers come", || fetched() == 30);
+        }
+    }
+    assert_eq!(fetched(), 30);
 }
 
 #[test]

@@ -194,8 +194,8 @@ impl Inner {
             }
         }
         self.hold(&id);
-        self.was_fetched_ahead(&id);
-        if !write && !self.is_here(&id) {
+        // It may be here by now for that reason.
+        if (self.was_fetched_ahead(&id) || !self.is_here(&id)) && !write {
             self.reads_on(&id);
         }
         if !self.is_here(&id)
