@@ -8,7 +8,8 @@ use crate::error::Result;
 use crate::record::{Key, RecordId, Size};
 use std::iter::successors;
 use std::ops::Bound::{Excluded, Unbounded};
-use std::sync::{Arc, PoisonError};
+use std::sync::{Arc, MutexGuard, PoisonError};
+use tokio::task::JoinSet;
 
 /// After so many in their order the next ones are fetched, too: more each time, up to `MOST`.
 const SURE: u32 = 3;
@@ -24,6 +25,8 @@ pub(super) struct Ahead {
     run: u32,
     /// In the order of their numbers, which is not that of their keys.
     counts: bool,
+    /// What is being fetched.
+    coming: JoinSet<()>,
 }
 
 impl Ahead {
@@ -79,16 +82,32 @@ impl Record {
 impl Inner {
     /// A record is opened for reading that is not here, or was fetched ahead.
     pub(super) fn reads_on(self: &Arc<Self>, id: &RecordId) {
-        for next in self.next_ones(id) {
+        let next = self.next_ones(id);
+        if next.is_empty() {
+            return;
+        }
+        let mut ahead = self.ahead();
+        while ahead.coming.try_join_next().is_some() {}
+        for next in next {
             let inner = self.clone();
-            self.runtime.spawn(async move {
+            let fetch = async move {
                 if let Err(e) = inner.fetch_ahead(&next).await {
                     // Whoever opens it is told, should it fail again.
                     tracing::debug!("{next} was not fetched ahead: {e}");
                     inner.was_fetched_ahead(&next);
                 }
-            });
+            };
+            ahead.coming.spawn_on(fetch, &self.runtime);
         }
+    }
+
+    /// Nobody will want what is still being fetched.
+    pub(super) fn end_fetching_ahead(&self) {
+        self.ahead().coming.abort_all();
+    }
+
+    fn ahead(&self) -> MutexGuard<'_, Ahead> {
+        self.ahead.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     fn next_ones(&self, id: &RecordId) -> Vec<RecordId> {
@@ -100,7 +119,7 @@ impl Inner {
         let mut before = store.records.range::<Key, _>(..&id.key).rev();
         let before = before.find(|(_, record)| record.exists());
         let (count, counts) = {
-            let mut ahead = self.ahead.lock().unwrap_or_else(PoisonError::into_inner);
+            let mut ahead = self.ahead();
             let count = ahead.opened(id, before.map(|(key, _)| key));
             (count, ahead.counts)
         };

@@ -46,7 +46,7 @@ impl Inner {
         let task = self
             .runtime
             .spawn(async move { inner.follow_on(id, opened).await });
-        self.tasks().push(task);
+        self.keep_task(task);
         // What is looked at after the feed is open cannot be missed. When that takes long, everything is doubted then.
         let _ = tokio::time::timeout(PATIENCE, wait).await;
     }

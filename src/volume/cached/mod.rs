@@ -162,7 +162,8 @@ pub(in crate::volume) struct Inner {
     heard: OnceLock<Heard>,
     /// What earlier runs left unsent.
     rests: Mutex<Vec<Rest>>,
-    tasks: Mutex<Vec<JoinHandle<()>>>,
+    /// None after the end.
+    tasks: Mutex<Option<Vec<JoinHandle<()>>>>,
     _lock: File,
 }
 
@@ -230,12 +231,12 @@ impl Cached {
             offline: Mutex::new(None),
             heard: OnceLock::new(),
             rests: Mutex::default(),
-            tasks: Mutex::default(),
+            tasks: Mutex::new(Some(Vec::new())),
             _lock: lock,
         });
         if !inner.options.read_only {
             let uploads = inner.runtime.spawn(upload::run(inner.clone()));
-            inner.tasks().push(uploads);
+            inner.keep_task(uploads);
         }
         Ok(Self { inner })
     }
@@ -243,9 +244,11 @@ impl Cached {
 
 impl Drop for Cached {
     fn drop(&mut self) {
-        for task in self.inner.tasks().drain(..) {
+        let tasks = self.inner.tasks().take();
+        for task in tasks.into_iter().flatten() {
             task.abort();
         }
+        self.inner.end_fetching_ahead();
         self.inner.rests().clear();
         self.inner.keeper.flush();
     }
@@ -256,8 +259,16 @@ impl Inner {
         self.index.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    fn tasks(&self) -> MutexGuard<'_, Vec<JoinHandle<()>>> {
+    fn tasks(&self) -> MutexGuard<'_, Option<Vec<JoinHandle<()>>>> {
         self.tasks.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Ends the task with the volume. What is still under way then may have started one.
+    fn keep_task(&self, task: JoinHandle<()>) {
+        match &mut *self.tasks() {
+            Some(tasks) => tasks.push(task),
+            None => task.abort(),
+        }
     }
 
     fn writable(&self, op: &'static str, subject: &str) -> Result<()> {

@@ -94,7 +94,7 @@ impl Cached {
                         cache,
                     });
                     let task = self.inner.runtime.spawn(send(left, above, spool));
-                    self.inner.tasks().push(task);
+                    self.inner.keep_task(task);
                 }
                 // That run lives, or another mount sends it.
                 Err(why) if why.kind() == Kind::Busy => {}
