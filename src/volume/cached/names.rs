@@ -133,6 +133,12 @@ impl Inner {
         from: (&StoreName, &str),
         to: (&StoreName, &str),
     ) -> Now<()> {
+        if !is_scratch(from.1)
+            && let Ok(id) = self.id(from.0, from.1)
+        {
+            // Else what was just sent may leave a full cache before it gets its new name.
+            self.hold(&id);
+        }
         let is_current =
             |dir, name| is_scratch(name) || self.id(dir, name).is_ok_and(|id| self.is_current(&id));
         let is_here = |dir, name| {
