@@ -302,8 +302,9 @@ impl Run {
                 self.log.join("\n")
             );
         }
-        let spool = cached::names_in(&self.world.spool("one"));
-        let left: Vec<_> = spool.iter().filter(|name| name.contains('.')).collect();
+        let spool = self.world.spool("one");
+        assert_eq!(cached::notes_in(&spool).len(), 0, "{}", self.log.join("\n"));
+        let left = cached::bytes_in(&spool);
         assert!(left.is_empty(), "{left:?}\n{}", self.log.join("\n"));
     }
 }

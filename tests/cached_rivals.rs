@@ -152,8 +152,9 @@ impl Rivals {
             mount.take().unwrap().kill();
         }
         for folders in ["one", "two"] {
-            let spool = cached::names_in(&self.world.spool(folders));
-            let left: Vec<_> = spool.iter().filter(|name| name.contains('.')).collect();
+            let spool = self.world.spool(folders);
+            assert_eq!(cached::notes_in(&spool).len(), 0, "{}", self.log.join("\n"));
+            let left = cached::bytes_in(&spool);
             assert!(left.is_empty(), "{left:?}\n{}", self.log.join("\n"));
         }
     }

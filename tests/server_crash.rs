@@ -45,18 +45,11 @@ fn kills() -> usize {
 
 /// How many edits wait in the spool.
 fn edits(shop: &Shop) -> usize {
-    let spool = shop.world.root().join("cache-mnt/spool");
-    let names = fs::read_dir(spool).unwrap();
-    names
-        .filter(|entry| {
-            entry
-                .as_ref()
-                .unwrap()
-                .path()
-                .extension()
-                .is_some_and(|it| it == "json")
-        })
-        .count()
+    let notes = shop.world.root().join("cache-mnt/spool/notes");
+    let notes = fs::read_to_string(notes).unwrap();
+    // The last may be torn. One that is struck out begins with another character.
+    let whole = notes.rsplit_once('\n').map_or("", |(whole, _)| whole);
+    whole.lines().filter(|line| line.starts_with('{')).count()
 }
 
 fn write_on(path: &Path, round: usize, closed: &Arc<AtomicUsize>) -> thread::JoinHandle<()> {

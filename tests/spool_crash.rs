@@ -3,12 +3,17 @@
 
 mod cached;
 
-use cached::{World, names_in, options};
+use cached::{World, names_in, notes_in, options};
 use std::fs;
+use std::io::Write;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 use storefs::backend::faulty::{Fault, Gate, Rule, Verb};
 use storefs::error::Kind;
 use storefs::volume::cached::Options;
+
+/// What is in a spool in which nothing waits.
+const SPOOL: [&str; 3] = ["bytes", "lock", "notes"];
 
 fn never() -> Options {
     Options {
@@ -17,72 +22,114 @@ fn never() -> Options {
     }
 }
 
-/// A world whose spool holds one edit, and that edit's number.
-fn with_one_edit() -> (World, String) {
+/// A world whose spool holds one edit, and where its bytes are.
+fn with_one_edit() -> (World, PathBuf) {
     let world = World::new();
     let mount = world.mount_with("one", never());
     mount.write("a.txt", b"bytes").unwrap();
     mount.kill();
-    let names = names_in(&world.spool("one"));
-    let note = names.iter().find(|name| name.ends_with(".json")).unwrap();
-    let number = note.trim_end_matches(".json").to_owned();
-    (world, number)
+    let spool = world.spool("one");
+    let notes = notes_in(&spool);
+    let number = notes[0]["data"].as_u64().unwrap();
+    (world, spool.join(format!("bytes/{number}")))
+}
+
+fn add_to_notes(spool: &Path, text: &[u8]) {
+    let notes = fs::OpenOptions::new()
+        .append(true)
+        .open(spool.join("notes"));
+    notes.unwrap().write_all(text).unwrap();
 }
 
 #[test]
 fn bytes_without_a_note_were_never_saved_and_are_removed() {
-    let (world, number) = with_one_edit();
-    fs::remove_file(world.spool("one").join(format!("{number}.json"))).unwrap();
+    let (world, bytes) = with_one_edit();
+    fs::remove_file(world.spool("one").join("notes")).unwrap();
+    assert!(bytes.exists());
     let mount = world.mount();
     assert!(!mount.exists("a.txt"));
-    assert_eq!(names_in(&world.spool("one")), ["drafts", "lock"]);
+    assert_eq!(names_in(&world.spool("one")), SPOOL);
 }
 
 #[test]
-fn a_draft_and_a_note_under_a_temporary_name_are_removed() {
+fn a_draft_and_a_note_without_an_end_were_never_saved() {
     let (world, _) = with_one_edit();
-    let drafts = world.spool("one").join("drafts");
-    fs::write(drafts.join("99"), b"half a note").unwrap();
+    let spool = world.spool("one");
+    fs::write(spool.join("bytes/99"), b"half a record").unwrap();
+    add_to_notes(&spool, br#"{"seq":100,"data":99,"store":"x","#);
     let mount = world.mount();
     mount.sync().unwrap();
     assert_eq!(world.there("a.txt").unwrap(), b"bytes");
-    let left: Vec<_> = fs::read_dir(&drafts).unwrap().map(Result::unwrap).collect();
-    // The file of a note that is not needed any more may be there, to be used for another.
-    assert!(
-        left.iter()
-            .all(|entry| fs::read(entry.path()).unwrap() != b"half a note")
-    );
+    assert_eq!(names_in(&spool), SPOOL);
+    assert_eq!(notes_in(&spool).len(), 0);
 }
 
 #[test]
-fn a_note_that_cannot_be_read_is_put_aside_with_its_bytes_and_the_rest_is_sent() {
-    let (world, number) = with_one_edit();
+fn a_note_that_cannot_be_used_is_put_aside_with_its_bytes_and_the_rest_is_sent() {
+    let (world, _) = with_one_edit();
     let spool = world.spool("one");
-    fs::write(spool.join("0000000000000900.json"), b"{\"store\":").unwrap();
-    fs::write(spool.join("0000000000000900.data"), b"somebody's bytes").unwrap();
-    fs::copy(
-        spool.join(format!("{number}.json")),
-        spool.join("0000000000000901.json"),
-    )
-    .unwrap();
-    fs::write(spool.join("0000000000000901.data"), b"cut").unwrap();
+    let mut cut = notes_in(&spool).remove(0);
+    cut["seq"] = 901.into();
+    cut["data"] = 911.into();
+    add_to_notes(&spool, format!("{cut}\n{{\"store\":\n").as_bytes());
+    fs::write(spool.join("bytes/911"), b"cut").unwrap();
+    fs::write(spool.join("bytes/912"), b"somebody's bytes").unwrap();
     let mount = world.mount();
     mount.sync().unwrap();
     assert_eq!(world.there("a.txt").unwrap(), b"bytes");
-    let left = names_in(&spool);
-    for name in [
-        "0000000000000900.bad",
-        "0000000000000900.data",
-        "0000000000000901.bad",
-    ] {
-        assert!(left.contains(&name.to_owned()), "{left:?}");
-    }
     mount.kill();
     drop(world.mount());
+    let left = names_in(&spool);
+    let bad = ["911.bad", "912.bad"];
     assert_eq!(
-        fs::read(spool.join("0000000000000900.data")).unwrap(),
-        b"somebody's bytes"
+        left,
+        [bad[0], bad[1], "bytes", "lock", "notes", "notes.bad"]
     );
+    assert_eq!(fs::read(spool.join(bad[1])).unwrap(), b"somebody's bytes");
+    let kept = fs::read_to_string(spool.join("notes.bad")).unwrap();
+    let kept: Vec<_> = kept.lines().collect();
+    assert_eq!(kept.len(), 2);
+    assert!(kept.contains(&"{\"store\":") && kept.iter().any(|line| line.contains("901")));
+}
+
+#[test]
+fn edits_that_each_have_a_file_for_their_note_are_sent() {
+    let (world, bytes) = with_one_edit();
+    let spool = world.spool("one");
+    // How they were kept before there was one file for all notes.
+    let mut note = notes_in(&spool).remove(0);
+    note["seq"] = 7.into();
+    note.as_object_mut().unwrap().remove("data");
+    fs::write(spool.join("0000000000000007.json"), note.to_string()).unwrap();
+    fs::rename(&bytes, spool.join("0000000000000007.data")).unwrap();
+    fs::remove_file(spool.join("notes")).unwrap();
+    fs::create_dir(spool.join("drafts")).unwrap();
+    let mount = world.mount();
+    assert_eq!(mount.text("a.txt"), "bytes");
+    mount.sync().unwrap();
+    assert_eq!(world.there("a.txt").unwrap(), b"bytes");
+    assert_eq!(names_in(&spool), SPOOL);
+}
+
+#[test]
+fn the_file_of_notes_does_not_grow_for_ever() {
+    let world = World::new();
+    let mount = world.mount_with("one", never());
+    mount.write("first.txt", b"stays").unwrap();
+    let notes = world.spool("one").join("notes");
+    let mut largest = 0;
+    for round in 0..6000 {
+        mount.write("a.txt", format!("{round}").as_bytes()).unwrap();
+        largest = largest.max(fs::metadata(&notes).unwrap().len());
+    }
+    let left = fs::metadata(&notes).unwrap().len();
+    assert!(left < largest && largest < 1_500_000, "{left} {largest}");
+    mount.kill();
+    let mount = world.mount();
+    assert_eq!(mount.text("first.txt"), "stays");
+    assert_eq!(mount.text("a.txt"), "5999");
+    mount.sync().unwrap();
+    assert_eq!(fs::metadata(&notes).unwrap().len(), 0);
 }
 
 #[test]
@@ -104,7 +151,7 @@ fn a_kill_before_during_and_after_an_upload_loses_nothing_and_repeats_nothing_wr
         mount.sync().unwrap();
         assert_eq!(world.there("a.txt").unwrap(), b"second");
         assert_eq!(world.keys_there(), ["a.txt"]);
-        assert_eq!(names_in(&world.spool("one")), ["drafts", "lock"]);
+        assert_eq!(names_in(&world.spool("one")), SPOOL);
     }
 }
 
@@ -117,13 +164,11 @@ fn a_kill_between_the_two_halves_of_a_rename_leaves_both_names_or_the_new_one() 
     assert_eq!(mount.list().unwrap(), ["new.txt"]);
     mount.kill();
     // The removal was saved last: without it both are there.
-    let spool = world.spool("one");
-    let notes: Vec<_> = names_in(&spool)
-        .into_iter()
-        .filter(|name| name.ends_with(".json"))
-        .collect();
-    assert_eq!(notes.len(), 2);
-    fs::remove_file(spool.join(&notes[1])).unwrap();
+    let notes = world.spool("one").join("notes");
+    let text = fs::read_to_string(&notes).unwrap();
+    let lines: Vec<_> = text.lines().collect();
+    assert_eq!(lines.len(), 2);
+    fs::write(&notes, format!("{}\n", lines[0])).unwrap();
     let mount = world.mount();
     assert_eq!(mount.text("new.txt"), "bytes");
     assert_eq!(mount.text("old.txt"), "bytes");
@@ -220,14 +265,13 @@ fn two_volumes_never_share_a_folder() {
 #[test]
 fn files_of_the_volume_are_for_its_owner_alone() {
     use std::os::unix::fs::PermissionsExt;
-    let (world, number) = with_one_edit();
+    let (world, bytes) = with_one_edit();
     let mode = |path: &std::path::Path| fs::metadata(path).unwrap().permissions().mode() & 0o777;
     let spool = world.spool("one");
     assert_eq!(mode(&spool), 0o700);
     assert_eq!(mode(&world.cache("one")), 0o700);
-    for end in ["data", "json"] {
-        assert_eq!(mode(&spool.join(format!("{number}.{end}"))), 0o600, "{end}");
-    }
+    assert_eq!(mode(&bytes), 0o600);
+    assert_eq!(mode(&spool.join("notes")), 0o600);
 }
 
 #[test]

@@ -3,7 +3,7 @@
 
 mod cached;
 
-use cached::{World, names_in, options, until};
+use cached::{World, names_in, notes_in, options, until};
 use std::time::Duration;
 use storefs::backend::faulty::{Fault, Rule, Verb};
 use storefs::error::Kind;
@@ -46,7 +46,9 @@ fn what_is_written_can_be_read_at_once_and_is_there_after_a_sync() {
     );
     assert_eq!(mount.pending(), 0);
     assert_eq!(mount.text("OUTPUT"), "{\"a\": 1}");
-    assert_eq!(names_in(&world.spool("one")), ["drafts", "lock"]);
+    assert_eq!(names_in(&world.spool("one")), ["bytes", "lock", "notes"]);
+    assert_eq!(notes_in(&world.spool("one")).len(), 0);
+    assert_eq!(names_in(&world.spool("one").join("bytes")), [""; 0]);
 }
 
 #[test]

@@ -1,9 +1,11 @@
 //! Which processes still have a file, as /proc tells it. It is asked only when a file that was written is closed.
 
+use std::cell::RefCell;
 use std::ffi::OsStr;
 use std::fs::{self, File};
-use std::io::Read;
+use std::os::unix::fs::FileExt;
 use std::path::Path;
+use std::time::{Duration, Instant};
 
 /// So deep children are looked for; shells nest a few.
 const GENERATIONS: u32 = 4;
@@ -76,12 +78,41 @@ fn descendant_holds(process: u32, trace: &Trace<'_>, generations: u32) -> bool {
     })
 }
 
+/// The list of a thread's children.
+struct Children {
+    thread: u32,
+    file: File,
+    opened: Instant,
+}
+
+/// For so long a list is read again without being opened again: not so long that another thread can have the number.
+const SAME: Duration = Duration::from_millis(2);
+
+thread_local! {
+    static CHILDREN: RefCell<Option<Children>> = const { RefCell::new(None) };
+}
+
 /// The children of one thread: the thread that opened a file is the one that forks for it in a shell.
 fn children(thread: u32) -> Vec<u32> {
     let mut list = [0; 512];
-    let path = format!("/proc/{thread}/task/{thread}/children");
     // Few programs that write a file have any, so this is one short read.
-    let read = File::open(path).and_then(|mut file| file.read(&mut list));
+    let read = CHILDREN.with_borrow_mut(|last| {
+        if let Some(last) = last
+            && last.thread == thread
+            && last.opened.elapsed() < SAME
+        {
+            return last.file.read_at(&mut list, 0);
+        }
+        let file = File::open(format!("/proc/{thread}/task/{thread}/children"))?;
+        let opened = Instant::now();
+        let count = file.read_at(&mut list, 0)?;
+        *last = Some(Children {
+            thread,
+            file,
+            opened,
+        });
+        Ok(count)
+    });
     let text = std::str::from_utf8(&list[..read.unwrap_or(0)]).unwrap_or_default();
     text.split_whitespace()
         .filter_map(|pid| pid.parse().ok())

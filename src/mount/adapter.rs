@@ -25,8 +25,21 @@ pub(super) struct Adapter {
 }
 
 thread_local! {
-    /// One buffer for each event loop: reads are answered in place.
+    /// One buffer for each thread that answers reads. It is never given back, so that it is cleared once.
     static READ_BUFFER: std::cell::RefCell<Vec<u8>> = const { std::cell::RefCell::new(Vec::new()) };
+}
+
+/// Answers with bytes that are here.
+fn give_bytes(fs: &Fs, handle: u64, (offset, size): (u64, usize), reply: ReplyData) {
+    READ_BUFFER.with_borrow_mut(|buffer| {
+        if buffer.len() < size {
+            buffer.resize(size, 0);
+        }
+        match fs.read(handle, offset, &mut buffer[..size]) {
+            Ok(count) => reply.data(&buffer[..count]),
+            Err(e) => reply.error(told("read", &e)),
+        }
+    });
 }
 
 /// A name as the tree has names. What is not UTF-8 cannot be one.
@@ -183,24 +196,9 @@ impl Filesystem for Adapter {
     }
 
     fn read(&self, _: &Request, _: INodeNo, fh: FileHandle, offset: u64, size: u32, _: OpenFlags, _: Option<LockOwner>, reply: ReplyData) {
-        self.run("read", |fs| match fs.prepare_read(fh.0, offset, size.into()) {
-            Now::Ready(Ok(())) => READ_BUFFER.with_borrow_mut(|buffer| {
-                buffer.resize(size as usize, 0);
-                match fs.read(fh.0, offset, buffer) {
-                    Ok(count) => reply.data(&buffer[..count]),
-                    Err(e) => reply.error(told("read", &e)),
-                }
-            }),
-            coming @ (Now::Ready(_) | Now::Wait(_)) => {
-                let fs = fs.clone();
-                let read = coming.then(move |()| {
-                    let mut buffer = vec![0; size as usize];
-                    let count = fs.read(fh.0, offset, &mut buffer)?;
-                    buffer.truncate(count);
-                    Ok(buffer)
-                });
-                answer(&self.runtime, "read", read, reply, |bytes, reply: ReplyData| reply.data(&bytes));
-            }
+        self.run("read", |fs| {
+            let (here, fs) = (fs.prepare_read(fh.0, offset, size.into()), fs.clone());
+            answer(&self.runtime, "read", here, reply, move |(), reply| give_bytes(&fs, fh.0, (offset, size as usize), reply));
         });
     }
 

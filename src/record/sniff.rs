@@ -3,6 +3,7 @@
 
 use super::Body;
 use serde::de::IgnoredAny;
+use std::borrow::Cow;
 use std::fs::File;
 use std::io::{self, BufReader, Read};
 use std::os::unix::fs::FileExt;
@@ -15,6 +16,8 @@ pub const PART: u64 = 1 << 20;
 const HEAD: usize = 4096;
 /// How much is read at a time after that, in bytes.
 const CHUNK: usize = 64 << 10;
+/// Up to this length a body is read as a whole: what is in one piece is parsed several times as fast.
+const ONE_PIECE: u64 = 1 << 20;
 
 /// Bytes that can be read at any position, as often as needed.
 pub trait ReadAt {
@@ -150,6 +153,26 @@ impl<'a, B: ReadAt + ?Sized> Look<'a, B> {
         self.end <= self.head_len as u64
     }
 
+    /// All bytes, where they are few enough and all of them are looked at.
+    fn one_piece(&self) -> io::Result<Option<Cow<'_, [u8]>>> {
+        if self.is_small() {
+            return Ok(Some(Cow::Borrowed(self.head())));
+        }
+        let Some(length) = usize::try_from(self.end)
+            .ok()
+            .filter(|_| self.whole && self.end <= ONE_PIECE)
+        else {
+            return Ok(None);
+        };
+        let mut bytes = vec![0; length];
+        bytes[..self.head_len].copy_from_slice(self.head());
+        let rest = self
+            .bytes
+            .fill_at(&mut bytes[self.head_len..], self.head_len as u64)?;
+        bytes.truncate(self.head_len + rest);
+        Ok(Some(Cow::Owned(bytes)))
+    }
+
     /// Whether the bytes are one JSON document in UTF-8, or, where only a part is looked at, can begin one.
     /// Nothing at all is no JSON. Deep nesting is no fault.
     pub fn is_json(&self) -> io::Result<bool> {
@@ -158,9 +181,9 @@ impl<'a, B: ReadAt + ?Sized> Look<'a, B> {
         if !may_begin || self.head_len == 0 {
             return Ok(false);
         }
-        if self.is_small() {
-            return Ok(std::str::from_utf8(self.head()).is_ok()
-                && serde_json::from_slice::<IgnoredAny>(self.head()).is_ok());
+        if let Some(bytes) = self.one_piece()? {
+            let text = std::str::from_utf8(&bytes);
+            return Ok(text.is_ok_and(|text| serde_json::from_str::<IgnoredAny>(text).is_ok()));
         }
         let mut text = Text::of(self);
         let parsed: serde_json::Result<IgnoredAny> =
@@ -175,8 +198,8 @@ impl<'a, B: ReadAt + ?Sized> Look<'a, B> {
 
     /// Whether the bytes are UTF-8. Where only a part is looked at, its last character may be cut.
     pub fn is_utf8(&self) -> io::Result<bool> {
-        if self.is_small() {
-            return Ok(std::str::from_utf8(self.head()).is_ok());
+        if let Some(bytes) = self.one_piece()? {
+            return Ok(std::str::from_utf8(&bytes).is_ok());
         }
         let mut text = Text::of(self);
         let mut buffer = vec![0; CHUNK];

@@ -235,6 +235,26 @@ pub fn until(what: &str, mut holds: impl FnMut() -> bool) {
     }
 }
 
+/// The files of a spool that hold anything, and what it could not use.
+pub fn bytes_in(spool: &Path) -> Vec<PathBuf> {
+    let holds = |path: &PathBuf| std::fs::metadata(path).is_ok_and(|meta| meta.len() > 0);
+    let bytes = spool.join("bytes");
+    let bytes = names_in(&bytes).into_iter().map(|name| bytes.join(name));
+    let bad = names_in(spool)
+        .into_iter()
+        .filter(|name| name.contains('.'));
+    let bad = bad.map(|name| spool.join(name));
+    bytes.filter(holds).chain(bad).collect()
+}
+
+/// The notes of a spool that are not struck out, oldest first.
+pub fn notes_in(spool: &Path) -> Vec<serde_json::Value> {
+    let text = std::fs::read_to_string(spool.join("notes")).unwrap();
+    let live = text.lines().filter(|line| !line.starts_with('#'));
+    live.map(|line| serde_json::from_str(line).unwrap())
+        .collect()
+}
+
 /// The names in a folder.
 pub fn names_in(folder: &Path) -> Vec<String> {
     let entries = std::fs::read_dir(folder).unwrap();

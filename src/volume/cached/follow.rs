@@ -27,31 +27,38 @@ impl Inner {
         }
     }
 
-    /// Follows a store from now on, if that is possible and not done yet.
-    pub(super) async fn follow(self: &Arc<Self>, id: &StoreId) {
+    /// Follows a store from now on, if that is possible and not done yet. False when that was waited for in vain.
+    pub(super) async fn follow(self: &Arc<Self>, id: &StoreId) -> bool {
         if self.is_offline() {
-            return;
+            return true;
         }
         {
             let mut index = self.index();
             let Some(store) = index.stores.get_mut(id) else {
-                return;
+                return true;
             };
             if std::mem::replace(&mut store.following, true) {
-                return;
+                return true;
             }
         }
         let (opened, wait) = tokio::sync::oneshot::channel();
         let (inner, id) = (self.clone(), id.clone());
-        let task = self
-            .runtime
-            .spawn(async move { inner.follow_on(id, opened).await });
+        let task = self.runtime.spawn(follow_on(inner, id, opened));
         self.keep_task(task);
         // What is looked at after the feed is open cannot be missed. When that takes long, everything is doubted then.
-        let _ = tokio::time::timeout(PATIENCE, wait).await;
+        self.bear_with(wait).await
     }
 
-    async fn follow_on(self: Arc<Self>, id: StoreId, opened: tokio::sync::oneshot::Sender<()>) {
+    /// Waits a little, and says whether that was enough. Who then goes on without has the less time to ask itself.
+    async fn bear_with<T>(&self, wait: impl Future<Output = T>) -> bool {
+        let in_time = tokio::time::timeout(PATIENCE, wait).await.is_ok();
+        if !in_time {
+            self.note_silence(PATIENCE);
+        }
+        in_time
+    }
+
+    async fn follow_now(self: Arc<Self>, id: StoreId, opened: tokio::sync::oneshot::Sender<()>) {
         let mut opened = Some(opened);
         let mut feed = None;
         while !*self.learned.borrow() {
@@ -93,9 +100,10 @@ impl Inner {
         if *self.learned.borrow() || self.is_offline() {
             return;
         }
-        self.follow(id).await;
-        let mut learned = self.learned.subscribe();
-        let _ = tokio::time::timeout(PATIENCE, learned.wait_for(|learned| *learned)).await;
+        if self.follow(id).await {
+            let mut learned = self.learned.subscribe();
+            self.bear_with(learned.wait_for(|learned| *learned)).await;
+        }
     }
 
     async fn run_feed(
@@ -114,8 +122,8 @@ impl Inner {
             match feed {
                 Ok(mut feed) => {
                     pause = PAUSE;
-                    if position.is_none() {
-                        // What happened before is not told.
+                    // What happened before is not told.
+                    if position.is_none() && !self.list_again(id, &mut opened).await {
                         self.doubt(id);
                     }
                     self.set_followed(id, true);
@@ -139,6 +147,25 @@ impl Inner {
             tokio::time::sleep(pause).await;
             pause = (pause * 2).min(LONGEST);
         }
+    }
+
+    /// Lists a store that is known well enough for now, so that nobody has to wait for that when the feed has opened.
+    async fn list_again(
+        self: &Arc<Self>,
+        id: &StoreId,
+        opened: &mut Option<tokio::sync::oneshot::Sender<()>>,
+    ) -> bool {
+        let is_fresh = || {
+            let index = self.index();
+            let store = index.stores.get(id);
+            store.is_some_and(|store| !store.large && store.is_fresh(self.options.ttl))
+        };
+        if !is_fresh() {
+            return false;
+        }
+        drop(opened.take());
+        let listed = self.list_store(id, Duration::ZERO, true).await;
+        listed.is_ok() && is_fresh()
     }
 
     fn set_followed(&self, id: &StoreId, followed: bool) {
@@ -220,6 +247,16 @@ impl Inner {
         };
         self.tell(&dir, Some(name.as_str()));
     }
+}
+
+/// Follows a store until the volume ends.
+fn follow_on(
+    inner: Arc<Inner>,
+    id: StoreId,
+    opened: tokio::sync::oneshot::Sender<()>,
+) -> Pin<Box<dyn Future<Output = ()> + Send>> {
+    // In a box, for what it does may begin to follow a store.
+    Box::pin(inner.follow_now(id, opened))
 }
 
 /// Looks at a store now and then while it is used, so that what others change is told although nobody asks.

@@ -12,6 +12,7 @@ mod keep;
 mod list;
 mod names;
 mod note;
+mod notes;
 mod open;
 mod ranges;
 mod reader;
@@ -24,7 +25,6 @@ mod send;
 mod settle;
 mod show;
 mod sizes;
-mod spare;
 mod spool;
 pub mod state;
 mod store;
@@ -159,6 +159,8 @@ pub(in crate::volume) struct Inner {
     attempts: AtomicU64,
     /// Since when the backend cannot be reached, and when that was last tried.
     offline: Mutex<Option<Offline>>,
+    /// When somebody had last waited in vain, and how long.
+    silence: Mutex<Option<(Instant, Duration)>>,
     heard: OnceLock<Heard>,
     /// What earlier runs left unsent.
     rests: Mutex<Vec<Rest>>,
@@ -194,7 +196,7 @@ impl Cached {
         options: Options,
         runtime: Handle,
     ) -> Result<Self> {
-        let spool = Spool::open(spool)?;
+        let (spool, found) = Spool::open(spool)?;
         let lock = spool::take_folder(cache)?;
         spool::private_dir(&cache.join("bytes"))?;
         let mut index = Index::default();
@@ -204,7 +206,7 @@ impl Cached {
         }
         let properties = backend.properties();
         let budget = Budget::new(options.unsent_size, options.patience);
-        recover::recover(&spool, &mut index, &budget, &options)?;
+        recover::recover((&spool, found), &mut index, &budget, &options)?;
         let cache_bytes = evict::adopt(&cache.join("bytes"), &mut index)?;
         let inner = Arc::new(Inner {
             connections: Arc::new(Semaphore::new(properties.connections.max(1))),
@@ -229,6 +231,7 @@ impl Cached {
             progress: watch::Sender::new((0, 0)),
             attempts: AtomicU64::new(0),
             offline: Mutex::new(None),
+            silence: Mutex::default(),
             heard: OnceLock::new(),
             rests: Mutex::default(),
             tasks: Mutex::new(Some(Vec::new())),

@@ -231,7 +231,7 @@ impl Inner {
         let due = Instant::now() + self.delay(to.0, to.1);
         // Who has it open may still write into it.
         let copy = self.spool.copy_aside(path)?;
-        self.save_with(|spool, note| spool.save_aside(&copy, note), note, due, None)
+        self.save_with(|spool, note| spool.save_file(copy, note), note, due, None)
             .map(|_| ())
     }
 

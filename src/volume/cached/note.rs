@@ -4,6 +4,7 @@ use super::state::{Change, Remote};
 use crate::error::{Error, Kind, Result};
 use crate::record::{ContentType, ETag, Key, RecordId, StoreName};
 use serde::{Deserialize, Serialize};
+use std::borrow::Cow;
 
 /// An edit without its bytes.
 #[derive(Clone, PartialEq, Debug)]
@@ -42,20 +43,25 @@ pub(super) struct Shown {
 
 /// As it is written.
 #[derive(Serialize, Deserialize)]
-struct Written {
-    /// The edit that it belongs to.
+struct Written<'a> {
+    /// The edit's number.
+    seq: u64,
+    /// The number of its bytes.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    seq: Option<u64>,
-    store: String,
-    key: String,
-    change: String,
+    data: Option<u64>,
+    #[serde(borrow)]
+    store: Cow<'a, str>,
+    #[serde(borrow)]
+    key: Cow<'a, str>,
+    #[serde(borrow)]
+    change: Cow<'a, str>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     size: Option<u64>,
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    content_type: Option<String>,
+    #[serde(borrow, default, skip_serializing_if = "Option::is_none")]
+    content_type: Option<Cow<'a, str>>,
     /// A tag, or "" for an absent record; without one it is not known.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    base: Option<String>,
+    #[serde(borrow, default, skip_serializing_if = "Option::is_none")]
+    base: Option<Cow<'a, str>>,
     saved_ns: i64,
     shown: Shown,
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -83,41 +89,42 @@ pub(super) fn remote_of(text: Option<&str>) -> Remote {
 }
 
 impl Note {
-    /// As the text of this edit's file.
-    pub(super) fn to_json(&self, seq: u64) -> String {
+    /// As a line of the spool's notes, with its end: the edit of this number, with these bytes.
+    pub(super) fn to_line(&self, seq: u64, data: Option<u64>) -> Result<String> {
+        let change = match self.change {
+            Change::Put => "put",
+            Change::Delete => "delete",
+        };
         let written = Written {
-            seq: Some(seq),
-            store: self.id.store.as_str().to_owned(),
-            key: self.id.key.as_str().to_owned(),
-            change: match self.change {
-                Change::Put => "put".to_owned(),
-                Change::Delete => "delete".to_owned(),
-            },
+            seq,
+            data,
+            store: self.id.store.as_str().into(),
+            key: self.id.key.as_str().into(),
+            change: change.into(),
             size: self.size,
-            content_type: self.content_type.as_ref().map(|t| t.as_str().to_owned()),
-            base: remote_text(&self.base),
+            content_type: self.content_type.as_ref().map(|t| t.as_str().into()),
+            base: remote_text(&self.base).map(Cow::Owned),
             saved_ns: self.saved_ns,
             shown: self.shown,
             after: self.after,
             conflict: self.conflict,
         };
-        serde_json::json!(written).to_string()
+        let mut line = serde_json::to_string(&written)
+            .map_err(|e| Error::because("save the edit", "", Kind::Io, e.to_string()))?;
+        line.push('\n');
+        Ok(line)
     }
 
-    /// Out of the text of this edit's file.
-    pub(super) fn from_json(text: &str, seq: u64) -> Result<Self> {
+    /// Out of such a line, without its end: the edit's number and that of its bytes, too.
+    pub(super) fn from_line(line: &str) -> Result<(u64, Option<u64>, Self)> {
         let bad = |why: String| Error::because("read the edit", "", Kind::Corrupt, why);
-        let written: Written = serde_json::from_str(text).map_err(|e| bad(e.to_string()))?;
-        // The file may have been another edit's before, and a power failure may bring that back.
-        if let Some(other) = written.seq.filter(|written| *written != seq) {
-            return Err(bad(format!("it is of the edit {other}")));
-        }
-        Ok(Self {
+        let written: Written<'_> = serde_json::from_str(line).map_err(|e| bad(e.to_string()))?;
+        let note = Self {
             id: RecordId {
                 store: StoreName::new(&written.store)?,
                 key: Key::new(&written.key)?,
             },
-            change: match written.change.as_str() {
+            change: match &*written.change {
                 "put" => Change::Put,
                 "delete" => Change::Delete,
                 other => return Err(bad(format!("an edit does not {other:?}"))),
@@ -129,6 +136,7 @@ impl Note {
             shown: written.shown,
             after: written.after,
             conflict: written.conflict,
-        })
+        };
+        Ok((written.seq, written.data, note))
     }
 }

@@ -5,7 +5,7 @@ use super::Options;
 use super::evict::Budget;
 use super::index::Index;
 use super::note::Note;
-use super::spool::Spool;
+use super::spool::{Found, Spool};
 use super::state::{Change, Dirty, Edit, Remote, State};
 use crate::error::Result;
 use crate::record::{RecordId, Size};
@@ -15,13 +15,13 @@ use std::time::Instant;
 
 /// Puts what is in the spool into the index.
 pub(super) fn recover(
-    spool: &Spool,
+    (spool, found): (&Spool, Vec<Found>),
     index: &mut Index,
     budget: &Arc<Budget>,
     options: &Options,
 ) -> Result<()> {
     let mut edits: BTreeMap<RecordId, Vec<(u64, Note)>> = BTreeMap::new();
-    for (seq, note) in spool.list()? {
+    for (seq, note) in found {
         edits.entry(note.id.clone()).or_default().push((seq, note));
     }
     if !edits.is_empty() {

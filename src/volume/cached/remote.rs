@@ -53,9 +53,7 @@ impl Inner {
         asked: impl Future<Output = Result<T>>,
     ) -> Result<T> {
         self.must_answer(op, subject)?;
-        let answer = self
-            .within(self.options.look_patience, op, subject, asked)
-            .await;
+        let answer = self.within(self.look_patience(), op, subject, asked).await;
         answer.map_err(|e| {
             if e.kind() == Kind::TimedOut && self.is_offline() {
                 e.with_kind(Kind::Offline)
@@ -63,6 +61,22 @@ impl Inner {
                 e
             }
         })
+    }
+
+    /// Somebody waited for the backend in vain for so long, and asks it for something else next.
+    pub(super) fn note_silence(&self, waited: Duration) {
+        let mut silence = self.silence.lock().unwrap_or_else(PoisonError::into_inner);
+        *silence = Some((Instant::now(), waited));
+    }
+
+    /// How long a look-up may take. What was waited for before it counts, so that all of a call ends in time.
+    fn look_patience(&self) -> Duration {
+        let all = self.options.look_patience;
+        let silence = *self.silence.lock().unwrap_or_else(PoisonError::into_inner);
+        match silence {
+            Some((at, waited)) if at.elapsed() < all => all.saturating_sub(waited).max(all / 2),
+            _ => all,
+        }
     }
 
     /// Refuses what would only wait for a backend that cannot be reached.

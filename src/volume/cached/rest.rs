@@ -32,16 +32,22 @@ pub fn remove_spent(spool: &Path, cache: &Path) {
     if holds_edits(spool) {
         return;
     }
-    let _ = fs::remove_dir_all(spool.join("drafts"));
-    let _ = fs::remove_file(spool.join("lock"));
+    let _ = fs::remove_dir_all(spool.join(super::spool::BYTES));
+    for name in [super::notes::NAME, "lock"] {
+        let _ = fs::remove_file(spool.join(name));
+    }
     let _ = fs::remove_dir(spool);
 }
 
 /// Whether there is anything in a spool beside what makes it one.
 fn holds_edits(spool: &Path) -> bool {
-    let entries = fs::read_dir(spool).into_iter().flatten().flatten();
-    let mut names = entries.map(|entry| entry.file_name());
-    names.any(|name| name != "lock" && name != "drafts")
+    let mut entries = fs::read_dir(spool).into_iter().flatten().flatten();
+    entries.any(|entry| {
+        let name = entry.file_name();
+        let empty = || entry.metadata().is_ok_and(|found| found.len() == 0);
+        let none = name == super::notes::NAME && empty();
+        name != "lock" && name != super::spool::BYTES && !none
+    })
 }
 
 /// Whether nothing has changed in a folder for so long that no run can just have begun with it.

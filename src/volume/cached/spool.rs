@@ -1,13 +1,14 @@
-//! Edits on disk: `<seq>.data` and `<seq>.json`, each written under another name first. The listing is the queue. What was
-//! committed here is never written again.
+//! Edits on disk: files of bytes in `bytes`, and the notes that make edits of them. Bytes without a note are a draft, and
+//! nobody's after the end of the process. What was committed here is never written again.
 
 use super::evict::Room;
 use super::note::Note;
-use super::spare::Spare;
+use super::notes::{self, Notes};
 use crate::error::{Error, Kind, Result};
 use crate::record::ContentType;
 use crate::sys;
 use rustix::fs::{FlockOperation, flock};
+use std::collections::HashSet;
 use std::fs::{self, File, OpenOptions, Permissions};
 use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt, PermissionsExt};
 use std::path::{Path, PathBuf};
@@ -23,6 +24,16 @@ pub fn private_dir(path: &Path) -> Result<()> {
         .mode(0o700)
         .create(path)
         .map_err(failed)
+}
+
+/// Makes a file that only its owner may look into. Fails as open(2) does, also when it is there.
+pub(super) fn private_file(path: &Path) -> std::io::Result<File> {
+    OpenOptions::new()
+        .create_new(true)
+        .read(true)
+        .write(true)
+        .mode(0o600)
+        .open(path)
 }
 
 /// Takes a folder for this process alone, until the lock is dropped.
@@ -56,9 +67,9 @@ pub(super) fn take_folder(path: &Path) -> Result<File> {
 #[derive(Debug)]
 pub(super) struct Spool {
     dir: PathBuf,
+    /// The next number of an edit or of a file of bytes: none is both.
     next: AtomicU64,
-    /// Files of notes that are not needed any more, in the folder of drafts.
-    spare: Spare,
+    notes: Notes,
     _lock: File,
 }
 
@@ -71,12 +82,13 @@ pub struct Spooled {
     pub(in crate::volume) room: Arc<Room>,
     /// The type that it was committed with, unless that is not known.
     pub(in crate::volume) content_type: Option<ContentType>,
-    path: Option<PathBuf>,
+    /// Where it is, and its number there.
+    place: Option<(PathBuf, u64)>,
 }
 
 impl Drop for Spooled {
     fn drop(&mut self) {
-        if let Some(path) = &self.path {
+        if let Some((path, _)) = &self.place {
             let _ = fs::remove_file(path);
         }
     }
@@ -85,10 +97,10 @@ impl Drop for Spooled {
 impl Spooled {
     /// Gives the file a name outside of the spool's queue.
     pub(super) fn rename_to(&mut self, to: &Path) -> Result<()> {
-        if let Some(path) = &self.path {
+        if let Some((path, _)) = &self.place {
             fs::rename(path, to)
                 .map_err(|e| Error::io("rename the draft to", to.display().to_string(), e))?;
-            self.path = None;
+            self.place = None;
         }
         Ok(())
     }
@@ -98,54 +110,79 @@ impl Spooled {
 pub(super) type Found = (u64, Note);
 
 impl Spool {
-    /// Takes the folder, and removes what was never finished in it.
-    pub(super) fn open(dir: &Path) -> Result<Self> {
+    /// Takes the folder, and removes what was never finished in it. The edits that wait there, oldest first. What cannot be
+    /// used is put aside and told; nothing is deleted but bytes without a note.
+    pub(super) fn open(dir: &Path) -> Result<(Self, Vec<Found>)> {
         let lock = take_folder(dir)?;
-        let drafts = dir.join("drafts");
-        if drafts.exists() {
-            fs::remove_dir_all(&drafts)
-                .map_err(|e| Error::io("empty", drafts.display().to_string(), e))?;
+        let mut found = notes::read(dir)?;
+        private_dir(&dir.join(BYTES))?;
+        let old = adopt_single_notes(dir, &mut found)?;
+        let files = numbers_in(&dir.join(BYTES), "")?;
+        let cut: Vec<_> = found
+            .notes
+            .iter()
+            .filter_map(|(seq, (data, note))| Some((*seq, misses(dir, *data, note)?)))
+            .collect();
+        for (seq, why) in cut {
+            found.set_aside(seq, &why);
         }
-        private_dir(&drafts)?;
-        Ok(Self {
+        let notes = Notes::begin(dir, &found)?;
+        for path in old {
+            let gone = match path.is_dir() {
+                true => fs::remove_dir_all(&path),
+                false => fs::remove_file(&path),
+            };
+            gone.map_err(|e| Error::io("tidy up", path.display().to_string(), e))?;
+        }
+        let known: HashSet<_> = found.notes.values().filter_map(|(data, _)| *data).collect();
+        for number in &files {
+            let path = file_of(dir, *number);
+            let gone = match known.contains(number) {
+                true => Ok(()),
+                false if found.has_bad() => fs::rename(&path, dir.join(format!("{number}.bad"))),
+                false => fs::remove_file(&path),
+            };
+            gone.map_err(|e| Error::io("tidy up", path.display().to_string(), e))?;
+        }
+        let last = files.into_iter().chain(found.notes.keys().copied()).max();
+        let spool = Self {
             dir: dir.to_owned(),
-            next: AtomicU64::new(1),
-            spare: Spare::default(),
+            next: AtomicU64::new(last.unwrap_or(0) + 1),
+            notes,
             _lock: lock,
-        })
+        };
+        let mut edits: Vec<_> = found
+            .notes
+            .into_iter()
+            .map(|(seq, (_, note))| (seq, note))
+            .collect();
+        edits.sort_unstable_by_key(|(seq, _)| *seq);
+        Ok((spool, edits))
     }
 
     pub(super) fn dir(&self) -> &Path {
         &self.dir
     }
 
-    pub(super) fn number(&self) -> u64 {
+    fn number(&self) -> u64 {
         self.next.fetch_add(1, Ordering::Relaxed)
     }
 
+    fn file(&self, number: u64) -> PathBuf {
+        file_of(&self.dir, number)
+    }
+
+    /// The bytes of an edit. There is no such file when it has none, or is over.
     pub(super) fn data(&self, seq: u64) -> PathBuf {
-        self.dir.join(format!("{seq:016}.data"))
-    }
-
-    fn json(&self, seq: u64) -> PathBuf {
-        self.dir.join(format!("{seq:016}.json"))
-    }
-
-    fn draft_path(&self) -> PathBuf {
-        self.dir.join("drafts").join(self.number().to_string())
+        self.file(self.notes.data(seq).unwrap_or(seq))
     }
 
     /// A new file to write into.
     pub(super) fn draft(&self, mode: u32, room: Arc<Room>) -> Result<Spooled> {
-        let path = self.draft_path();
+        let number = self.number();
+        let path = self.file(number);
         let failed = |e| Error::io("make a draft in the spool", path.display().to_string(), e);
-        let file = OpenOptions::new()
-            .create_new(true)
-            .read(true)
-            .write(true)
-            .mode(0o600)
-            .open(&path)
-            .map_err(failed)?;
+        let file = private_file(&path).map_err(failed)?;
         // Other users cannot get into the folder, so these bits only tell what the record shows.
         file.set_permissions(Permissions::from_mode(mode | 0o600))
             .map_err(failed)?;
@@ -153,81 +190,59 @@ impl Spool {
             file: Arc::new(file),
             room,
             content_type: None,
-            path: Some(path),
+            place: Some((path, number)),
         })
     }
 
     /// Saves an edit with the bytes of a draft. On failure the draft is one as before.
     pub(super) fn save_draft(&self, draft: &mut Spooled, note: &Note) -> Result<u64> {
-        let Some(path) = draft.path.clone() else {
+        let Some((_, number)) = &draft.place else {
             let why = "it is a record already";
             return Err(Error::because("commit the draft", "", Kind::Stale, why));
         };
         let seq = self.number();
-        let data = self.data(seq);
-        self.rename(&path, &data)?;
-        match self.write_note(seq, note) {
-            Ok(()) => {
-                draft.path = None;
-                Ok(seq)
-            }
-            Err(e) => {
-                draft.path = Some(data);
-                Err(e)
-            }
-        }
+        self.notes.add(seq, Some(*number), note)?;
+        draft.place = None;
+        Ok(seq)
     }
 
     /// Makes an edit that nobody knows of the draft again that it was.
     pub(super) fn take_back(&self, draft: &mut Spooled, seq: u64) {
-        let _ = fs::remove_file(self.json(seq));
-        draft.path = Some(self.data(seq));
+        let number = self.notes.end(seq);
+        draft.place = number.map(|number| (self.file(number), number));
     }
 
     /// Saves an edit whose bytes are a copy of, or another name for, a file that nobody writes.
     pub(super) fn save_copy(&self, from: &Path, note: &Note) -> Result<u64> {
-        let (seq, temporary) = (self.number(), self.draft_path());
-        if fs::hard_link(from, &temporary).is_err() {
-            self.copy(from, &temporary).inspect_err(|_| {
-                let _ = fs::remove_file(&temporary);
-            })?;
+        let number = self.number();
+        if fs::hard_link(from, self.file(number)).is_err() {
+            self.copy(from, number)?;
         }
-        self.save_file(seq, &temporary, note)
+        self.save_file(number, note)
     }
 
-    /// A copy, beside the edits, of a file of which somebody may still have a descriptor. That may take its time.
-    pub(super) fn copy_aside(&self, from: &Path) -> Result<PathBuf> {
-        let temporary = self.draft_path();
-        let copied = self.copy(from, &temporary).inspect_err(|_| {
-            let _ = fs::remove_file(&temporary);
-        });
-        copied.map(|()| temporary)
+    /// A copy, beside the edits, of a file of which somebody may still have a descriptor. That may take its time. Its number.
+    pub(super) fn copy_aside(&self, from: &Path) -> Result<u64> {
+        let number = self.number();
+        self.copy(from, number).map(|()| number)
     }
 
-    /// Saves an edit with the bytes of such a copy.
-    pub(super) fn save_aside(&self, copy: &Path, note: &Note) -> Result<u64> {
-        let saved = self.save_file(self.number(), copy, note);
-        saved.inspect_err(|_| {
-            let _ = fs::remove_file(copy);
+    fn copy(&self, from: &Path, number: u64) -> Result<()> {
+        let failed = |e| Error::io("copy into the spool", from.display().to_string(), e);
+        let source = File::open(from).map_err(failed)?;
+        let to = self.file(number);
+        let target = private_file(&to).map_err(failed)?;
+        sys::copy(&source, &target).map_err(|e| {
+            let _ = fs::remove_file(&to);
+            failed(e)
         })
     }
 
-    fn copy(&self, from: &Path, to: &Path) -> Result<()> {
-        let failed = |e| Error::io("copy into the spool", from.display().to_string(), e);
-        let source = File::open(from).map_err(failed)?;
-        let target = OpenOptions::new()
-            .create_new(true)
-            .write(true)
-            .mode(0o600)
-            .open(to)
-            .map_err(failed)?;
-        sys::copy(&source, &target).map_err(failed)
-    }
-
-    fn save_file(&self, seq: u64, temporary: &Path, note: &Note) -> Result<u64> {
-        self.rename(temporary, &self.data(seq))?;
-        self.write_note(seq, note).inspect_err(|_| {
-            let _ = fs::remove_file(self.data(seq));
+    /// Saves an edit with the bytes of this number; on failure they are removed.
+    pub(super) fn save_file(&self, number: u64, note: &Note) -> Result<u64> {
+        let seq = self.number();
+        self.notes.add(seq, Some(number), note).inspect_err(|_| {
+            let _ = fs::remove_file(self.file(number));
         })?;
         Ok(seq)
     }
@@ -235,7 +250,7 @@ impl Spool {
     /// Saves an edit without bytes.
     pub(super) fn save(&self, note: &Note) -> Result<u64> {
         let seq = self.number();
-        self.write_note(seq, note)?;
+        self.notes.add(seq, None, note)?;
         Ok(seq)
     }
 
@@ -249,108 +264,83 @@ impl Spool {
         Ok(again)
     }
 
-    fn rename(&self, from: &Path, to: &Path) -> Result<()> {
-        fs::rename(from, to).map_err(|e| Error::io("save the edit", to.display().to_string(), e))
-    }
-
-    fn write_note(&self, seq: u64, note: &Note) -> Result<()> {
-        let text = note.to_json(seq);
-        let (temporary, written) = self.spare.write(self.draft_path(), text.as_bytes());
-        let failed = |e| Error::io("save the edit", temporary.display().to_string(), e);
-        written
-            .map_err(failed)
-            .and_then(|()| self.rename(&temporary, &self.json(seq)))
-            .inspect_err(|_| {
-                let _ = fs::remove_file(&temporary);
-            })
-    }
-
     /// Takes an edit out of the queue. Its bytes go too.
     pub(super) fn forget(&self, seq: u64) {
-        let (json, data) = (self.json(seq), self.data(seq));
         // The note first: bytes without one are no edit.
-        let noted = self.spare.give(&json, self.draft_path());
-        for (path, gone) in [(&json, noted), (&data, fs::remove_file(&data))] {
-            match gone {
-                Err(e) if e.kind() != std::io::ErrorKind::NotFound => {
-                    tracing::warn!("{} stays in the spool: {e}", path.display());
-                }
-                _ => {}
+        let Some(number) = self.notes.end(seq) else {
+            return;
+        };
+        let path = self.file(number);
+        match fs::remove_file(&path) {
+            Err(e) if e.kind() != std::io::ErrorKind::NotFound => {
+                tracing::warn!("{} stays in the spool: {e}", path.display());
             }
+            _ => {}
         }
     }
 
     /// Forces an edit to disk.
     pub(super) fn sync(&self, seq: u64) -> Result<()> {
-        for path in [self.data(seq), self.json(seq), self.dir.clone()] {
+        for path in [self.data(seq), self.dir.clone()] {
             match File::open(&path).and_then(|file| file.sync_all()) {
                 // Sent meanwhile, or without bytes.
                 Err(e) if e.kind() == std::io::ErrorKind::NotFound => {}
                 other => other.map_err(|e| Error::io("fsync", path.display().to_string(), e))?,
             }
         }
-        Ok(())
+        self.notes.sync()
     }
+}
 
-    /// The queue, oldest first. What cannot be used is put aside and told; nothing is deleted but bytes without a note.
-    pub(super) fn list(&self) -> Result<Vec<Found>> {
-        let failed = |e| Error::io("list the spool", self.dir.display().to_string(), e);
-        let mut found = Vec::new();
-        let mut bytes = Vec::new();
-        for entry in fs::read_dir(&self.dir).map_err(failed)? {
-            let name = entry.map_err(failed)?.file_name();
-            let Some((seq, kind)) = name.to_str().and_then(|name| name.split_once('.')) else {
-                continue;
-            };
-            let Ok(seq) = seq.parse::<u64>() else {
-                continue;
-            };
-            self.next.fetch_max(seq + 1, Ordering::Relaxed);
-            match kind {
-                "data" => bytes.push(seq),
-                "json" => match self.read(seq) {
-                    Ok(note) => found.push((seq, note)),
-                    Err(e) => self.set_aside(seq, &e),
-                },
-                _ => {}
-            }
-        }
-        found.sort_unstable_by_key(|(seq, _)| *seq);
-        for seq in bytes {
-            let noted = self.json(seq).exists() || self.dir.join(format!("{seq:016}.bad")).exists();
-            if !noted {
-                let _ = fs::remove_file(self.data(seq));
-            }
-        }
-        Ok(found)
-    }
+/// The folder of files of bytes, each called by its number.
+pub(super) const BYTES: &str = "bytes";
 
-    fn read(&self, seq: u64) -> Result<Note> {
-        let path = self.json(seq);
-        let text = fs::read_to_string(&path)
-            .map_err(|e| Error::io("read", path.display().to_string(), e))?;
-        let note = Note::from_json(&text, seq)?;
-        if let Some(size) = note.size {
-            let found = fs::metadata(self.data(seq)).map_or(0, |meta| meta.len());
-            if found != size || !self.data(seq).exists() {
-                let why = format!("it should have {size} bytes and has {found}");
-                return Err(Error::because(
-                    "read the edit",
-                    path.display().to_string(),
-                    Kind::Corrupt,
-                    why,
-                ));
-            }
-        }
-        Ok(note)
-    }
+fn file_of(dir: &Path, number: u64) -> PathBuf {
+    dir.join(BYTES).join(number.to_string())
+}
 
-    fn set_aside(&self, seq: u64, why: &Error) {
-        let to = self.dir.join(format!("{seq:016}.bad"));
-        tracing::error!(
-            "an edit cannot be used and is kept as {}: {why}",
-            to.display()
-        );
-        let _ = fs::rename(self.json(seq), to);
+/// The numbers of the files of a folder that have one and end so.
+fn numbers_in(dir: &Path, end: &str) -> Result<Vec<u64>> {
+    let failed = |e| Error::io("list the spool", dir.display().to_string(), e);
+    let mut numbers = Vec::new();
+    for entry in fs::read_dir(dir).map_err(failed)? {
+        let name = entry.map_err(failed)?.file_name();
+        let number = name.to_str().and_then(|name| name.strip_suffix(end));
+        numbers.extend(number.and_then(|number| number.parse::<u64>().ok()));
     }
+    Ok(numbers)
+}
+
+/// Takes over what an earlier version left, which kept each note in a file. What can go once the notes are among the others.
+fn adopt_single_notes(dir: &Path, found: &mut notes::Found) -> Result<Vec<PathBuf>> {
+    let drafts = dir.join("drafts");
+    if !drafts.exists() {
+        return Ok(Vec::new());
+    }
+    let failed = |e| Error::io("take over", dir.display().to_string(), e);
+    let old = |seq: u64, kind: &str| dir.join(format!("{seq:016}.{kind}"));
+    for seq in numbers_in(dir, ".data")? {
+        fs::rename(old(seq, "data"), file_of(dir, seq)).map_err(failed)?;
+    }
+    let notes = numbers_in(dir, ".json")?;
+    for seq in &notes {
+        let text = fs::read_to_string(old(*seq, "json")).map_err(failed)?;
+        found.take_single(*seq, &text);
+    }
+    let mut spent: Vec<_> = notes.into_iter().map(|seq| old(seq, "json")).collect();
+    spent.push(drafts);
+    Ok(spent)
+}
+
+/// What is missing of an edit's bytes, as an error.
+fn misses(dir: &Path, data: Option<u64>, note: &Note) -> Option<Error> {
+    let size = note.size?;
+    let path = file_of(dir, data.unwrap_or_default());
+    let why = match fs::metadata(&path) {
+        Ok(meta) if meta.len() == size => return None,
+        Ok(meta) => format!("it should have {size} bytes and has {}", meta.len()),
+        Err(e) => e.to_string(),
+    };
+    let shown = path.display().to_string();
+    Some(Error::because("read the edit", shown, Kind::Corrupt, why))
 }

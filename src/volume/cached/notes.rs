@@ -1,0 +1,261 @@
+//! The notes of the spool, one line each, in one file: an edit is saved when its line is there, and over when the line is
+//! struck out. A file for each note would have to be made and renamed for every record that is written, which takes longer
+//! than all the rest. What is read back may have been torn anywhere; a line that cannot be used is kept and told. It knows the
+//! bytes of an edit by their number only.
+
+use super::note::Note;
+use super::spool::private_file;
+use crate::error::{Error, Result};
+use std::collections::HashMap;
+use std::fs::{self, File};
+use std::io::{self, Write};
+use std::os::unix::fs::FileExt;
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+/// What the file is called.
+pub(super) const NAME: &str = "notes";
+/// Lines that cannot be used are kept under this name.
+const BAD: &str = "notes.bad";
+/// The file is written anew when so many bytes of it are of no use, and three times as many as are.
+const WASTE: u64 = 1 << 20;
+
+/// What a line that is struck out begins with. One byte that is there already can be written on a full disk, too.
+const STRUCK: u8 = b'#';
+
+/// The file, and where in it the notes of edits are that are not over.
+#[derive(Debug)]
+pub(super) struct Notes {
+    path: PathBuf,
+    open: Mutex<Open>,
+}
+
+#[derive(Debug)]
+struct Open {
+    file: Arc<File>,
+    /// Where the next line goes. What a failed write left behind it is written over.
+    end: u64,
+    live: HashMap<u64, Line>,
+    /// How many bytes their lines have.
+    used: u64,
+}
+
+/// Where a note is, and what its bytes are called.
+#[derive(Clone, Copy, Debug)]
+struct Line {
+    at: u64,
+    length: u64,
+    data: Option<u64>,
+}
+
+/// What was in the file.
+#[derive(Debug, Default)]
+pub(super) struct Found {
+    /// Edits that are not over, with the numbers of their bytes.
+    pub(super) notes: HashMap<u64, (Option<u64>, Note)>,
+    /// Lines that cannot be used.
+    bad: Vec<Vec<u8>>,
+}
+
+impl Found {
+    /// Whether there are bytes of which it is not known whose they are.
+    pub(super) fn has_bad(&self) -> bool {
+        !self.bad.is_empty()
+    }
+
+    /// An edit cannot be used, for this reason.
+    pub(super) fn set_aside(&mut self, seq: u64, why: &Error) {
+        tracing::error!("an edit cannot be used and is kept in the spool: {why}");
+        let line = self
+            .notes
+            .remove(&seq)
+            .map(|(data, note)| note.to_line(seq, data));
+        if let Some(Ok(line)) = line {
+            self.bad.push(line.trim_end().into());
+        }
+    }
+
+    /// Takes the note of an edit that had a file of its own. Its bytes have the same number.
+    pub(super) fn take_single(&mut self, seq: u64, text: &str) {
+        match Note::from_line(text) {
+            Ok((written, _, note)) if written == seq => {
+                let data = note.size.is_some().then_some(seq);
+                self.notes.insert(seq, (data, note));
+            }
+            _ => self.take(text.replace('\n', " ").as_bytes()),
+        }
+    }
+
+    fn take(&mut self, line: &[u8]) {
+        match Note::from_line(&String::from_utf8_lossy(line)) {
+            Ok((seq, data, note)) => {
+                self.notes.insert(seq, (data, note));
+            }
+            Err(e) => {
+                tracing::error!("a note cannot be used and is kept in the spool: {e}");
+                self.bad.push(line.to_vec());
+            }
+        }
+    }
+}
+
+/// Reads what an earlier process left.
+pub(super) fn read(dir: &Path) -> Result<Found> {
+    let path = dir.join(NAME);
+    let mut found = Found::default();
+    let bytes = match fs::read(&path) {
+        Ok(bytes) => bytes,
+        Err(e) if e.kind() == io::ErrorKind::NotFound => return Ok(found),
+        Err(e) => return Err(Error::io("read", path.display().to_string(), e)),
+    };
+    // What follows the last end of a line was never told to be saved.
+    let end = bytes.iter().rposition(|byte| *byte == b'\n').unwrap_or(0);
+    for line in bytes[..end].split(|byte| *byte == b'\n') {
+        if line.first().is_some_and(|first| *first != STRUCK) {
+            found.take(line);
+        }
+    }
+    Ok(found)
+}
+
+impl Notes {
+    /// Begins the file with what was found, after it was put aside what cannot be used of that.
+    pub(super) fn begin(dir: &Path, found: &Found) -> Result<Self> {
+        let path = dir.join(NAME);
+        keep_bad(&dir.join(BAD), &found.bad)?;
+        let failed = |e| Error::io("begin", path.display().to_string(), e);
+        let mut lines: Vec<_> = found.notes.iter().collect();
+        lines.sort_unstable_by_key(|(seq, _)| **seq);
+        let lines = lines
+            .into_iter()
+            .map(|(seq, (data, note))| Ok((*seq, *data, note.to_line(*seq, *data)?)))
+            .collect::<Result<Vec<_>>>()?;
+        let open = Open::write(&path, lines).map_err(failed)?;
+        Ok(Self {
+            path,
+            open: Mutex::new(open),
+        })
+    }
+
+    fn open(&self) -> MutexGuard<'_, Open> {
+        self.open.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Saves the note of an edit, whose bytes have this number.
+    pub(super) fn add(&self, seq: u64, data: Option<u64>, note: &Note) -> Result<()> {
+        let text = note.to_line(seq, data)?;
+        let mut open = self.open();
+        let at = open.append(&text).map_err(|e| self.failed(e))?;
+        let length = text.len() as u64;
+        open.used += length;
+        open.live.insert(seq, Line { at, length, data });
+        Ok(())
+    }
+
+    /// Ends an edit. The number of its bytes.
+    pub(super) fn end(&self, seq: u64) -> Option<u64> {
+        let mut open = self.open();
+        let line = open.live.remove(&seq)?;
+        open.used -= line.length;
+        if let Err(e) = open.strike(&line, &self.path) {
+            tracing::warn!("{} is not up to date: {e}", self.path.display());
+        }
+        line.data
+    }
+
+    /// The number of the bytes of an edit that is not over.
+    pub(super) fn data(&self, seq: u64) -> Option<u64> {
+        self.open().live.get(&seq).and_then(|line| line.data)
+    }
+
+    /// Forces the file to disk.
+    pub(super) fn sync(&self) -> Result<()> {
+        let file = self.open().file.clone();
+        file.sync_data().map_err(|e| self.failed(e))
+    }
+
+    fn failed(&self, e: io::Error) -> Error {
+        Error::io("save the edit", self.path.display().to_string(), e)
+    }
+}
+
+impl Open {
+    /// A new file of these lines in the place of the one before, forced to disk like those it replaces may have been.
+    fn write(path: &Path, lines: Vec<(u64, Option<u64>, String)>) -> io::Result<Self> {
+        let new = path.with_extension("new");
+        let _ = fs::remove_file(&new);
+        let file = private_file(&new)?;
+        let mut open = Self {
+            file: Arc::new(file),
+            end: 0,
+            live: HashMap::new(),
+            used: 0,
+        };
+        let mut out = io::BufWriter::new(&*open.file);
+        for (seq, data, text) in lines {
+            out.write_all(text.as_bytes())?;
+            let (at, length) = (open.end, text.len() as u64);
+            open.end += length;
+            open.used += length;
+            open.live.insert(seq, Line { at, length, data });
+        }
+        out.flush()?;
+        drop(out);
+        if open.end > 0 {
+            open.file.sync_all()?;
+        }
+        fs::rename(&new, path)?;
+        Ok(open)
+    }
+
+    fn append(&mut self, text: &str) -> io::Result<u64> {
+        let at = self.end;
+        self.file.write_all_at(text.as_bytes(), at)?;
+        self.end += text.len() as u64;
+        Ok(at)
+    }
+
+    fn strike(&mut self, line: &Line, path: &Path) -> io::Result<()> {
+        if self.live.is_empty() {
+            self.file.set_len(0)?;
+            self.end = 0;
+            return Ok(());
+        }
+        self.file.write_all_at(&[STRUCK], line.at)?;
+        let waste = self.end - self.used;
+        if waste > WASTE && waste > 3 * self.used {
+            self.anew(path)?;
+        }
+        Ok(())
+    }
+
+    fn anew(&mut self, path: &Path) -> io::Result<()> {
+        let mut live: Vec<_> = self.live.iter().map(|(seq, line)| (*seq, *line)).collect();
+        live.sort_unstable_by_key(|(_, line)| line.at);
+        let mut lines = Vec::with_capacity(live.len());
+        for (seq, line) in live {
+            let mut text = vec![0; usize::try_from(line.length).map_err(io::Error::other)?];
+            self.file.read_exact_at(&mut text, line.at)?;
+            let text = String::from_utf8(text).map_err(io::Error::other)?;
+            lines.push((seq, line.data, text));
+        }
+        *self = Self::write(path, lines)?;
+        Ok(())
+    }
+}
+
+fn keep_bad(path: &Path, lines: &[Vec<u8>]) -> Result<()> {
+    if lines.is_empty() {
+        return Ok(());
+    }
+    let keep = || {
+        let mut file = fs::OpenOptions::new()
+            .append(true)
+            .create(true)
+            .open(path)?;
+        file.write_all(&lines.join(&b"\n"[..]))?;
+        file.write_all(b"\n")?;
+        file.sync_all()
+    };
+    keep().map_err(|e| Error::io("keep what cannot be used in", path.display().to_string(), e))
+}
