@@ -3,7 +3,7 @@
 
 mod model;
 
-use model::Way;
+use model::{Closer, How, Name, Op, Opener, Way};
 use proptest::test_runner::{Config, TestCaseError, TestError, TestRunner};
 use std::path::{Path, PathBuf};
 use storefs::backend::dir::Layout;
@@ -91,4 +91,40 @@ fn a_tree_that_watches_the_folder_does_what_the_reference_does() {
     };
     check(&memory(), watching(served(Layout::Plain)), 150);
     check(&memory(), watching(passed_through(Layout::Dual)), 150);
+}
+
+/// How the clock of the disk stands decides whether a closed file counts as changed, so this is done many times.
+#[test]
+fn a_type_that_was_removed_after_the_last_close_does_not_come_back() {
+    let name = Name {
+        store: "default",
+        key: "OUTPUT",
+    };
+    let open = |how| Op::Open {
+        name,
+        how,
+        mode: 0o600,
+        by: Opener::Me,
+        blind: false,
+    };
+    let close = Op::Close {
+        handle: 0,
+        by: Closer::Opener,
+    };
+    let set = |to| Op::SetType { name, to };
+    let operations = [
+        open(How::Save),
+        close.clone(),
+        open(How::Log),
+        set(Some("application/json; charset=utf-8")),
+        close,
+        set(None),
+        open(How::Read),
+        Op::SetSize { name, size: 0 },
+    ];
+    for way in [served(Layout::Plain), passed_through(Layout::Plain)] {
+        for _ in 0..100 {
+            model::run(&memory(), way, &operations).unwrap();
+        }
+    }
 }

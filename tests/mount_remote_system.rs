@@ -171,19 +171,17 @@ fn where_the_disk_of_the_spool_is_full_a_writer_is_told_and_the_old_record_stays
 #[test]
 fn a_save_that_failed_for_want_of_room_works_when_there_is_some() {
     let shop = Shop::open();
-    let disk = SmallDisk::at(shop.world.root().join("cache-mnt"), "nr_inodes=200");
+    let disk = SmallDisk::at(shop.world.root().join("cache-mnt"), "size=4m");
     let mount = shop.mount("mnt");
-    // The bytes have a file; what would tell of them cannot get one.
+    // The bytes have a place; what would tell of them cannot get one.
     mount.sh(r#"python3 - <<'E'
 import errno, os
 f = os.open(os.environ["MNT"] + "/default/KEY", os.O_WRONLY | os.O_CREAT)
 os.write(f, b"bytes")
-full = []
+filler = open("cache-mnt/filler", "wb", buffering=0)
 try:
-    for n in range(1000):
-        name = f"cache-mnt/fill-{n}"
-        open(name, "w").close()
-        full.append(name)
+    while True:
+        filler.write(bytes(4096))
 except OSError as e:
     assert e.errno == errno.ENOSPC, e
 try:
@@ -191,8 +189,8 @@ try:
     raise SystemExit("it cannot have been saved")
 except OSError as e:
     assert e.errno == errno.ENOSPC, e
-for name in full:
-    os.remove(name)
+filler.close()
+os.remove("cache-mnt/filler")
 os.write(f, b" and more")
 os.fsync(f)
 os.close(f)

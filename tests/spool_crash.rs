@@ -52,6 +52,18 @@ fn bytes_without_a_note_were_never_saved_and_are_removed() {
 }
 
 #[test]
+fn a_note_without_bytes_is_of_an_edit_that_was_sent() {
+    let (world, bytes) = with_one_edit();
+    // As after a power failure: the removal was on disk, and not yet that the line was struck out.
+    fs::remove_file(bytes).unwrap();
+    let mount = world.mount();
+    assert!(!mount.exists("a.txt"));
+    assert_eq!(mount.pending(), 0);
+    assert_eq!(names_in(&world.spool("one")), SPOOL);
+    assert_eq!(notes_in(&world.spool("one")).len(), 0);
+}
+
+#[test]
 fn a_draft_and_a_note_without_an_end_were_never_saved() {
     let (world, _) = with_one_edit();
     let spool = world.spool("one");

@@ -246,6 +246,10 @@ impl Fs {
         if handle.writer {
             let mut writing = file.writing();
             writing.writers = writing.writers.saturating_sub(1);
+            if writing.writers == 0 && writing.draft.is_none() {
+                // The record has it by now. Who sets another one later, or none, is not to be overruled.
+                writing.explicit = None;
+            }
         }
         if last {
             // A draft that replaced nothing still has its claim.

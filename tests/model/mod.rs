@@ -11,5 +11,5 @@ mod reference;
 mod run;
 mod types;
 
-pub use operation::operations;
+pub use operation::{Closer, How, Name, Op, Opener, operations};
 pub use run::{Way, run};

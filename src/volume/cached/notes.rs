@@ -75,6 +75,17 @@ impl Found {
         }
     }
 
+    /// The bytes of an edit are gone. They go after its line was struck out, so it was sent, unless the machine stopped
+    /// before either was forced to disk.
+    pub(super) fn drop_sent(&mut self, seq: u64) {
+        if let Some((_, note)) = self.notes.remove(&seq) {
+            let id = note.id;
+            tracing::warn!(
+                "an edit of {id} has no bytes any more: it was sent before, or never forced to disk"
+            );
+        }
+    }
+
     /// Takes the note of an edit that had a file of its own. Its bytes have the same number.
     pub(super) fn take_single(&mut self, seq: u64, text: &str) {
         match Note::from_line(text) {
@@ -216,8 +227,7 @@ impl Open {
     }
 
     fn strike(&mut self, line: &Line, path: &Path) -> io::Result<()> {
-        if self.live.is_empty() {
-            self.file.set_len(0)?;
+        if self.live.is_empty() && self.file.set_len(0).is_ok() {
             self.end = 0;
             return Ok(());
         }

@@ -118,13 +118,17 @@ impl Spool {
         private_dir(&dir.join(BYTES))?;
         let old = adopt_single_notes(dir, &mut found)?;
         let files = numbers_in(&dir.join(BYTES), "")?;
-        let cut: Vec<_> = found
-            .notes
-            .iter()
-            .filter_map(|(seq, (data, note))| Some((*seq, misses(dir, *data, note)?)))
-            .collect();
-        for (seq, why) in cut {
-            found.set_aside(seq, &why);
+        let waits: Vec<_> = found.notes.keys().copied().collect();
+        for seq in waits {
+            match found
+                .notes
+                .get(&seq)
+                .map(|(data, note)| check(dir, *data, note))
+            {
+                Some(Err(why)) if why.kind() == Kind::NotFound => found.drop_sent(seq),
+                Some(Err(why)) => found.set_aside(seq, &why),
+                Some(Ok(())) | None => {}
+            }
         }
         let notes = Notes::begin(dir, &found)?;
         for path in old {
@@ -332,15 +336,18 @@ fn adopt_single_notes(dir: &Path, found: &mut notes::Found) -> Result<Vec<PathBu
     Ok(spent)
 }
 
-/// What is missing of an edit's bytes, as an error.
-fn misses(dir: &Path, data: Option<u64>, note: &Note) -> Option<Error> {
-    let size = note.size?;
-    let path = file_of(dir, data.unwrap_or_default());
-    let why = match fs::metadata(&path) {
-        Ok(meta) if meta.len() == size => return None,
-        Ok(meta) => format!("it should have {size} bytes and has {}", meta.len()),
-        Err(e) => e.to_string(),
+/// Whether an edit has its bytes.
+fn check(dir: &Path, data: Option<u64>, note: &Note) -> Result<()> {
+    let Some(size) = note.size else {
+        return Ok(());
     };
+    let path = file_of(dir, data.unwrap_or_default());
+    let failed = |e| Error::io("read the edit", path.display().to_string(), e);
+    let found = fs::metadata(&path).map_err(failed)?.len();
+    if found == size {
+        return Ok(());
+    }
+    let why = format!("it should have {size} bytes and has {found}");
     let shown = path.display().to_string();
-    Some(Error::because("read the edit", shown, Kind::Corrupt, why))
+    Err(Error::because("read the edit", shown, Kind::Corrupt, why))
 }
