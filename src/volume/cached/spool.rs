@@ -328,8 +328,8 @@ fn adopt_single_notes(dir: &Path, found: &mut notes::Found) -> Result<Vec<PathBu
     }
     let notes = numbers_in(dir, ".json")?;
     for seq in &notes {
-        let text = fs::read_to_string(old(*seq, "json")).map_err(failed)?;
-        found.take_single(*seq, &text);
+        let text = fs::read(old(*seq, "json")).map_err(failed)?;
+        found.take_single(*seq, &String::from_utf8_lossy(&text));
     }
     let mut spent: Vec<_> = notes.into_iter().map(|seq| old(seq, "json")).collect();
     spent.push(drafts);
@@ -341,7 +341,11 @@ fn check(dir: &Path, data: Option<u64>, note: &Note) -> Result<()> {
     let Some(size) = note.size else {
         return Ok(());
     };
-    let path = file_of(dir, data.unwrap_or_default());
+    let Some(number) = data else {
+        let why = format!("its note names no bytes, and it should have {size}");
+        return Err(Error::because("read the edit", "", Kind::Corrupt, why));
+    };
+    let path = file_of(dir, number);
     let failed = |e| Error::io("read the edit", path.display().to_string(), e);
     let found = fs::metadata(&path).map_err(failed)?.len();
     if found == size {
