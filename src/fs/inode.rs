@@ -1,13 +1,16 @@
 //! The inode table: names to inodes and back, lookup counts. It touches memory only and never calls a volume.
 
+mod rare;
 mod unnamed;
 
 use super::handle::OpenFile;
-use crate::record::{ContentType, ETag, StoreName};
+use crate::record::{ContentType, StoreName};
 use hashbrown::HashTable;
 use std::collections::VecDeque;
 use std::hash::{BuildHasher, RandomState};
 use std::sync::Arc;
+
+use rare::Rare;
 
 /// The inode of the mountpoint.
 pub const ROOT: u64 = 1;
@@ -29,37 +32,24 @@ pub(super) enum Node {
     Link(Box<str>),
 }
 
-/// One inode.
+/// One inode. There may be a million, so what few of them have is apart.
 #[derive(Debug)]
 pub(super) struct Inode {
     pub(super) ino: u64,
     pub(super) parent: u64,
     pub(super) name: Box<str>,
-    pub(super) node: Node,
     /// How often the kernel was told of it and has not forgotten.
     pub(super) lookups: u32,
-    /// Handles that are open.
-    pub(super) handles: u32,
     /// The name leads here.
     pub(super) linked: bool,
     /// Its file is not yet the record of its name.
     pub(super) drafting: bool,
-    /// It lost its name to a newer draft; its own draft is still to be committed under it.
-    pub(super) superseded: bool,
     /// The disk's number of its file.
     pub(super) version: u64,
-    /// Its file, while it is open or parked.
-    pub(super) open: Option<Arc<OpenFile>>,
-    /// What its type was guessed to be when it was made here, if it was, as far as this mount knows.
-    pub(super) guessed: Option<Guessed>,
     /// The last change, in nanoseconds since 1970, of the attributes that the kernel was told and may keep; 0 when it
     /// keeps none.
     pub(super) told: i64,
-    /// The server's tag of the version of which the kernel may have bytes in its cache and of no other; none when they may be
-    /// of any.
-    pub(super) paged: Option<ETag>,
-    /// It stands in the queue of parked files.
-    queued: bool,
+    rare: Option<Box<Rare>>,
 }
 
 /// The type of a file that was made here and that nobody gave one.
@@ -76,8 +66,15 @@ impl Inode {
     pub(super) fn now_is(&mut self, version: u64) {
         if self.version != version {
             self.version = version;
-            self.guessed = None;
+            if self.guessed.is_some() {
+                self.guessed = None;
+            }
         }
+    }
+
+    /// Gives up its file.
+    pub(super) fn close(&mut self) -> Option<Arc<OpenFile>> {
+        self.open.is_some().then(|| self.open.take()).flatten()
     }
 }
 
@@ -188,18 +185,12 @@ impl Table {
             ino,
             parent,
             name: name.into(),
-            node,
             lookups: 0,
-            handles: 0,
             linked: true,
             drafting: false,
-            superseded: false,
             version,
-            open: None,
-            guessed: None,
             told: 0,
-            paged: None,
-            queued: false,
+            rare: Rare::of(node),
         })
     }
 
@@ -217,7 +208,7 @@ impl Table {
         if let Some(inode) = self.get_mut(ino) {
             let was_linked = std::mem::replace(&mut inode.linked, false);
             if inode.handles == 0 {
-                closed = inode.open.take();
+                closed = inode.close();
             } else if was_linked {
                 self.strays.push(ino);
             }
@@ -281,7 +272,7 @@ impl Table {
             }
         }
         let slot = slot_of(ino);
-        let inode = self.slots[slot].take()?;
+        let mut inode = self.slots[slot].take()?;
         // After 2^32 uses a slot is retired, so that a number never comes back.
         self.generations[slot] = self.generations[slot].wrapping_add(1);
         if self.generations[slot] != 0 {
@@ -290,7 +281,7 @@ impl Table {
         self.fresh.retain(|other| *other != ino);
         self.superseded.retain(|other| *other != ino);
         self.strays.retain(|other| *other != ino);
-        inode.open
+        inode.close()
     }
 
     /// A handle was opened.
@@ -318,7 +309,7 @@ impl Table {
                 self.parked.push_back(ino);
             }
         } else {
-            dropped.extend(inode.open.take());
+            dropped.extend(inode.close());
         }
         while self.parked.len() > self.most_parked {
             if let Some(oldest) = self.parked.pop_front()
@@ -326,7 +317,7 @@ impl Table {
             {
                 inode.queued = false;
                 if inode.handles == 0 {
-                    dropped.extend(inode.open.take());
+                    dropped.extend(inode.close());
                 }
             }
         }
@@ -337,7 +328,7 @@ impl Table {
     /// Gives up the file of an inode that nobody has open.
     pub(super) fn close(&mut self, ino: u64) -> Option<Arc<OpenFile>> {
         let inode = self.get_mut(ino)?;
-        (inode.handles == 0).then(|| inode.open.take()).flatten()
+        (inode.handles == 0).then(|| inode.close()).flatten()
     }
 
     /// The store of an inode.

@@ -213,7 +213,7 @@ impl Inner {
             return Err((seq, gone));
         };
         if !known && note.base == Remote::Unknown && note.conflict {
-            record.there = Remote::Unknown;
+            record.is_there(Remote::Unknown);
         }
         let unused = record.kept.take();
         record.tick = tick;
@@ -225,7 +225,7 @@ impl Inner {
         if note.change == Change::Put {
             record.size = note.size.map_or(Size::Unknown, Size::Exact);
             record.content_type.clone_from(&note.content_type);
-            record.shown = note.shown;
+            record.show(note.shown);
         }
         let (edit, base) = (
             Edit {
@@ -241,7 +241,7 @@ impl Inner {
         index.replace(forget.as_deref().unwrap_or_default(), seq);
         if index.in_flight.contains(&id) {
             if let Some(record) = index.record_mut(&id) {
-                record.due = due;
+                record.due = Some(due);
             }
         } else {
             index.enqueue(&id, due);
@@ -273,7 +273,7 @@ impl Inner {
                         base,
                         ..Note::clone(note)
                     };
-                    (edit.seq, note, record.due, record.version)
+                    (edit.seq, note, record.due(), record.version)
                 }
                 _ => return Ok(()),
             }

@@ -127,7 +127,7 @@ impl Index {
             created_ns: 0,
             modified_ns: 0,
             records: BTreeMap::new(),
-            order: BTreeMap::new(),
+            order: Vec::new(),
             listed: None,
             complete: false,
             large: false,
@@ -176,7 +176,7 @@ impl Index {
         let store = self.stores.get_mut(&id.store)?;
         store.absent.remove(&id.key);
         if !store.records.contains_key(&id.key) {
-            store.order.insert(position, id.key.clone());
+            store.order.push((position, id.key.clone()));
             let record = Record::new(position, version, remote);
             store.records.insert(id.key.clone(), Box::new(record));
         }
@@ -188,14 +188,16 @@ impl Index {
         let tick = self.number();
         let store = self.stores.get_mut(&id.store)?;
         let gone = store.records.remove(&id.key)?;
-        store.order.remove(&gone.position);
+        store.tidy();
         store.removed.insert(id.key.clone(), tick);
         if store.removed.len() > MOST_ABSENT {
             store
                 .removed
                 .retain(|_, at| *at + MOST_ABSENT as u64 > tick);
         }
-        self.queue.remove(&(gone.due, id.clone()));
+        if let Some(due) = gone.due {
+            self.queue.remove(&(due, id.clone()));
+        }
         Some(gone)
     }
 
@@ -204,8 +206,9 @@ impl Index {
         let Some(record) = self.record_mut(id) else {
             return;
         };
-        let old = std::mem::replace(&mut record.due, due);
-        self.queue.remove(&(old, id.clone()));
+        if let Some(old) = record.due.replace(due) {
+            self.queue.remove(&(old, id.clone()));
+        }
         self.queue.insert((due, id.clone()));
     }
 
@@ -260,7 +263,6 @@ impl Index {
         };
         if same {
             if remote != Remote::Unknown {
-                record.there = remote.clone();
                 record.state = State::Clean { remote };
             }
             if meta.content_type.is_some() {
@@ -271,7 +273,6 @@ impl Index {
             }
             return false;
         }
-        record.there = remote.clone();
         if let Ok(step) = before.next(Event::Seen(remote)) {
             record.state = step.state;
         }
@@ -335,7 +336,7 @@ impl Index {
     ) -> impl Iterator<Item = (&'a RecordId, Edit)> {
         let queued = self.queue.iter().map(|(_, id)| id);
         let waiting = queued.chain(self.in_flight.iter().filter(|id| {
-            let due = self.record(id).map(|record| record.due);
+            let due = self.record(id).map(Record::due);
             due.is_none_or(|due| !self.queue.contains(&(due, (*id).clone())))
         }));
         let of_store = waiting.filter(move |id| store.is_none_or(|store| *store == id.store));

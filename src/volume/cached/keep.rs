@@ -160,7 +160,7 @@ impl Keeper {
                         remote: remote.clone(),
                         size: record.size,
                         content_type: record.content_type.clone(),
-                        shown: record.shown,
+                        shown: record.shown(),
                         kept: record.kept,
                         base: record.base.clone(),
                     }),
@@ -303,14 +303,14 @@ fn load_record(row: &Row<'_>, index: &mut Index) -> rusqlite::Result<()> {
     record.size = size.map_or(Size::Unknown, |size| Size::Exact(size.cast_unsigned()));
     let content_type: Option<String> = row.get(4)?;
     record.content_type = content_type.as_deref().map(ContentType::stored);
-    record.shown = Shown {
+    record.show(Shown {
         mode: row.get(5)?,
         uid: row.get(6)?,
         gid: row.get(7)?,
         accessed_ns: row.get(8)?,
         modified_ns: row.get(9)?,
         changed_ns: row.get(10)?,
-    };
+    });
     let mut numbered = 0;
     let kept: (Option<i64>, Option<i64>) = (row.get(11)?, row.get(12)?);
     if let (Some(number), Some(size)) = kept {

@@ -294,7 +294,7 @@ impl Inner {
         }
         touch.apply(&mut stat);
         stat.changed_ns = now_ns();
-        record.shown = shown_of(&stat);
+        record.show(shown_of(&stat));
         self.keeper.record(&index, &id);
         Ok(())
     }

@@ -5,6 +5,7 @@ use crate::error::{Error, Kind, Result};
 use crate::record::{ContentType, ETag, Key, RecordId, StoreName};
 use serde::{Deserialize, Serialize};
 use std::borrow::Cow;
+use std::sync::OnceLock;
 
 /// An edit without its bytes.
 #[derive(Clone, PartialEq, Debug)]
@@ -39,6 +40,25 @@ pub(super) struct Shown {
     pub(super) accessed_ns: i64,
     pub(super) modified_ns: i64,
     pub(super) changed_ns: i64,
+}
+
+impl Shown {
+    /// How a version is shown that was made by then, of which the backend knows no more.
+    pub(super) fn of_version(modified_ns: i64) -> Self {
+        static OWNER: OnceLock<(u32, u32)> = OnceLock::new();
+        let (uid, gid) = *OWNER.get_or_init(|| {
+            let (user, group) = (rustix::process::geteuid(), rustix::process::getegid());
+            (user.as_raw(), group.as_raw())
+        });
+        Self {
+            mode: 0o644,
+            uid,
+            gid,
+            accessed_ns: modified_ns,
+            modified_ns,
+            changed_ns: modified_ns,
+        }
+    }
 }
 
 /// As it is written.

@@ -256,6 +256,10 @@ impl Inner {
             if let Some(reader) = record.reader.upgrade() {
                 return Ok(Some(reader));
             }
+            if record.kept.is_some() {
+                // The last byte came since the caller looked.
+                return Ok(None);
+            }
             (record.size, record.etag().cloned())
         };
         let (size, etag) = match known {
@@ -277,8 +281,8 @@ impl Inner {
         let Some(record) = index.record_mut(id) else {
             return Err(Error::new("open", id.to_string(), Kind::NotFound));
         };
-        if !record.is_clean() {
-            // Somebody wrote it here since.
+        if !record.is_clean() || record.kept.is_some() {
+            // Somebody wrote it here since, or fetched it.
             return Ok(None);
         }
         if let Some(other) = record.reader.upgrade() {

@@ -64,15 +64,12 @@ pub(super) struct Record {
     pub(super) position: u64,
     pub(super) size: Size,
     pub(super) content_type: Option<ContentType>,
-    pub(super) shown: Shown,
+    /// When what is shown was last changed, in nanoseconds since 1970.
+    modified_ns: i64,
     /// When the backend last said so.
     pub(super) checked: Option<Instant>,
     /// The count of changes when it last changed here.
     pub(super) tick: u64,
-    /// What the backend has as far as is known, whatever is saved here.
-    pub(super) there: Remote,
-    /// When the newest edit is due.
-    pub(super) due: Instant,
     rare: Option<Box<Rare>>,
 }
 
@@ -80,6 +77,12 @@ pub(super) struct Record {
 /// own; it takes room once something of it is set.
 #[derive(Debug)]
 pub(super) struct Rare {
+    /// How it is shown, where that is not as every version of the backend.
+    shown: Option<Shown>,
+    /// What the backend has as far as is known, while something else is saved here.
+    there: Remote,
+    /// When the newest edit is due.
+    pub(super) due: Option<Instant>,
     /// What the feed told last.
     pub(super) heard: Option<Remote>,
     pub(super) kept: Option<Kept>,
@@ -112,6 +115,9 @@ static PLAIN: Rare = Rare::new();
 impl Rare {
     const fn new() -> Self {
         Self {
+            shown: None,
+            there: Remote::Unknown,
+            due: None,
             heard: None,
             kept: None,
             reader: Weak::new(),
@@ -148,19 +154,14 @@ impl DerefMut for Record {
 impl Record {
     pub(super) fn new(position: u64, version: u64, remote: Remote) -> Self {
         Self {
-            there: remote.clone(),
             state: State::Clean { remote },
             version,
             position,
             size: Size::Unknown,
             content_type: None,
-            shown: Shown {
-                mode: 0o644,
-                ..Shown::default()
-            },
+            modified_ns: 0,
             checked: None,
             tick: 0,
-            due: Instant::now(),
             rare: None,
         }
     }
@@ -192,20 +193,57 @@ impl Record {
         }
     }
 
+    /// What the backend has as far as is known, whatever is saved here.
+    pub(super) fn there(&self) -> &Remote {
+        match &self.state {
+            State::Clean { remote } => remote,
+            State::Dirty(_) | State::Uploading(_) => &self.there,
+        }
+    }
+
+    /// Whatever is saved here, the backend has this as far as is known.
+    pub(super) fn is_there(&mut self, remote: Remote) {
+        match &mut self.state {
+            State::Clean { remote: known } => *known = remote,
+            State::Dirty(_) | State::Uploading(_) => self.there = remote,
+        }
+    }
+
+    /// When the newest edit is due.
+    pub(super) fn due(&self) -> Instant {
+        self.due.unwrap_or_else(Instant::now)
+    }
+
+    /// The attributes that it shows.
+    pub(super) fn shown(&self) -> Shown {
+        let as_every = || Shown::of_version(self.modified_ns);
+        self.shown.unwrap_or_else(as_every)
+    }
+
+    /// It shows these from now on.
+    pub(super) fn show(&mut self, shown: Shown) {
+        self.modified_ns = shown.modified_ns;
+        let other = (shown != Shown::of_version(shown.modified_ns)).then_some(shown);
+        if self.shown != other {
+            self.shown = other;
+        }
+    }
+
     /// What it shows.
     pub(super) fn stat(&self) -> FileStat {
         let size = self.size.shown();
+        let shown = self.shown();
         FileStat {
             inode: self.version,
             size,
             blocks: size.div_ceil(512),
-            mode: libc::S_IFREG | self.shown.mode & 0o7777,
-            uid: self.shown.uid,
-            gid: self.shown.gid,
+            mode: libc::S_IFREG | shown.mode & 0o7777,
+            uid: shown.uid,
+            gid: shown.gid,
             links: 1,
-            accessed_ns: self.shown.accessed_ns,
-            modified_ns: self.shown.modified_ns,
-            changed_ns: self.shown.changed_ns,
+            accessed_ns: shown.accessed_ns,
+            modified_ns: shown.modified_ns,
+            changed_ns: shown.changed_ns,
         }
     }
 
@@ -256,12 +294,7 @@ impl Record {
         self.size = meta.size;
         self.content_type.clone_from(&meta.content_type);
         let at = nanoseconds(meta.modified.unwrap_or_else(SystemTime::now));
-        self.shown.accessed_ns = at;
-        self.shown.modified_ns = at;
-        self.shown.changed_ns = at;
-        self.shown.mode = 0o644;
-        self.shown.uid = rustix::process::geteuid().as_raw();
-        self.shown.gid = rustix::process::getegid().as_raw();
+        self.show(Shown::of_version(at));
     }
 
     /// Whether the backend is known not to have it, and nothing was sent.

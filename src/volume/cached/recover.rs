@@ -87,14 +87,14 @@ fn take(
         .collect();
     // It may have been sent just before the end.
     tried.push(edit);
-    record.there = Remote::Unknown;
     record.version = version;
     record.size = newest.size.map_or(Size::Unknown, Size::Exact);
     record.content_type.clone_from(&newest.content_type);
-    record.shown = newest.shown;
+    record.show(newest.shown);
     // What is cached is the version before it.
     record.kept = None;
     record.state = State::Dirty(Box::new(Dirty { base, edit, tried }));
+    record.is_there(Remote::Unknown);
     for (seq, note) in older.into_iter().chain([(seq, newest)]) {
         let room = budget.room();
         room.set(note.size.unwrap_or_default());

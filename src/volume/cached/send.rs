@@ -35,7 +35,7 @@ impl Inner {
         let mut index = self.index();
         apply_in(&mut index, id, Event::Started)?;
         let record = index.record_mut(id)?;
-        record.there = Remote::Unknown;
+        record.is_there(Remote::Unknown);
         let State::Uploading(sending) = &record.state else {
             return None;
         };

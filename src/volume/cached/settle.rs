@@ -3,7 +3,7 @@
 use super::Inner;
 use super::index::Index;
 use super::note::Note;
-use super::record::{Base, Kept};
+use super::record::{Base, Kept, Record};
 use super::send::{Answer, Parcel};
 use super::state::{Change, Edit, Event, Remote, State, Step};
 use crate::error::Result;
@@ -65,7 +65,7 @@ impl Inner {
         let due = index
             .record(id)
             .filter(|record| !record.is_clean())
-            .map(|record| record.due);
+            .map(Record::due);
         if let Some(due) = due {
             index.enqueue(id, due);
         }
@@ -123,7 +123,7 @@ impl Inner {
                 Remote::Unknown
             }
         };
-        record.there = remote.clone();
+        record.is_there(remote.clone());
         if let Event::Accepted(_) | Event::Ours(_) = &answer.event {
             // Where nobody says which version ours is, the one before is no base any more.
             record.base = match &remote {
@@ -167,7 +167,7 @@ impl Inner {
             (_, false) => {
                 unused.extend(kept);
                 if !matches!(answer.event, Event::Accepted(_)) {
-                    record.due = Instant::now();
+                    record.due = Some(Instant::now());
                 }
             }
         }
@@ -244,12 +244,16 @@ impl Inner {
 /// Moves a record's state in the index.
 pub(super) fn apply_in(index: &mut Index, id: &RecordId, event: Event) -> Option<Step> {
     let record = index.record_mut(id)?;
+    let there = record.there().clone();
     let unknown = State::Clean {
         remote: Remote::Unknown,
     };
     match std::mem::replace(&mut record.state, unknown).next(event) {
         Ok(step) => {
             record.state = step.state.clone();
+            if !record.is_clean() {
+                record.is_there(there);
+            }
             for edit in &step.forget {
                 record.notes.remove(&edit.seq);
                 record.rooms.remove(&edit.seq);

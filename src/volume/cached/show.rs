@@ -24,7 +24,7 @@ impl Inner {
                 State::Dirty { .. } => "dirty".to_owned(),
                 State::Uploading { .. } => "uploading".to_owned(),
             }),
-            "etag" => match &record.there {
+            "etag" => match record.there() {
                 Remote::At(tag) => Some(ETag::as_str(tag).to_owned()),
                 Remote::Absent | Remote::Unknown => None,
             },
@@ -60,7 +60,7 @@ impl Inner {
                 "uploading": index.in_flight.contains(&id),
                 "tries": record.tries,
                 "error": record.failure.as_ref().map(|failure| failure.text.clone()),
-                "nextTryInSeconds": record.due.saturating_duration_since(now).as_secs_f64(),
+                "nextTryInSeconds": record.due().saturating_duration_since(now).as_secs_f64(),
                 "conflict": record.newest_note().is_some_and(|note| note.conflict),
             });
             lines.push_str(&line.to_string());

@@ -6,6 +6,9 @@ use crate::record::{Key, StoreName};
 use std::collections::{BTreeMap, HashMap};
 use std::time::{Duration, Instant};
 
+/// So many positions that nothing has any more do no harm.
+const FEW: usize = 64;
+
 /// One store.
 #[derive(Debug)]
 pub(super) struct Store {
@@ -19,7 +22,8 @@ pub(super) struct Store {
     pub(super) modified_ns: i64,
     /// In boxes, since nodes of the tree are half empty.
     pub(super) records: BTreeMap<Key, Box<Record>>,
-    pub(super) order: BTreeMap<u64, Key>,
+    /// The positions that were given out, each higher than the one before. What is gone stays among them for a while.
+    pub(super) order: Vec<(u64, Key)>,
     /// When a complete listing was last taken.
     pub(super) listed: Option<Instant>,
     /// All its keys are known here, if perhaps not the newest.
@@ -88,14 +92,21 @@ impl Store {
 
     /// Records in the order of listings, after a position.
     pub(super) fn after(&self, position: u64) -> impl Iterator<Item = (&Key, &Record)> {
-        let from = (
-            std::ops::Bound::Excluded(position),
-            std::ops::Bound::Unbounded,
-        );
-        self.order.range(from).filter_map(|(_, key)| {
+        let from = self.order.partition_point(|(at, _)| *at <= position);
+        self.order[from..].iter().filter_map(|(at, key)| {
             let record: &Record = self.records.get(key)?;
-            record.exists().then_some((key, record))
+            (record.position == *at && record.exists()).then_some((key, record))
         })
+    }
+
+    /// Forgets the positions of what is gone, when they are most of all.
+    pub(super) fn tidy(&mut self) {
+        if self.order.len() > 2 * self.records.len() + FEW {
+            let records = &self.records;
+            let is_used = |at: u64, record: &Record| record.position == at;
+            self.order
+                .retain(|(at, key)| records.get(key).is_some_and(|record| is_used(*at, record)));
+        }
     }
 
     /// Whether a record is shown as it is at the backend, from no longer ago than `ttl`.

@@ -135,12 +135,12 @@ impl Inner {
             let mut index = self.index();
             let queued = index
                 .record(id)
-                .is_some_and(|record| index.queue.contains(&(record.due, id.clone())));
+                .is_some_and(|record| index.queue.contains(&(record.due(), id.clone())));
             if queued {
                 index.enqueue(id, Instant::now());
             } else if let Some(record) = index.record_mut(id) {
                 // It is being sent; what was saved since follows at once.
-                record.due = Instant::now();
+                record.due = Some(Instant::now());
             }
         }
         self.reschedule();
@@ -198,7 +198,7 @@ impl Inner {
                 kind,
                 text: error.to_string(),
             }));
-            record.due = Instant::now() + pause;
+            record.due = Some(Instant::now() + pause);
             if kind == Kind::Denied
                 && let Some(store) = index.stores.get_mut(&id.store)
             {
