@@ -6,8 +6,10 @@ mod support;
 
 use runs::{Running, attempt, command, kept, mount_of, only_run, run, script, store_of_last};
 use serde_json::{Value, json};
+use std::ffi::OsStr;
 use std::fs;
 use std::io::Write;
+use std::os::unix::ffi::OsStrExt;
 use std::process::Stdio;
 use support::{World, mountinfo, type_of};
 
@@ -130,6 +132,22 @@ fn a_broken_input_is_refused_before_anything_starts() {
     assert!(kept(&world).is_empty());
     let stores = fs::read_dir(world.source("")).unwrap();
     assert_eq!(stores.count(), 1, "only what was there before");
+}
+
+// README: S93
+#[test]
+fn a_variable_of_the_environment_need_not_be_text() {
+    let world = World::new();
+    let mut command = command(&world, &["--env"]);
+    command.arg(OsStr::from_bytes(b"MINE=\xff="));
+    command.args(["--", "sh", "-c", r#"printf %s "$MINE" | od -An -tx1"#]);
+    let said = Running::of(&mut command, Stdio::null()).ended();
+    assert_eq!(said.out.trim(), "ff 3d", "{said:?}");
+    for wrong in ["MINE", "=1"] {
+        let said = run(&world, &["--env", wrong, "--", "true"]);
+        assert_eq!(said.code, Some(2), "{said:?}");
+        assert!(said.err.contains("is not NAME=VALUE"), "{said:?}");
+    }
 }
 
 // README: S93

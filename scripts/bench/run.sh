@@ -1,28 +1,35 @@
 #!/usr/bin/env bash
 # Measures what `storefs run` costs: its start and end against Node and against `apify run` of an empty Actor, and the rate of
-# small records through the mount of a run against the JavaScript SDK's own local storage. Prints a table as Markdown.
+# small records through the mount of a run against the SDKs' own local storage. Prints a table as Markdown.
 #
-#   scripts/bench/run.sh [--binary PATH] [--quick] [--only ROW,...] [--raw FILE]
+#   scripts/bench/run.sh [--binary PATH] [--hp PATH] [--quick] [--only ROW,...] [--raw FILE]
 #
 # --binary   the storefs to measure (default: a release build, made now)
+# --hp       a passthrough_hp of libfuse; without it scripts/bench/build-hp.sh builds one from Debian's source package
 # --quick    fewer rounds: to see that it works, not for numbers
 # --only     rows: start records
 # --raw      keep every single measurement there (round, system, operation, value)
 #
 # The systems are measured in turn, round after round, so that what else the machine does hits all alike; a ratio is taken
-# within a round, and the table has the medians. Needs /dev/fuse, gcc, node, python3 and scripts/install-tools.sh.
+# within a round, and the table has the medians. What passthrough_hp does with the same calls, one file for each record, is the
+# least that calls through FUSE cost there. Needs /dev/fuse, gcc, node, python3 and scripts/install-tools.sh.
 set -euo pipefail
 
-known=(start records)
+known=(start records) more=(hp)
 source "$(dirname "${BASH_SOURCE[0]}")/arguments.sh"
 needs gcc node python3
 tools=${STOREFS_TOOLS:-${HOME:?HOME is not set}/.cache/storefs-tools}
-[[ -e $tools/js/.installed && -e $tools/cli/.installed ]] || die "the SDKs are missing: scripts/install-tools.sh"
+[[ -e $tools/js/.installed && -e $tools/cli/.installed && -e $tools/py/bin/python ]] || die "the SDKs are missing: scripts/install-tools.sh"
 find_binary
+if wanted records; then
+    [[ -n $hp ]] || hp=$("$here/scripts/bench/build-hp.sh")
+    [[ -x $hp ]] || die "no passthrough_hp at $hp"
+    hp=$(realpath "$hp")
+fi
 if [[ $quick == yes ]]; then starts=3 rounds=1 count=300; else starts=21 rounds=7 count=2000; fi
 
 work=$(mktemp -d "${TMPDIR:-/tmp}/storefs-bench.XXXXXX")
-trap 'rm -rf "$work"' EXIT
+trap 'umount "$work/hp" 2>/dev/null || true; rm -rf "$work"' EXIT
 results=${raw:-$work/results.tsv}
 : >"$results"
 export NO_PROXY=127.0.0.1 no_proxy=127.0.0.1
@@ -79,10 +86,15 @@ records() {
     script='for operation in create read; do
         "$KV" "$ACTOR_MOUNT/default" $operation '$count' | awk "{ print 1000000 / \$1 }"
     done'
+    mkdir "$work/hp" "$work/hp-folder"
+    "$hp" "$work/hp-folder" "$work/hp"
     for ((round = 1; round <= rounds; round++)); do
         say "records of 1 KiB, round $round of $rounds"
         CRAWLEE_STORAGE_DIR=$work/local-$round node "$here/scripts/bench/sdk-set.mjs" "$tools/js" $count | rates "$round" sdk
+        CRAWLEE_STORAGE_DIR=$work/python-$round "$tools/py/bin/python" "$here/scripts/bench/sdk-set.py" $count | rates "$round" python
         "$binary" run --env "KV=$work/kv" "$work/storage" -- bash -c "$script" 2>/dev/null | rates "$round" mount
+        mkdir -p "$work/hp/$round/default"
+        KV=$work/kv ACTOR_MOUNT=$work/hp/$round bash -c "$script" | rates "$round" hp
         "$binary" run "$work/storage" -- node "$here/scripts/bench/sdk-set.mjs" "$tools/js" $count 2>/dev/null | rates "$round" api
     done
 }
@@ -114,12 +126,21 @@ if of['storefs', 'start']:
         print(f"| `apify run` of an empty Actor | {median('apify', 'start'):.0f} ms ({ratio('apify', 'storefs', 'start'):.0f} times storefs) | | |")
     print()
 if of['mount', 'set']:
-    print('| records of 1 KiB, per second | SDK, local storage | through the mount of a run | ratio | goal | SDK in a run, by the API | ratio |')
+    print('| records of 1 KiB | set, per second | to the JavaScript SDK | to the Python SDK | get, per second | to the JavaScript SDK | to the Python SDK |')
     print('|---|---|---|---|---|---|---|')
-    for operation in ('set', 'get'):
-        through = ratio('mount', 'sdk', operation)
-        print(f"| {operation} | {median('sdk', operation):.0f} | {median('mount', operation):.0f} | **{through:.1f}** | 10 {met(through >= 10)} "
-              f"| {median('api', operation):.0f} | {ratio('api', 'sdk', operation):.1f} |")
+    for system, name in (('sdk', 'local storage of the JavaScript SDK'), ('python', 'local storage of the Python SDK'),
+                         ('mount', 'through the mount of a run'), ('hp', 'through passthrough_hp, one file each'),
+                         ('api', 'JavaScript SDK in a run, by the API')):
+        line = f'| {name} |'
+        for operation in ('set', 'get'):
+            line += f' {median(system, operation):.0f} |'
+            for sdk in ('sdk', 'python'):
+                times = ratio(system, sdk, operation)
+                if system == 'mount':
+                    line += f' **{times:.1f}** (goal 10 {met(times >= 10)}) |'
+                else:
+                    line += '  |' if system in ('sdk', 'python') else f' {times:.1f} |'
+        print(line)
     print()
 print(f"Measured on {time.strftime('%Y-%m-%d')} with `{command.strip()}`: {os.cpu_count()} cores, Linux {platform.release()}, {version}; "
       'medians of interleaved rounds.')

@@ -68,11 +68,7 @@ pub(super) fn run(args: &RunArgs, here: &Surroundings) -> std::result::Result<u8
                 command: args.command.clone(),
                 directory: None,
                 inherited: None,
-                more: args
-                    .env
-                    .iter()
-                    .map(|(name, value)| (name.into(), value.into()))
-                    .collect(),
+                more: args.env.clone(),
                 aside: args.output || args.json,
             },
             terminal: Terminal::of_process(),

@@ -2,7 +2,9 @@
 
 use super::args::duration;
 use clap::Args;
-use std::ffi::OsString;
+use clap::builder::{OsStringValueParser, TypedValueParser};
+use std::ffi::{OsStr, OsString};
+use std::os::unix::ffi::OsStrExt;
 use std::path::PathBuf;
 use std::time::Duration;
 
@@ -58,8 +60,8 @@ pub(super) struct RunArgs {
     #[arg(long, value_name = "D", value_parser = duration, default_value = "10s")]
     pub grace: Duration,
     /// Set a variable of the command's environment; may be repeated
-    #[arg(short, long, value_name = "NAME=VALUE", value_parser = variable)]
-    pub env: Vec<(String, String)>,
+    #[arg(short, long, value_name = "NAME=VALUE", value_parser = OsStringValueParser::new().try_map(variable))]
+    pub env: Vec<(OsString, OsString)>,
     /// Print the record OUTPUT in the end; what the command prints goes to standard error
     #[arg(long, conflicts_with = "json")]
     pub output: bool,
@@ -85,10 +87,14 @@ pub(super) struct MetamorphArgs {
     pub command: Vec<OsString>,
 }
 
-/// A variable and its value.
-fn variable(text: &str) -> Result<(String, String), String> {
-    match text.split_once('=') {
-        Some((name, value)) if !name.is_empty() => Ok((name.to_owned(), value.to_owned())),
-        _ => Err(format!("`{text}` is not NAME=VALUE")),
+/// A variable and its value, which need not be text.
+fn variable(set: OsString) -> Result<(OsString, OsString), String> {
+    let bytes = set.as_bytes();
+    match bytes.iter().position(|byte| *byte == b'=') {
+        Some(at) if at > 0 => {
+            let part = |bytes| OsStr::from_bytes(bytes).to_owned();
+            Ok((part(&bytes[..at]), part(&bytes[at + 1..])))
+        }
+        _ => Err(format!("`{}` is not NAME=VALUE", set.display())),
     }
 }
