@@ -3,6 +3,7 @@
 use super::change::{apply, drop_privileges};
 use super::handle::{OpenFile, Stamp, lock};
 use super::inode::Spot;
+use super::open::TRIES;
 use super::{Caller, Change, Fs};
 use crate::error::{Error, Kind, Result};
 use crate::record::now_ns;
@@ -67,7 +68,7 @@ impl Fs {
                 let stale = Error::new("truncate", &*spot.name, Kind::Stale);
                 Now::err(given.err().unwrap_or(stale))
             }
-            open => self.change_named(ino, open, spot, change),
+            open => self.change_named(ino, open, spot, change, TRIES),
         }
     }
 
@@ -87,9 +88,8 @@ impl Fs {
             }
             let mut writing = open.writing();
             // Times and modes alone are no reason to send a copy that nobody wrote into.
-            let unwritten = writing.copied
-                && change.size.is_none()
-                && writing.stamp == Stamp::from(&open.stat()?);
+            let unwritten =
+                writing.copied && change.size.is_none() && !open.is_changed(&writing)?;
             if unwritten {
                 apply(open.bytes().as_fd(), &change, &spot.name)?;
                 writing.stamp = Stamp::from(&open.stat()?);
@@ -137,6 +137,7 @@ impl Fs {
         open: Option<Arc<OpenFile>>,
         spot: Spot,
         change: Change,
+        tries: u32,
     ) -> Now<()> {
         let Some(size) = change.size else {
             return self.keep(open, &spot, touch_of(&change));
@@ -150,17 +151,27 @@ impl Fs {
                 .set_len(size)
                 .map_err(|e| Error::io("truncate", subject(), e))?;
             if let Some(mut draft) = opened.draft {
-                let committed = this
+                draft.only_over(opened.stat.file.inode);
+                let commit = this
                     .volume
-                    .commit(&mut draft, &spot.store, &spot.name, None)?;
+                    .commit(&mut draft, &spot.store, &spot.name, None);
+                let committed = match commit {
+                    // A writer was faster, and what he wrote must stay: this is done to his version.
+                    Err(e) if e.kind() == Kind::NotFound => return Ok(Err((this, spot))),
+                    done => done?,
+                };
                 if let Some(inode) = lock(&this.table).get_mut(ino) {
                     inode.version = committed.file.inode;
                     inode.told = 0;
                 }
             }
-            Ok((this, spot))
+            Ok(Ok((this, spot)))
         });
-        resized.and_then(move |(this, spot)| this.keep(None, &spot, touch_of(&change)))
+        resized.and_then(move |done| match done {
+            Ok((this, spot)) => this.keep(None, &spot, touch_of(&change)),
+            Err((this, spot)) if tries > 0 => this.change_named(ino, None, spot, change, tries - 1),
+            Err((_, spot)) => Now::err(Error::new("truncate", &*spot.name, Kind::Busy)),
+        })
     }
 
     /// Records of such a volume have no attributes of users.

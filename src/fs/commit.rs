@@ -64,7 +64,7 @@ impl Fs {
         let (changed, drafting) = {
             let writing = file.writing();
             (
-                !file.is_sealed() && writing.stamp != Stamp::from(&file.stat()?),
+                file.is_changed(&writing)?,
                 writing.draft.is_some() && !writing.copied,
             )
         };
@@ -103,7 +103,7 @@ impl Fs {
     pub(super) fn commit(&self, file: &Arc<OpenFile>, finished: bool) -> Result<()> {
         let mut writing = file.writing();
         let stat = file.stat()?;
-        let changed = !file.is_sealed() && writing.stamp != Stamp::from(&stat);
+        let changed = file.is_changed(&writing)?;
         let drafting = writing.draft.is_some();
         let due = changed || (finished && drafting && !writing.copied);
         if !due {
@@ -155,6 +155,7 @@ impl Fs {
                     .commit(draft, &spot.store, &spot.name, explicit.as_ref())?;
             if let Some(layer) = layer {
                 layer.sealed = Some(committed.file);
+                file.wrote.store(false, Ordering::Relaxed);
             }
             Ok::<_, Error>(committed)
         })?;

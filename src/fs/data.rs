@@ -66,10 +66,12 @@ impl Fs {
         }
         let done = match &handle.append {
             Some(append) => std::io::Write::write_all(&mut &*append, bytes),
-            None if handle.at_end => {
+            None if handle.at_end => loop {
                 drop(self.bytes_to_write(&handle.file)?);
-                handle.file.append(bytes)
-            }
+                if let Some(done) = handle.file.append(bytes) {
+                    break done;
+                }
+            },
             None => self
                 .bytes_to_write(&handle.file)?
                 .write_all_at(bytes, offset),

@@ -47,6 +47,8 @@ pub struct OpenFile {
     pub(super) layer: Option<RwLock<Layer>>,
     /// Fetches the bytes that are not in the file yet.
     pub(super) reader: Option<Arc<Reader>>,
+    /// Something was written into the layer since it was made. Its times need not show that: a clock may stand.
+    pub(super) wrote: AtomicBool,
     /// The tag by which a server knows the bytes that it was opened with.
     tag: Option<ETag>,
     state: Mutex<Writing>,
@@ -98,6 +100,7 @@ impl OpenFile {
             writable,
             layer: writing.draft.as_ref().and_then(Layer::draft),
             reader: None,
+            wrote: AtomicBool::new(false),
             tag: None,
             state: Mutex::new(writing),
         })
@@ -122,6 +125,7 @@ impl OpenFile {
             writable: opened.writable,
             layer,
             reader: opened.reader,
+            wrote: AtomicBool::new(false),
             tag: opened.tag,
             state: Mutex::new(writing),
         }))

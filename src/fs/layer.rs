@@ -2,13 +2,14 @@
 //! that are written in place have no layer.
 
 use super::Fs;
-use super::handle::{OpenFile, Stamp, lock};
+use super::handle::{OpenFile, Stamp, Writing, lock};
 use crate::error::{Error, Kind, Result};
 use crate::volume::{Draft, FileStat, Now, Room};
 use std::fs::File;
 use std::io;
 use std::ops::Deref;
 use std::os::unix::fs::FileExt;
+use std::sync::atomic::Ordering;
 use std::sync::{Arc, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
 
 /// The version that an open file shows now.
@@ -109,12 +110,25 @@ impl OpenFile {
         }
     }
 
-    /// Writes to the end of what is there, with no other writer between.
-    pub(super) fn append(&self, bytes: &[u8]) -> io::Result<()> {
+    /// Writes to the end of what is there, with no other writer between; none when that was sealed in this moment.
+    pub(super) fn append(&self, bytes: &[u8]) -> Option<io::Result<()>> {
         self.while_still(|layer| match layer {
-            Some(layer) => layer.file.write_all_at(bytes, layer.file.metadata()?.len()),
-            None => Err(io::ErrorKind::Unsupported.into()),
+            Some(layer) if layer.sealed.is_some() => None,
+            Some(layer) => {
+                self.wrote.store(true, Ordering::Relaxed);
+                let end = layer.file.metadata().map(|found| found.len());
+                Some(end.and_then(|end| layer.file.write_all_at(bytes, end)))
+            }
+            None => Some(Err(io::ErrorKind::Unsupported.into())),
         })
+    }
+
+    /// Whether there is something to commit.
+    pub(super) fn is_changed(&self, writing: &Writing) -> Result<bool> {
+        if self.is_sealed() {
+            return Ok(false);
+        }
+        Ok(self.wrote.load(Ordering::Relaxed) || writing.stamp != Stamp::from(&self.stat()?))
     }
 
     /// Attributes of a sealed version changed.
@@ -150,7 +164,12 @@ impl Fs {
             let bytes = open.bytes();
             match &bytes {
                 Bytes::Layer(layer) if layer.sealed.is_some() => drop(bytes),
-                Bytes::Own(_) | Bytes::Layer(_) => return Ok(bytes),
+                Bytes::Own(_) => return Ok(bytes),
+                Bytes::Layer(_) => {
+                    // The layer is held, so that nobody seals it before the write.
+                    open.wrote.store(true, Ordering::Relaxed);
+                    return Ok(bytes);
+                }
             }
             self.unseal(open)?;
         }

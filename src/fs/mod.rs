@@ -15,6 +15,7 @@ mod names;
 mod open;
 mod processes;
 mod readdir;
+mod versions;
 mod watching;
 mod xattr;
 

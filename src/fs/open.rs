@@ -4,7 +4,7 @@ use super::handle::{Handle, OpenFile, Stamp, Writing, lock};
 use super::inode::{Node, Spot};
 use super::{Fs, control, processes};
 use crate::error::{Error, Kind, Result};
-use crate::volume::{FileStat, Now, Origin};
+use crate::volume::{FileStat, Now};
 use std::os::fd::AsFd;
 use std::sync::atomic::AtomicBool;
 use std::sync::{Arc, OnceLock};
@@ -42,7 +42,10 @@ impl Caller {
     }
 }
 
-fn writes(flags: i32) -> bool {
+/// How often something is tried again for which another version came in between.
+pub(super) const TRIES: u32 = 8;
+
+pub(super) fn writes(flags: i32) -> bool {
     flags & libc::O_ACCMODE != libc::O_RDONLY
 }
 
@@ -118,6 +121,17 @@ impl Fs {
 
     /// Opens an inode. `Kind::Stale` tells the kernel to look the name up again, after the name was given a new inode.
     pub fn open(self: &Arc<Self>, ino: u64, flags: i32, caller: Caller) -> Now<Opened> {
+        self.open_within(ino, flags, caller, TRIES)
+    }
+
+    /// The same; it is tried again so often when another version comes meanwhile.
+    pub(super) fn open_within(
+        self: &Arc<Self>,
+        ino: u64,
+        flags: i32,
+        caller: Caller,
+        tries: u32,
+    ) -> Now<Opened> {
         if control::is_control(ino) {
             return self.open_control(ino, caller);
         }
@@ -197,7 +211,7 @@ impl Fs {
                     };
                     Now::Ready(answer())
                 }),
-            _ => self.open_record(ino, spot, flags, caller),
+            _ => self.open_record(ino, spot, flags, caller, tries),
         }
     }
 
@@ -209,79 +223,12 @@ impl Fs {
             && open.stat().is_ok_and(|stat| stat.size == 0)
     }
 
-    fn still(&self, ino: u64, version: u64) -> bool {
-        lock(&self.table)
-            .get(ino)
-            .is_some_and(|i| i.version == version && i.linked && !i.drafting)
-    }
-
-    fn open_record(
-        self: &Arc<Self>,
-        ino: u64,
-        spot: Spot,
+    pub(super) fn hand_out_counted(
+        &self,
+        open: Arc<OpenFile>,
         flags: i32,
         caller: Caller,
-    ) -> Now<Opened> {
-        let this = self.clone();
-        let write = writes(flags);
-        let both = write || self.options.shared_files;
-        self.volume
-            .open(&spot.store, &spot.name, both, !write)
-            .then(move |opened| {
-                let stat = opened.stat;
-                let writing = Writing {
-                    stamp: Stamp::from(&stat.file),
-                    fixed: matches!(stat.origin, Origin::Foreign | Origin::Alias),
-                    ..Writing::default()
-                };
-                let copied = opened.draft.is_some();
-                let open = OpenFile::of_record(ino, opened, writing)?;
-                let mut table = lock(&this.table);
-                let stale = || Error::new("open", &*spot.name, Kind::Stale);
-                let inode = table.get_mut(ino).ok_or_else(stale)?;
-                let parent = inode.parent;
-                if !inode.linked || inode.drafting {
-                    return Err(stale());
-                }
-                let version = inode.version;
-                if inode.handles > 0 {
-                    // Somebody else opened it since; all handles of an inode share one file.
-                    if version != stat.file.inode {
-                        return Err(stale());
-                    }
-                    if let Some(first) = inode.open.clone().filter(|first| first.writable || !write)
-                    {
-                        table.opened(ino, &first);
-                        drop(table);
-                        return this.hand_out_counted(first, flags, caller);
-                    }
-                    if copied {
-                        drop(table);
-                        this.give_new_inode(ino, parent, &spot)?;
-                        return Err(stale());
-                    }
-                    if this.options.shared_files {
-                        let why = "it is open for reading only";
-                        return Err(Error::because(
-                            "open for writing",
-                            &*spot.name,
-                            Kind::Denied,
-                            why,
-                        ));
-                    }
-                }
-                inode.now_is(stat.file.inode);
-                if copied {
-                    inode.drafting = true;
-                    inode.told = 0;
-                }
-                table.opened(ino, &open);
-                drop(table);
-                this.hand_out_counted(open, flags, caller)
-            })
-    }
-
-    fn hand_out_counted(&self, open: Arc<OpenFile>, flags: i32, caller: Caller) -> Result<Opened> {
+    ) -> Result<Opened> {
         let ino = open.ino;
         self.hand_out(open, flags, caller).inspect_err(|_| {
             let dropped = lock(&self.table).released(ino);

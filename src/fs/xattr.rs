@@ -245,8 +245,11 @@ impl Fs {
         if let Some(open) = open {
             let mut writing = open.writing();
             if writing.draft.is_some() {
-                writing.explicit = to;
-                return Now::ok(());
+                writing.explicit.clone_from(&to);
+                // A copy is given up when nothing is written into it, so the record gets the type, too.
+                if !writing.copied {
+                    return Now::ok(());
+                }
             }
             // What is still written in place does not change it back.
             if writing.writers > 0 {

@@ -199,7 +199,9 @@ impl Inner {
             let mut index = self.index();
             let files = index.stores.values().flat_map(|store| {
                 store.records.iter().filter_map(|(key, record)| {
-                    let held = record.held.is_some_and(|until| until > now);
+                    // Who has it open keeps the bytes anyway.
+                    let open = record.reader.strong_count() > 0;
+                    let held = open || record.held.is_some_and(|until| until > now);
                     let kept = record.kept.filter(|_| record.is_clean() && !held)?;
                     let id = RecordId {
                         store: store.id.clone(),

@@ -11,6 +11,8 @@ use std::time::Instant;
 
 /// So many names that do not exist are remembered for a store.
 const MOST_ABSENT: usize = 4096;
+/// From so many on those are left out for which nobody waits any more.
+const MOST_AWAITED: usize = 256;
 
 /// Whether two lengths may be those of one version.
 fn same_length(one: Size, other: Size) -> bool {
@@ -38,6 +40,8 @@ pub(super) struct Index {
     pub(super) unsettled: BTreeSet<u64>,
     /// Which edit has taken the place of one that was not settled.
     replaced: HashMap<u64, u64>,
+    /// Edits for which others wait, or did.
+    awaited: BTreeSet<u64>,
     /// What is being sent.
     pub(super) in_flight: BTreeSet<RecordId>,
     /// Cached files of versions that are gone.
@@ -55,10 +59,54 @@ impl Index {
 
     /// An edit has taken the place of others of its record that waited.
     pub(super) fn replace(&mut self, old: &[u64], new: u64) {
+        for newer in self.replaced.values_mut().filter(|it| old.contains(it)) {
+            *newer = new;
+        }
+        let others = old.iter().filter(|old| **old != new);
+        self.replaced.extend(others.map(|old| (*old, new)));
         let unsettled = &self.unsettled;
         self.replaced
-            .retain(|_, newer| unsettled.contains(newer) || old.contains(newer));
-        self.replaced.extend(old.iter().map(|old| (*old, new)));
+            .retain(|_, newer| unsettled.contains(newer) || *newer == new);
+    }
+
+    /// Another edit is sent only after this one.
+    pub(super) fn wait_for(&mut self, seq: u64) {
+        if self.awaited.len() >= MOST_AWAITED {
+            let awaited = std::mem::take(&mut self.awaited);
+            self.awaited = awaited
+                .into_iter()
+                .filter(|seq| self.is_unsettled(*seq))
+                .collect();
+        }
+        self.awaited.insert(seq);
+    }
+
+    /// What a new edit of this record has to name among what it replaces, so that those who wait find it after a restart.
+    pub(super) fn replaced_by(&self, id: &RecordId) -> Vec<u64> {
+        let notes = self.record(id).into_iter().flat_map(|it| it.notes.iter());
+        let mut all: Vec<_> = notes
+            .flat_map(|(seq, note)| {
+                let own = self.awaited.contains(seq).then_some(*seq);
+                note.replaces.iter().copied().chain(own)
+            })
+            .collect();
+        all.sort_unstable();
+        all.dedup();
+        all
+    }
+
+    /// What was removed here may be somebody else's by then.
+    pub(super) fn doubt_after(&mut self, id: &RecordId, gone: &Record) {
+        let own = gone.base.as_ref().map(|base| Remote::At(base.etag.clone()));
+        let is_ours = |it: &Remote| *it == Remote::Absent || Some(it) == own.as_ref();
+        if gone.heard.as_ref().is_none_or(is_ours) {
+            return;
+        }
+        let tick = self.number();
+        if let Some(store) = self.stores.get_mut(&id.store) {
+            store.doubt(Some(&id.key), tick);
+            store.listed = None;
+        }
     }
 
     /// Whether an edit, or what has taken its place, waits to be sent.

@@ -20,6 +20,7 @@ mod record;
 mod recover;
 mod remote;
 mod rest;
+mod save;
 mod scratch;
 mod send;
 mod settle;

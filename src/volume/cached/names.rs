@@ -5,6 +5,7 @@ use super::edit::{blank, shown_of};
 use super::note::{Note, Shown};
 use super::open::LARGE;
 use super::record::Kept;
+use super::spool::Spool;
 use super::state::Remote;
 use super::{Inner, scratch};
 use crate::error::{Error, Kind, Result};
@@ -106,7 +107,7 @@ impl Inner {
         if source == target.id {
             return Ok(());
         }
-        let seq = self.with_whole(&source, |path, whole| {
+        self.with_whole(&source, |path, whole| {
             if from.0 != to.0 && whole.stat.size > MOST_MOVED {
                 return Err(Error::new("rename", from.1, Kind::CrossDevice));
             }
@@ -117,14 +118,9 @@ impl Inner {
                 ..blank(target.id.clone(), target.base.clone())
             };
             let due = Instant::now() + self.delay(to.0, to.1);
-            self.save_bytes(path, note, due, Some(whole.version))
-        })?;
-        let due = Instant::now() + self.options.debounce;
-        match self.save_removal(&source, due, Some(seq)) {
-            // Somebody else removed it in this moment.
-            Err(e) if e.kind() == Kind::NotFound => Ok(()),
-            done => done,
-        }
+            let goes = Instant::now() + self.options.debounce;
+            self.save_move((&source, path, whole.version), note, due, goes)
+        })
     }
 
     /// Makes sure that a rename can be done from here. Waits also where that copies much.
@@ -263,7 +259,12 @@ impl Inner {
                 ..blank(id.clone(), whole.base)
             };
             let due = Instant::now() + self.options.debounce;
-            self.save_bytes(path, note, due, Some(whole.version))
+            // Somebody may have written it since.
+            let put = |spool: &Spool, note: &Note| {
+                self.must_be(id, whole.version)?;
+                spool.save_copy(path, note)
+            };
+            self.save_with(put, note, due, Some(whole.version))
                 .map(|_| ())
         })
     }

@@ -26,6 +26,8 @@ pub(super) struct Note {
     pub(super) shown: Shown,
     /// It goes only after this edit was accepted.
     pub(super) after: Option<u64>,
+    /// Edits whose place it took, as far as others wait for them or they are of another record.
+    pub(super) replaces: Vec<u64>,
     /// It is our side of a conflict.
     pub(super) conflict: bool,
 }
@@ -86,6 +88,8 @@ struct Written<'a> {
     shown: Shown,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     after: Option<u64>,
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    replaces: Vec<u64>,
     #[serde(default)]
     conflict: bool,
 }
@@ -127,6 +131,7 @@ impl Note {
             saved_ns: self.saved_ns,
             shown: self.shown,
             after: self.after,
+            replaces: self.replaces.clone(),
             conflict: self.conflict,
         };
         let mut line = serde_json::to_string(&written)
@@ -155,6 +160,7 @@ impl Note {
             saved_ns: written.saved_ns,
             shown: written.shown,
             after: written.after,
+            replaces: written.replaces,
             conflict: written.conflict,
         };
         Ok((written.seq, written.data, note))

@@ -5,8 +5,8 @@
 
 use super::note::Note;
 use super::spool::private_file;
-use crate::error::{Error, Result};
-use std::collections::HashMap;
+use crate::error::{Error, Kind, Result};
+use std::collections::{HashMap, HashSet};
 use std::fs::{self, File};
 use std::io::{self, Write};
 use std::os::unix::fs::FileExt;
@@ -46,6 +46,19 @@ struct Line {
     at: u64,
     length: u64,
     data: Option<u64>,
+    /// It was forced to disk.
+    synced: bool,
+}
+
+impl Line {
+    fn new(at: u64, text: &str, data: Option<u64>) -> Self {
+        Self {
+            at,
+            length: text.len() as u64,
+            data,
+            synced: false,
+        }
+    }
 }
 
 /// What was in the file.
@@ -55,12 +68,40 @@ pub(super) struct Found {
     pub(super) notes: HashMap<u64, (Option<u64>, Note)>,
     /// Lines that cannot be used.
     bad: Vec<Vec<u8>>,
+    /// Edits without their bytes, which may not have been sent.
+    lost: HashSet<u64>,
+    /// The machine stopped before the end of the file was forced to disk.
+    torn: bool,
 }
 
 impl Found {
     /// Whether there are bytes of which it is not known whose they are.
-    pub(super) fn has_bad(&self) -> bool {
-        !self.bad.is_empty()
+    pub(super) fn is_doubtful(&self) -> bool {
+        !self.bad.is_empty() || !self.lost.is_empty() || self.torn
+    }
+
+    /// What is to be sent after an edit that is lost would remove the only other copy of its bytes.
+    pub(super) fn set_aside_what_follows(&mut self) {
+        let follows = |note: &Note| note.after.is_some_and(|seq| self.lost.contains(&seq));
+        let found = self.notes.iter();
+        let all: Vec<_> = found
+            .filter(|(_, (_, note))| follows(note))
+            .map(|(seq, _)| *seq)
+            .collect();
+        for seq in all {
+            let why = Error::because(
+                "send the edit",
+                "",
+                Kind::Corrupt,
+                "the one before it has no bytes",
+            );
+            self.set_aside(seq, &why);
+        }
+    }
+
+    /// Keeps the lines that cannot be used.
+    pub(super) fn keep_bad(&self, dir: &Path) -> Result<()> {
+        keep_bad(&dir.join(BAD), &self.bad)
     }
 
     /// An edit cannot be used, for this reason.
@@ -70,6 +111,7 @@ impl Found {
             .notes
             .remove(&seq)
             .map(|(data, note)| note.to_line(seq, data));
+        self.lost.insert(seq);
         if let Some(Ok(line)) = line {
             self.bad.push(line.trim_end().into());
         }
@@ -78,6 +120,7 @@ impl Found {
     /// The bytes of an edit are gone. They go after its line was struck out, so it was sent, unless the machine stopped
     /// before either was forced to disk.
     pub(super) fn drop_sent(&mut self, seq: u64) {
+        self.lost.insert(seq);
         if let Some((_, note)) = self.notes.remove(&seq) {
             let id = note.id;
             tracing::warn!(
@@ -125,6 +168,7 @@ pub(super) fn read(dir: &Path) -> Result<Found> {
     };
     // What follows the last end of a line was never told to be saved.
     let end = bytes.iter().rposition(|byte| *byte == b'\n').unwrap_or(0);
+    found.torn = bytes[end..].contains(&0);
     for line in bytes[..end].split(|byte| *byte == b'\n') {
         if line.first().is_some_and(|first| *first != STRUCK) {
             found.take(line);
@@ -134,10 +178,9 @@ pub(super) fn read(dir: &Path) -> Result<Found> {
 }
 
 impl Notes {
-    /// Begins the file with what was found, after it was put aside what cannot be used of that.
+    /// Begins the file with what was found.
     pub(super) fn begin(dir: &Path, found: &Found) -> Result<Self> {
         let path = dir.join(NAME);
-        keep_bad(&dir.join(BAD), &found.bad)?;
         let failed = |e| Error::io("begin", path.display().to_string(), e);
         let mut lines: Vec<_> = found.notes.iter().collect();
         lines.sort_unstable_by_key(|(seq, _)| **seq);
@@ -158,12 +201,21 @@ impl Notes {
 
     /// Saves the note of an edit, whose bytes have this number.
     pub(super) fn add(&self, seq: u64, data: Option<u64>, note: &Note) -> Result<()> {
-        let text = note.to_line(seq, data)?;
+        self.add_all(&[(seq, data, note)])
+    }
+
+    /// Saves the notes of several edits, or none of them.
+    pub(super) fn add_all(&self, edits: &[(u64, Option<u64>, &Note)]) -> Result<()> {
+        let line = |(seq, data, note): &(u64, Option<u64>, &Note)| note.to_line(*seq, *data);
+        let lines: Vec<_> = edits.iter().map(line).collect::<Result<_>>()?;
         let mut open = self.open();
-        let at = open.append(&text).map_err(|e| self.failed(e))?;
-        let length = text.len() as u64;
-        open.used += length;
-        open.live.insert(seq, Line { at, length, data });
+        let mut at = open.append(&lines.concat()).map_err(|e| self.failed(e))?;
+        for ((seq, data, _), text) in edits.iter().zip(&lines) {
+            let line = Line::new(at, text, *data);
+            at += line.length;
+            open.used += line.length;
+            open.live.insert(*seq, line);
+        }
         Ok(())
     }
 
@@ -185,8 +237,26 @@ impl Notes {
 
     /// Forces the file to disk.
     pub(super) fn sync(&self) -> Result<()> {
-        let file = self.open().file.clone();
-        file.sync_data().map_err(|e| self.failed(e))
+        let (file, lines) = {
+            let open = self.open();
+            (
+                open.file.clone(),
+                open.live.keys().copied().collect::<Vec<_>>(),
+            )
+        };
+        file.sync_data().map_err(|e| self.failed(e))?;
+        let mut open = self.open();
+        for seq in lines {
+            if let Some(line) = open.live.get_mut(&seq) {
+                line.synced = true;
+            }
+        }
+        Ok(())
+    }
+
+    /// Whether an edit that is not over was forced to disk.
+    pub(super) fn is_synced(&self, seq: u64) -> bool {
+        self.open().live.get(&seq).is_some_and(|line| line.synced)
     }
 
     fn failed(&self, e: io::Error) -> Error {
@@ -209,10 +279,10 @@ impl Open {
         let mut out = io::BufWriter::new(&*open.file);
         for (seq, data, text) in lines {
             out.write_all(text.as_bytes())?;
-            let (at, length) = (open.end, text.len() as u64);
-            open.end += length;
-            open.used += length;
-            open.live.insert(seq, Line { at, length, data });
+            let line = Line::new(open.end, &text, data);
+            open.end += line.length;
+            open.used += line.length;
+            open.live.insert(seq, line);
         }
         out.flush()?;
         drop(out);

@@ -9,7 +9,7 @@ use super::spool::{Found, Spool};
 use super::state::{Change, Dirty, Edit, Remote, State};
 use crate::error::Result;
 use crate::record::{RecordId, Size};
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashMap, HashSet};
 use std::sync::Arc;
 use std::time::Instant;
 
@@ -21,7 +21,27 @@ pub(super) fn recover(
     options: &Options,
 ) -> Result<()> {
     let mut edits: BTreeMap<RecordId, Vec<(u64, Note)>> = BTreeMap::new();
+    let of: HashMap<u64, RecordId> = found
+        .iter()
+        .map(|(seq, it)| (*seq, it.id.clone()))
+        .collect();
+    let mut moved = HashSet::new();
+    for (seq, note) in &found {
+        // Under another name it is there once more, since the end came before this one was over.
+        let elsewhere = |it: &&u64| of.get(it).is_some_and(|id| *id != note.id);
+        moved.extend(note.replaces.iter().copied().filter(|it| elsewhere(&it)));
+        index.unsettled.insert(*seq);
+        index.replace(&note.replaces, *seq);
+        if let Some(after) = note.after {
+            index.wait_for(after);
+        }
+    }
     for (seq, note) in found {
+        if moved.contains(&seq) {
+            index.unsettled.remove(&seq);
+            spool.forget(seq);
+            continue;
+        }
         edits.entry(note.id.clone()).or_default().push((seq, note));
     }
     if !edits.is_empty() {
@@ -48,6 +68,7 @@ pub(super) fn recover(
             .filter(|(seq, note)| {
                 let counts = note.change == Change::Put;
                 if !counts {
+                    index.unsettled.remove(seq);
                     spool.forget(*seq);
                 }
                 counts

@@ -5,10 +5,11 @@ use super::index::Index;
 use super::note::Note;
 use super::record::{Base, Kept, Record};
 use super::send::{Answer, Parcel};
+use super::spool::Spool;
 use super::state::{Change, Edit, Event, Remote, State, Step};
 use crate::error::Result;
 use crate::record::RecordId;
-use std::sync::Arc;
+use std::sync::{Arc, MutexGuard, PoisonError};
 use std::time::Instant;
 
 impl Inner {
@@ -18,33 +19,60 @@ impl Inner {
         apply_in(&mut index, id, event).map_or_else(Vec::new, |step| seqs(&step))
     }
 
-    /// Removes files of edits.
-    pub(super) fn forget(&self, seqs: Vec<u64>) {
+    /// Removes files of edits: the oldest first, so that after a kill none is left without those that followed it.
+    pub(super) fn forget(&self, mut seqs: Vec<u64>) {
+        seqs.sort_unstable();
         for seq in seqs {
             self.spool.forget(seq);
         }
     }
 
+    /// The same for edits whose place another one took.
+    pub(super) fn replace(&self, seqs: Vec<u64>, by: u64) {
+        self.spool.make_sure(&seqs, by);
+        self.forget(seqs);
+    }
+
     /// Does what follows an answer.
-    pub(super) fn settle(self: &Arc<Self>, id: &RecordId, parcel: &Parcel, answer: Answer) {
+    /// On failure it is as if no answer had come.
+    pub(super) fn settle(
+        self: &Arc<Self>,
+        id: &RecordId,
+        parcel: &Parcel,
+        answer: Answer,
+    ) -> Result<()> {
+        let is_conflict =
+            matches!(&answer.event, Event::Refused(theirs) if *theirs != Remote::Absent);
+        let saving = || self.saving.lock().unwrap_or_else(PoisonError::into_inner);
+        let saving = is_conflict.then(saving);
+        // First, since there may be no room for it.
+        let copy = match &saving {
+            Some(saving) => self.save_aside(saving, id)?,
+            None => None,
+        };
         let kept = self.keep_sent(parcel, &answer);
-        let (step, forget, unused, dir) = {
+        let (step, mut forget, unused, dir) = {
             let mut index = self.index();
             let Some(step) = apply_in(&mut index, id, answer.event.clone()) else {
-                return;
+                return Ok(());
             };
             let unused = self.follow_step(&mut index, id, parcel, &answer, &step, kept);
             let forget = seqs(&step);
             let dir = index.stores.get(&id.store).map(|store| store.dir.clone());
+            if let Some((edit, seq, other)) = &copy {
+                self.set_aside(&mut index, (id, *edit), (other, *seq));
+            }
             self.keeper.record(&index, id);
             (step, forget, unused, dir)
         };
+        drop(saving);
+        if let Some((edit, seq, _)) = copy {
+            self.spool.make_sure(&[edit.seq], seq);
+            forget.push(edit.seq);
+        }
         let waits = matches!(step.state, State::Dirty { .. });
         if waits && let Err(e) = self.rebase(id) {
             tracing::warn!("{id}: a crash before the next upload may make a conflict copy: {e}");
-        }
-        if let Some(edit) = step.rename_aside {
-            self.set_aside(id, edit);
         }
         self.forget(forget);
         for kept in unused {
@@ -56,6 +84,7 @@ impl Inner {
         if kept.is_some() {
             self.cache_grew(0);
         }
+        Ok(())
     }
 
     /// A record is not being sent any more; what waits of it is in the queue again.
@@ -141,7 +170,10 @@ impl Inner {
         {
             unused.extend(kept);
             let gone = index.remove(id);
-            unused.extend(gone.and_then(|record| record.kept));
+            if let Some(gone) = gone {
+                index.doubt_after(id, &gone);
+                unused.extend(gone.kept);
+            }
             return unused;
         }
         match (&answer.event, record.is_clean()) {
@@ -174,45 +206,20 @@ impl Inner {
         unused
     }
 
-    /// Our side of a conflict becomes a record of its own.
-    fn set_aside(self: &Arc<Self>, id: &RecordId, edit: Edit) {
-        let note = self
-            .index()
-            .record(id)
-            .and_then(|record| record.notes.get(&edit.seq).cloned());
-        let Some(note) = note else { return };
-        let saved = self.save_aside(id, edit, &note);
-        let mut index = self.index();
-        // Until now it counted as something that waits.
-        if let Some(record) = index.record_mut(id) {
-            record.notes.remove(&edit.seq);
-        }
-        match saved {
-            Ok(other) => {
-                index.conflicts += 1;
-                if let Some(record) = index.record_mut(id) {
-                    record.rooms.remove(&edit.seq);
-                    record.done = record.done.max(edit.seq);
-                    record.aside = Some(Box::new((edit.seq, other.key.clone())));
-                }
-                index.unsettled.remove(&edit.seq);
-                drop(index);
-                self.spool.forget(edit.seq);
-                tracing::warn!(
-                    "{id} was changed by somebody else: theirs keeps the name, ours is {}",
-                    other.key
-                );
-            }
-            Err(e) => {
-                // It stays in the spool and is found there by the next mount.
-                tracing::error!(
-                    "{id} was changed by somebody else, and our side cannot be renamed: {e}"
-                );
-            }
-        }
-    }
-
-    fn save_aside(self: &Arc<Self>, id: &RecordId, edit: Edit, note: &Note) -> Result<RecordId> {
+    /// The newest edit of a record is refused: it becomes a record of its own. That edit, and the one that took its place.
+    fn save_aside(
+        self: &Arc<Self>,
+        saving: &MutexGuard<'_, ()>,
+        id: &RecordId,
+    ) -> Result<Option<(Edit, u64, RecordId)>> {
+        let newest = {
+            let index = self.index();
+            let record = index.record(id);
+            record.and_then(|it| Some((it.state.newest()?, it.newest_note()?.clone())))
+        };
+        let Some((edit, note)) = newest.filter(|(edit, _)| edit.change == Change::Put) else {
+            return Ok(None);
+        };
         let mut number = 0;
         let other = loop {
             let most = self.properties().max_key;
@@ -227,17 +234,43 @@ impl Inner {
             }
             number += 1;
         };
+        let mut replaces = note.replaces.clone();
+        replaces.push(edit.seq);
         let note = Note {
             id: other.clone(),
             // Another mount may have chosen the same name for its own side.
             base: Remote::Absent,
             after: None,
+            replaces,
             conflict: true,
-            content_type: note.content_type.clone(),
-            ..note.clone()
+            ..Note::clone(&note)
         };
-        self.save_bytes(&self.spool.data(edit.seq), note, Instant::now(), None)?;
-        Ok(other)
+        let data = self.spool.data(edit.seq);
+        let put = |spool: &Spool, note: &Note| spool.save_copy(&data, note);
+        let seq = self.save_among(saving, put, note, Instant::now(), None)?;
+        Ok(Some((edit, seq, other)))
+    }
+
+    /// The index shows that our side of a conflict is a record of its own now.
+    fn set_aside(
+        &self,
+        index: &mut Index,
+        (id, edit): (&RecordId, Edit),
+        (other, seq): (&RecordId, u64),
+    ) {
+        index.conflicts += 1;
+        index.replace(&[edit.seq], seq);
+        index.unsettled.remove(&edit.seq);
+        if let Some(record) = index.record_mut(id) {
+            record.notes.remove(&edit.seq);
+            record.rooms.remove(&edit.seq);
+            record.done = record.done.max(edit.seq);
+            record.aside = Some(Box::new((edit.seq, other.key.clone())));
+        }
+        tracing::warn!(
+            "{id} was changed by somebody else: theirs keeps the name, ours is {}",
+            other.key
+        );
     }
 }
 
@@ -257,6 +290,9 @@ pub(super) fn apply_in(index: &mut Index, id: &RecordId, event: Event) -> Option
             for edit in &step.forget {
                 record.notes.remove(&edit.seq);
                 record.rooms.remove(&edit.seq);
+            }
+            if let Some(newest) = step.state.newest() {
+                index.replace(&seqs(&step), newest.seq);
             }
             for edit in &step.forget {
                 index.unsettled.remove(&edit.seq);

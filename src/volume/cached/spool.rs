@@ -82,6 +82,8 @@ pub struct Spooled {
     pub(in crate::volume) room: Arc<Room>,
     /// The type that it was committed with, unless that is not known.
     pub(in crate::volume) content_type: Option<ContentType>,
+    /// The only version of the record that it may take the place of.
+    pub(in crate::volume) only_over: Option<u64>,
     /// Where it is, and its number there.
     place: Option<(PathBuf, u64)>,
 }
@@ -130,6 +132,19 @@ impl Spool {
                 Some(Ok(())) | None => {}
             }
         }
+        found.set_aside_what_follows();
+        found.keep_bad(dir)?;
+        // Before the notes are written without what was bad among them.
+        let known: HashSet<_> = found.notes.values().filter_map(|(data, _)| *data).collect();
+        for number in &files {
+            let path = file_of(dir, *number);
+            let gone = match known.contains(number) {
+                true => Ok(()),
+                false if found.is_doubtful() => fs::rename(&path, bad_name(dir, *number)),
+                false => fs::remove_file(&path),
+            };
+            gone.map_err(|e| Error::io("tidy up", path.display().to_string(), e))?;
+        }
         let notes = Notes::begin(dir, &found)?;
         for path in old {
             let gone = match path.is_dir() {
@@ -138,17 +153,9 @@ impl Spool {
             };
             gone.map_err(|e| Error::io("tidy up", path.display().to_string(), e))?;
         }
-        let known: HashSet<_> = found.notes.values().filter_map(|(data, _)| *data).collect();
-        for number in &files {
-            let path = file_of(dir, *number);
-            let gone = match known.contains(number) {
-                true => Ok(()),
-                false if found.has_bad() => fs::rename(&path, dir.join(format!("{number}.bad"))),
-                false => fs::remove_file(&path),
-            };
-            gone.map_err(|e| Error::io("tidy up", path.display().to_string(), e))?;
-        }
-        let last = files.into_iter().chain(found.notes.keys().copied()).max();
+        let kept = numbers_in(dir, ".bad")?;
+        let numbers = files.into_iter().chain(kept);
+        let last = numbers.chain(found.notes.keys().copied()).max();
         let spool = Self {
             dir: dir.to_owned(),
             next: AtomicU64::new(last.unwrap_or(0) + 1),
@@ -194,6 +201,7 @@ impl Spool {
             file: Arc::new(file),
             room,
             content_type: None,
+            only_over: None,
             place: Some((path, number)),
         })
     }
@@ -258,6 +266,42 @@ impl Spool {
         Ok(seq)
     }
 
+    /// Saves an edit whose bytes are a copy of, or another name for, a file that nobody writes, and one without bytes that is
+    /// sent after it, which is told its number.
+    pub(super) fn save_move(
+        &self,
+        from: &Path,
+        note: &Note,
+        follows: Option<&mut Note>,
+    ) -> Result<(u64, Option<u64>)> {
+        let number = self.number();
+        if fs::hard_link(from, self.file(number)).is_err() {
+            self.copy(from, number)?;
+        }
+        let seq = self.number();
+        let next = follows.map(|next| {
+            next.after = Some(seq);
+            (self.number(), None, &*next)
+        });
+        let edits: Vec<_> = [(seq, Some(number), note)]
+            .into_iter()
+            .chain(next)
+            .collect();
+        self.notes.add_all(&edits).inspect_err(|_| {
+            let _ = fs::remove_file(self.file(number));
+        })?;
+        Ok((seq, next.map(|(seq, ..)| seq)))
+    }
+
+    /// Edits that were forced to disk are about to go, since another one takes their place: then that is forced to disk, too.
+    pub(super) fn make_sure(&self, old: &[u64], by: u64) {
+        if old.iter().any(|seq| self.notes.is_synced(*seq))
+            && let Err(e) = self.sync(by)
+        {
+            tracing::warn!("a power failure now may lose what was forced to disk before: {e}");
+        }
+    }
+
     /// Saves an edit under another note; the first one is forgotten.
     pub(super) fn save_again(&self, seq: u64, note: &Note) -> Result<u64> {
         let again = match note.size {
@@ -285,14 +329,16 @@ impl Spool {
 
     /// Forces an edit to disk.
     pub(super) fn sync(&self, seq: u64) -> Result<()> {
-        for path in [self.data(seq), self.dir.clone()] {
-            match File::open(&path).and_then(|file| file.sync_all()) {
-                // Sent meanwhile, or without bytes.
-                Err(e) if e.kind() == std::io::ErrorKind::NotFound => {}
-                other => other.map_err(|e| Error::io("fsync", path.display().to_string(), e))?,
-            }
-        }
-        self.notes.sync()
+        let force = |path: PathBuf| match File::open(&path).and_then(|file| file.sync_all()) {
+            // Sent meanwhile, or without bytes.
+            Err(e) if e.kind() == std::io::ErrorKind::NotFound => Ok(()),
+            other => other.map_err(|e| Error::io("fsync", path.display().to_string(), e)),
+        };
+        force(self.data(seq))?;
+        force(self.dir.join(BYTES))?;
+        self.notes.sync()?;
+        // The notes may have been written anew.
+        force(self.dir.clone())
     }
 }
 
@@ -301,6 +347,16 @@ pub(super) const BYTES: &str = "bytes";
 
 fn file_of(dir: &Path, number: u64) -> PathBuf {
     dir.join(BYTES).join(number.to_string())
+}
+
+/// Where bytes are kept of which it is not known whose they are.
+fn bad_name(dir: &Path, number: u64) -> PathBuf {
+    let names = (0..).map(|again| match again {
+        0 => dir.join(format!("{number}.bad")),
+        again => dir.join(format!("{number}-{again}.bad")),
+    });
+    let mut names = names.filter(|path| !path.exists());
+    names.next().unwrap_or_else(|| dir.join("bad"))
 }
 
 /// The numbers of the files of a folder that have one and end so.
@@ -324,6 +380,10 @@ fn adopt_single_notes(dir: &Path, found: &mut notes::Found) -> Result<Vec<PathBu
     let failed = |e| Error::io("take over", dir.display().to_string(), e);
     let old = |seq: u64, kind: &str| dir.join(format!("{seq:016}.{kind}"));
     for seq in numbers_in(dir, ".data")? {
+        if old(seq, "bad").exists() {
+            // Kept beside a note that cannot be used.
+            continue;
+        }
         fs::rename(old(seq, "data"), file_of(dir, seq)).map_err(failed)?;
     }
     let notes = numbers_in(dir, ".json")?;

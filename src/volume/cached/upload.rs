@@ -163,10 +163,10 @@ impl Inner {
             true => delivery.await,
             false => in_background(delivery).await,
         };
-        let worked = answer.is_ok();
-        match answer {
-            Ok(answer) => self.settle(id, &parcel, answer),
-            Err(error) => self.failed(id, &error, attempt, parcel.edit.seq),
+        let settled = answer.and_then(|answer| self.settle(id, &parcel, answer));
+        let worked = settled.is_ok();
+        if let Err(error) = settled {
+            self.failed(id, &error, attempt, parcel.edit.seq);
         }
         self.land(id);
         self.progress.send_modify(|(ended, accepted)| {
