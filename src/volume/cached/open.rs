@@ -16,6 +16,8 @@ use std::time::{Duration, Instant};
 
 /// Copies of more than this are made on the blocking pool, in bytes.
 pub(super) const LARGE: u64 = 1 << 20;
+/// How often a record is opened again whose bytes are here no longer when they are to be used.
+const TRIES: u32 = 3;
 /// How long bytes are here at least after they were asked for.
 pub(super) const HELD: Duration = Duration::from_secs(2);
 
@@ -184,6 +186,19 @@ impl Inner {
     }
 
     async fn open_remote(self: Arc<Self>, id: RecordId, write: bool) -> Result<Opened> {
+        let mut tries = TRIES;
+        loop {
+            match self.clone().open_once(id.clone(), write).await {
+                // Another version came in this moment, or the bytes have left the cache.
+                Err(e) if e.kind() == Kind::Offline && tries > 0 && !self.is_offline() => {
+                    tries -= 1;
+                }
+                done => return done,
+            }
+        }
+    }
+
+    async fn open_once(self: Arc<Self>, id: RecordId, write: bool) -> Result<Opened> {
         self.note_use(&id.store);
         self.follow(&id.store).await;
         self.hold(&id);
