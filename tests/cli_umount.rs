@@ -3,7 +3,9 @@
 
 mod support;
 
+use std::ffi::OsStr;
 use std::fs;
+use std::os::unix::ffi::OsStrExt;
 use std::process::{Command, Stdio};
 use support::{Reader, World, mountinfo, said, wait_until};
 
@@ -173,4 +175,28 @@ fn status_shows_the_mount_as_lines_json_and_in_the_list() {
         serde_json::from_str(&said(&mut world.storefs(&["status", "--json"])).out).unwrap();
     let pid = u64::from(mount.pid());
     assert!(all.as_array().unwrap().iter().any(|one| one["pid"] == pid));
+}
+
+#[test]
+fn a_mount_whose_paths_are_no_text_is_shown_as_mounted() {
+    let world = World::new();
+    let folder = world.root().join(OsStr::from_bytes(b"not \xff text"));
+    fs::create_dir_all(folder.join("storage/key_value_stores/default")).unwrap();
+    let path = folder.join("mnt");
+    for source in [folder.join("storage"), "memory:".into()] {
+        let mut command = world.storefs(&["mount", "--foreground"]);
+        command.arg(&source).arg(&path).env("TMPDIR", &folder);
+        let mount = support::Mount::start(command, &path, &folder.join("storage"));
+        let status = mount.status();
+        assert_eq!(status["state"], "mounted", "{status}");
+        let shown = path.display().to_string();
+        assert_eq!(status["mountpoint"], shown, "{status}");
+        let backend = serde_json::to_string(&status["backend"]).unwrap();
+        assert!(backend.contains("not \u{fffd} text"), "{backend}");
+        let list = said(&mut world.storefs(&["status"]));
+        let row = list.out.lines().find(|line| line.starts_with(&shown));
+        assert!(row.is_some_and(|row| row.contains("mounted")), "{list:?}");
+        mount.sync();
+        mount.unmount();
+    }
 }
