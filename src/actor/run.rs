@@ -140,9 +140,9 @@ impl Begun {
         let directory = runtime.block_on(stage.directory(store))?;
         let mut left = plan.left.clone();
         if let Some((mountpoint, _)) = &plan.mount {
-            left.mountpoint = Some(mountpoint.clone());
+            left.mountpoint = Some(mountpoint.clone().into());
         }
-        left.socket = Some(plan.control.clone());
+        left.socket = Some(plan.control.clone().into());
         guard.tell(&left);
         let shown = match &plan.mount {
             Some((at, options)) => {

@@ -2,6 +2,7 @@
 
 use super::run_args::{METAMORPH_NOTES, MetamorphArgs, RUN_NOTES, RunArgs};
 use clap::{Args, Parser, Subcommand};
+use std::ffi::OsString;
 use std::path::PathBuf;
 use std::time::Duration;
 
@@ -121,7 +122,7 @@ pub(super) enum Verb {
 #[derive(Args, Debug)]
 pub(super) struct MountArgs {
     /// The storage folder [default: the project's, from the environment or the working directory]
-    pub source: Option<String>,
+    pub source: Option<OsString>,
     /// Where to mount it; made when missing
     pub mountpoint: PathBuf,
     /// Mount options, separated by commas; may be repeated
@@ -177,7 +178,7 @@ pub(super) struct StatusArgs {
 pub(super) struct ServeArgs {
     /// The storage folder, memory:, apify:, or the URL of a server [default: the project's folder, from the environment or
     /// the working directory]
-    pub source: Option<String>,
+    pub source: Option<OsString>,
     /// The file with the token for apify: or a server, which nobody else may read [default: APIFY_TOKEN, or for apify: the
     /// login of the Apify CLI]
     #[arg(long, value_name = "FILE", env = "STOREFS_TOKEN_FILE")]
@@ -263,7 +264,7 @@ pub(super) enum TokenVerb {
 )]
 pub(super) struct Mount8Args {
     /// The storage folder
-    pub source: String,
+    pub source: OsString,
     /// Where to mount it
     pub mountpoint: PathBuf,
     /// Mount options, separated by commas; may be repeated
@@ -344,7 +345,7 @@ mod tests {
         else {
             panic!("another verb");
         };
-        assert_eq!(two.source.as_deref(), Some("s"));
+        assert_eq!(two.source.as_deref(), Some("s".as_ref()));
         assert_eq!(two.mountpoint, PathBuf::from("m"));
         assert_eq!(two.options, ["ro"]);
     }

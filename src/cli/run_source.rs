@@ -9,6 +9,7 @@ use crate::backend::dir::{Folder, FolderOptions};
 use crate::backend::open::{self, Place};
 use crate::error::{Error, Kind, Result};
 use crate::mount::{self as mounting, MountOptions};
+use std::ffi::OsStr;
 use std::path::{Path, PathBuf};
 
 /// Where the records of a run live.
@@ -28,7 +29,11 @@ enum Of {
 
 impl Source {
     /// Finds the source that is named, or that of the project. A server is not asked anything yet.
-    pub(super) fn find(named: Option<&str>, texts: &[String], here: &Surroundings) -> Result<Self> {
+    pub(super) fn find(
+        named: Option<&OsStr>,
+        texts: &[String],
+        here: &Surroundings,
+    ) -> Result<Self> {
         let options = options::parse(texts, false)?;
         let parsed = named.map(open::Source::parse).transpose()?;
         let kind = match parsed {
@@ -89,15 +94,15 @@ impl Source {
     pub(super) fn open(&self, run: &str, left: &mut Left, here: &Surroundings) -> Result<Stage> {
         match &self.kind {
             Of::Folder { path, is_temporary } => {
-                left.server = path.join(".storefs/serve");
-                left.source = is_temporary.then(|| path.clone());
+                left.server = path.join(".storefs/serve").into();
+                left.source = is_temporary.then(|| path.clone().into());
                 let folder = Folder::open(path, FolderOptions::default())?;
                 Ok(Stage::Folder(OnFolder::new(folder, path.clone())))
             }
             Of::Server(remote) => {
                 let on = self.on_server(remote, run, here)?;
-                left.server.clone_from(&on.runs);
-                left.spool = Some((on.spool.clone(), on.cache.clone()));
+                left.server = on.runs.clone().into();
+                left.spool = Some((on.spool.clone().into(), on.cache.clone().into()));
                 Ok(Stage::Server(Box::new(on)))
             }
         }
