@@ -3,10 +3,12 @@
 
 mod support;
 
+use rustix::process::Signal;
 use std::ffi::OsStr;
 use std::fs;
 use std::os::unix::ffi::OsStrExt;
 use std::process::{Command, Stdio};
+use std::time::{Duration, Instant};
 use support::{Reader, World, mountinfo, said, wait_until};
 
 fn record(world: &World) {
@@ -90,6 +92,48 @@ fn a_lazy_umount_detaches_at_once_and_the_open_file_stays_readable() {
     let next = world.mount(&[]);
     assert!(next.path("default/OUTPUT").exists());
     drop(file);
+    assert!(mount.wait().success(), "{}", mount.log());
+    next.sync();
+    next.unmount();
+}
+
+// README: S43
+#[test]
+fn umount_of_a_mount_whose_daemon_is_stopped_fails_in_time_and_leaves_it() {
+    let world = World::new();
+    record(&world);
+    let mount = world.mount(&[]);
+    mount.signal(Signal::STOP);
+    let since = Instant::now();
+    let late = said(&mut mount.storefs(&["umount", "--timeout", "3s"]));
+    mount.signal(Signal::CONT);
+    assert_eq!(late.code, Some(3), "{late:?}");
+    let pid = format!("(pid {}) does not answer", mount.pid());
+    assert!(late.err.contains(&pid), "{late:?}");
+    assert!(late.err.contains("--lazy"), "{late:?}");
+    assert!(since.elapsed() < Duration::from_secs(45), "{late:?}");
+    // Who has given up does not get what was asked for later.
+    mount.sync();
+    assert_eq!(
+        fs::read_to_string(mount.path("default/OUTPUT")).unwrap(),
+        "{\"a\":1}"
+    );
+    mount.unmount();
+}
+
+// README: S43
+#[test]
+fn a_lazy_umount_does_not_wait_for_a_daemon_that_is_stopped() {
+    let world = World::new();
+    let mut mount = world.mount(&[]);
+    mount.signal(Signal::STOP);
+    let lazy = said(&mut mount.storefs(&["umount", "--lazy"]));
+    assert_eq!(mountinfo(&world.root().join("mnt")), None);
+    // A mount that takes its place is not touched when it goes on.
+    let next = world.mount(&[]);
+    mount.signal(Signal::CONT);
+    assert_eq!(lazy.code, Some(0), "{lazy:?}");
+    assert!(lazy.err.contains("does not answer"), "{lazy:?}");
     assert!(mount.wait().success(), "{}", mount.log());
     next.sync();
     next.unmount();
