@@ -17,6 +17,7 @@ mod log;
 mod metamorph;
 mod mount;
 mod mounts;
+mod option_list;
 mod options;
 mod place;
 mod progress;
