@@ -42,7 +42,7 @@ impl Source {
                 Kind::Invalid,
                 "it is no text (write ./ before a path with a colon)",
             )),
-            other => Ok(other),
+            other @ (Self::Memory | Self::Apify | Self::Server(_)) => Ok(other),
         }
     }
 

@@ -19,6 +19,7 @@ mod mount;
 mod mounts;
 mod option_list;
 mod options;
+mod own_temp;
 mod place;
 mod progress;
 mod reach;

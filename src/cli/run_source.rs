@@ -2,8 +2,8 @@
 
 use super::config::Surroundings;
 use super::options::{self, Options};
-use super::remote::Remote;
-use super::{mount, source};
+use super::remote::{OF_MEMORY, Remote};
+use super::{mount, own_temp, source};
 use crate::actor::{Left, OnFolder, OnServer, Stage};
 use crate::backend::dir::{Folder, FolderOptions};
 use crate::backend::open::{self, Place};
@@ -112,7 +112,7 @@ impl Source {
         const OP: &str = "run on";
         let runtime = mounting::runtime()?;
         let opened = remote.opened()?;
-        let (folders, away) = remote.folders(&opened.place, &runtime, here)?;
+        let (folders, away) = remote.folders(OP, &opened.place, &runtime, here)?;
         let Place::Server(server) = &opened.place else {
             return Err(Error::new(OP, remote.shown(), Kind::Unsupported));
         };
@@ -157,6 +157,7 @@ fn decided_by_the_run(options: &Options) -> Result<()> {
 
 /// A new folder whose files are in memory, where there is such a place.
 fn in_memory() -> Result<PathBuf> {
+    own_temp::sweep(OF_MEMORY);
     let shared = PathBuf::from("/dev/shm");
     let below = match shared.is_dir() {
         true => shared,
