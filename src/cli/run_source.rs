@@ -133,6 +133,7 @@ impl Source {
             caches: folders.caches,
             options: remote.of_cache(true),
             limit: remote.options().drain,
+            named_cache: remote.options().remote.cache.is_some(),
             backend: opened.backend,
             runtime: Some(runtime),
         })
