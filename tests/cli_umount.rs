@@ -3,8 +3,12 @@
 
 mod support;
 
+use rustix::process::Signal;
+use std::ffi::OsStr;
 use std::fs;
+use std::os::unix::ffi::OsStrExt;
 use std::process::{Command, Stdio};
+use std::time::{Duration, Instant};
 use support::{Reader, World, mountinfo, said, wait_until};
 
 fn record(world: &World) {
@@ -93,6 +97,48 @@ fn a_lazy_umount_detaches_at_once_and_the_open_file_stays_readable() {
     next.unmount();
 }
 
+// README: S43
+#[test]
+fn umount_of_a_mount_whose_daemon_is_stopped_fails_in_time_and_leaves_it() {
+    let world = World::new();
+    record(&world);
+    let mount = world.mount(&[]);
+    mount.signal(Signal::STOP);
+    let since = Instant::now();
+    let late = said(&mut mount.storefs(&["umount", "--timeout", "3s"]));
+    mount.signal(Signal::CONT);
+    assert_eq!(late.code, Some(3), "{late:?}");
+    let pid = format!("(pid {}) does not answer", mount.pid());
+    assert!(late.err.contains(&pid), "{late:?}");
+    assert!(late.err.contains("--lazy"), "{late:?}");
+    assert!(since.elapsed() < Duration::from_secs(45), "{late:?}");
+    // Who has given up does not get what was asked for later.
+    mount.sync();
+    assert_eq!(
+        fs::read_to_string(mount.path("default/OUTPUT")).unwrap(),
+        "{\"a\":1}"
+    );
+    mount.unmount();
+}
+
+// README: S43
+#[test]
+fn a_lazy_umount_does_not_wait_for_a_daemon_that_is_stopped() {
+    let world = World::new();
+    let mut mount = world.mount(&[]);
+    mount.signal(Signal::STOP);
+    let lazy = said(&mut mount.storefs(&["umount", "--lazy"]));
+    assert_eq!(mountinfo(&world.root().join("mnt")), None);
+    // A mount that takes its place is not touched when it goes on.
+    let next = world.mount(&[]);
+    mount.signal(Signal::CONT);
+    assert_eq!(lazy.code, Some(0), "{lazy:?}");
+    assert!(lazy.err.contains("does not answer"), "{lazy:?}");
+    assert!(mount.wait().success(), "{}", mount.log());
+    next.sync();
+    next.unmount();
+}
+
 // README: S46
 #[test]
 fn umount_8_ends_the_process_well() {
@@ -173,4 +219,28 @@ fn status_shows_the_mount_as_lines_json_and_in_the_list() {
         serde_json::from_str(&said(&mut world.storefs(&["status", "--json"])).out).unwrap();
     let pid = u64::from(mount.pid());
     assert!(all.as_array().unwrap().iter().any(|one| one["pid"] == pid));
+}
+
+#[test]
+fn a_mount_whose_paths_are_no_text_is_shown_as_mounted() {
+    let world = World::new();
+    let folder = world.root().join(OsStr::from_bytes(b"not \xff text"));
+    fs::create_dir_all(folder.join("storage/key_value_stores/default")).unwrap();
+    let path = folder.join("mnt");
+    for source in [folder.join("storage"), "memory:".into()] {
+        let mut command = world.storefs(&["mount", "--foreground"]);
+        command.arg(&source).arg(&path).env("TMPDIR", &folder);
+        let mount = support::Mount::start(command, &path, &folder.join("storage"));
+        let status = mount.status();
+        assert_eq!(status["state"], "mounted", "{status}");
+        let shown = path.display().to_string();
+        assert_eq!(status["mountpoint"], shown, "{status}");
+        let backend = serde_json::to_string(&status["backend"]).unwrap();
+        assert!(backend.contains("not \u{fffd} text"), "{backend}");
+        let list = said(&mut world.storefs(&["status"]));
+        let row = list.out.lines().find(|line| line.starts_with(&shown));
+        assert!(row.is_some_and(|row| row.contains("mounted")), "{list:?}");
+        mount.sync();
+        mount.unmount();
+    }
 }

@@ -49,6 +49,35 @@ fn every_verb_has_help_with_an_example() {
 }
 
 #[test]
+fn help_of_mount_tells_of_servers_and_of_every_option() {
+    let world = World::new();
+    let help = said(&mut world.storefs(&["mount", "--help"])).out;
+    for word in [
+        "memory:",
+        "apify:",
+        "https://",
+        "APIFY_TOKEN",
+        "APIFY_API_BASE_URL",
+    ] {
+        assert!(help.contains(word), "{word}: {help}");
+    }
+    // The error of an unknown option lists what the parser knows.
+    let known = fails(&world, &["mount", "-o", "wibble", "m"], 2).err;
+    let (_, known) = known.split_once("there are: ").unwrap();
+    let known = known.replace("for remote sources ", "");
+    let options: Vec<_> = known.split(", ").filter(|it| !it.contains(' ')).collect();
+    assert!(options.len() > 20, "{options:?}");
+    let readme = include_str!("../README.md");
+    for option in options {
+        assert!(help.contains(&format!("  {option}")), "{option}: {help}");
+        assert!(
+            option == "rw" || readme.contains(&format!("`{option}")),
+            "{option}"
+        );
+    }
+}
+
+#[test]
 fn wrong_usage_ends_with_2() {
     let world = World::new();
     fails(&world, &["wibble"], 2);

@@ -216,3 +216,20 @@ fn a_folder_that_cannot_be_used_is_a_warning() {
         assert!(error.contains("chown"), "{error}");
     }
 }
+
+#[test]
+fn a_key_that_the_layout_cannot_keep_is_refused_with_what_serve_can_do() {
+    let (_temp, home) = home();
+    prepare(&home);
+    let serving = Serving::start(&home, &SERVE, 1);
+    let client = serving.client("any");
+    client.post("/v2/key-value-stores?name=default", b"");
+    for key in ["INPUT.bak", "__metadata__", &"k".repeat(256)] {
+        let put = client.put(&format!("{STORE}/records/{key}"), "text/plain", b"x");
+        assert_eq!(put.status, 400, "{key}: {put:?}");
+        let said = put.json()["error"]["message"].to_string();
+        assert!(said.contains("storefs serve --layout plain"), "{said}");
+        // Whoever passes it on may cut it.
+        assert!(said.len() < 300, "{said}");
+    }
+}

@@ -229,7 +229,48 @@ fn options_of_one_kind_of_source_are_refused_for_the_other() {
     let mut remote = shop.command("mnt", "layout=plain");
     let remote = said(&mut remote);
     assert_eq!(remote.code, Some(2), "{remote:?}");
-    let later = said(&mut shop.world.storefs(&["mount", "s3://bucket", "mnt"]));
-    assert_eq!(later.code, Some(1), "{later:?}");
-    assert!(later.err.contains("not supported yet"), "{later:?}");
+    for named in ["s3://bucket", "s3:bucket", "gs:b", "az:b", "s3:"] {
+        let later = said(&mut shop.world.storefs(&["mount", named, "mnt"]));
+        assert_eq!(later.code, Some(1), "{later:?}");
+        assert!(later.err.contains("not supported yet"), "{later:?}");
+    }
+    fs::create_dir_all(shop.world.root().join("s3:x/key_value_stores/default")).unwrap();
+    let mut folder = shop
+        .world
+        .storefs(&["mount", "--foreground", "./s3:x", "mnt"]);
+    folder.env("HOME", shop.world.root());
+    let path = shop.world.root().join("mnt");
+    support::Mount::start(folder, &path, &shop.world.root().join("s3:x")).unmount();
+}
+
+// README: S121
+#[test]
+fn what_a_killed_mount_of_memory_left_goes_with_the_next_one() {
+    let world = World::new();
+    let temp = world.root().join("tmp");
+    fs::create_dir(&temp).unwrap();
+    let start = |name: &str| {
+        let path = world.root().join(name);
+        let mut command = world.storefs(&["mount", "--foreground", "memory:"]);
+        command.arg(&path).env("TMPDIR", &temp);
+        Mount::start(command, &path, &world.storage())
+    };
+    let left = || fs::read_dir(&temp).unwrap().count();
+    let (mut killed, held) = (start("a"), start("b"));
+    for mount in [&killed, &held] {
+        fs::write(mount.path("default/x"), "1").unwrap();
+    }
+    killed.kill();
+    support::detach(&world.root().join("a"));
+    assert_eq!(left(), 2);
+    let mut next = start("c");
+    assert_eq!(left(), 2);
+    next.kill();
+    support::detach(&world.root().join("c"));
+    let mut run = world.storefs(&["run", "memory:", "--", "true"]);
+    let run = said(run.env("TMPDIR", &temp));
+    assert_eq!((run.code, left()), (Some(0), 1), "{run:?}");
+    assert_eq!(text(&held.path("default/x")), "1");
+    held.unmount();
+    assert_eq!(left(), 0);
 }

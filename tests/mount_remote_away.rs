@@ -38,11 +38,17 @@ fn a_server_that_is_away_is_read_from_the_cache_and_written_to_later() {
     assert_eq!(mount.sh("ls $MNT/default"), "known\nnew\n");
     let late = said(&mut mount.storefs(&["sync", "--timeout", "1s"]));
     assert_eq!(late.code, Some(3), "{late:?}");
+    assert!(late.err.contains("not finished within 1s"), "{late:?}");
+    assert!(late.err.contains("no connection to"), "{late:?}");
     let status = mount.status().to_string();
     assert!(status.contains("offlineSince"), "{status}");
     let left = said(&mut mount.storefs(&["umount", "--timeout", "1s"]));
     assert_eq!(left.code, Some(3), "{left:?}");
-    assert!(left.err.contains("next mount"), "{left:?}");
+    assert!(
+        left.err
+            .contains("next mount of this source (with the same cache="),
+        "{left:?}"
+    );
     assert_eq!(mount.wait().code(), Some(3), "{}", mount.log());
     // It mounts without the server too.
     let mount = shop.mount("mnt");
@@ -208,6 +214,40 @@ fn two_mounts_that_write_one_record_lose_neither() {
     assert_eq!(text(&one.path("default/doc.txt")), "of one");
     let copy = two.sh("cat $MNT/default/doc.conflict-*");
     assert_eq!(copy, "of two");
+    one.unmount();
+    two.unmount();
+}
+
+// README: S120
+#[test]
+fn a_write_without_having_read_is_a_plain_overwrite() {
+    let shop = Shop::open();
+    let (one, two) = (
+        shop.mount_with("one", "debounce=10m"),
+        shop.mount_with("two", "debounce=10m"),
+    );
+    let behind = |name: &str| shop.behind("default", name).unwrap();
+    let copies = || {
+        shop.world
+            .sh("ls $SRC/key_value_stores/default | grep -c conflict || true")
+    };
+    one.sh("echo 1 > $MNT/default/doc.txt; echo 1 > $MNT/default/other.txt");
+    one.sync();
+    two.sh("ls $MNT/default; echo 2 > $MNT/default/doc.txt
+        echo 2 > $MNT/default/new; mv $MNT/default/new $MNT/default/other.txt");
+    two.sync();
+    for name in ["doc.txt", "other.txt"] {
+        assert_eq!(behind(name), b"2\n", "{name}");
+    }
+    // What it wrote last it may write over, as often as it likes.
+    two.sh("echo 3 > $MNT/default/doc.txt");
+    two.sync();
+    assert_eq!((behind("doc.txt"), copies().trim()), (b"3\n".to_vec(), "0"));
+    // The other one wrote last what is no more.
+    one.sh("echo 4 > $MNT/default/doc.txt");
+    one.sync();
+    assert_eq!(behind("doc.txt"), b"3\n");
+    assert_eq!(one.sh("cat $MNT/default/doc.conflict-*"), "4\n");
     one.unmount();
     two.unmount();
 }

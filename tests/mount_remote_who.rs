@@ -3,9 +3,11 @@
 
 mod http;
 mod remote;
+mod shop;
 mod support;
 
 use remote::{Answer, STORE, Scripted};
+use shop::Shop;
 use std::fs;
 use std::process::Command;
 use std::sync::Arc;
@@ -64,6 +66,63 @@ fn who_was_known_before_is_still_the_same_when_somebody_answers_for_the_server()
     );
     let told = said(&mut mount.storefs(&["status"]));
     assert!(told.out.contains("pending: 1"), "{told:?}");
+    mount.kill();
+    support::detach(&path);
+}
+
+#[test]
+fn an_address_where_no_api_answers_is_refused_in_words() {
+    let shop = Shop::open();
+    let plain = Scripted::bare(|_| Answer::status(404));
+    let pages = Scripted::bare(|request| match request.path.ends_with("/users/me") {
+        true => Answer::status(404),
+        false => Answer::record(b"<html>").with("content-type", "text/html"),
+    });
+    for url in [
+        format!("{}/typo", shop.url()),
+        format!("http://{}", plain.address),
+        format!("http://{}", pages.address),
+    ] {
+        for arguments in [
+            &["mount", "--foreground", &url, "mnt"][..],
+            &["run", &url, "--", "true"],
+        ] {
+            let mut command = shop.world.storefs(arguments);
+            command.env("APIFY_TOKEN", &shop.token);
+            let said = shop.refused(command.env("HOME", shop.world.root()));
+            for part in [&*url, "no Apify API answers there", "check the address"] {
+                assert!(said.err.contains(part), "{part}: {said:?}");
+            }
+            assert!(!shop.world.root().join("mnt").exists());
+        }
+    }
+    // The right place in the wrong way.
+    let url = shop.url().replace("http:", "https:");
+    let mut command = shop.world.storefs(&["mount", "--foreground", &url, "mnt"]);
+    command.env("APIFY_TOKEN", &shop.token);
+    let said = shop.refused(command.env("HOME", shop.world.root()));
+    assert!(said.err.contains("http:// instead of"), "{said:?}");
+}
+
+#[test]
+fn a_server_that_lists_no_stores_to_this_token_can_be_mounted() {
+    let world = World::new();
+    for status in [401, 403, 500] {
+        let server = Scripted::bare(move |request| match &*request.path {
+            path if path.ends_with("/users/me") => Answer::status(404),
+            _ => Answer::status(status),
+        });
+        let path = world.root().join("mnt");
+        let mut mount = Mount::start(command(&world, &server), &path, &world.storage());
+        mount.kill();
+        support::detach(&path);
+    }
+    // And one that has only the store which is named.
+    let server = Scripted::bare(|_| Answer::status(404));
+    let mut command = command(&world, &server);
+    command.env("ACTOR_DEFAULT_KEY_VALUE_STORE_ID", STORE);
+    let path = world.root().join("mnt");
+    let mut mount = Mount::start(command, &path, &world.storage());
     mount.kill();
     support::detach(&path);
 }

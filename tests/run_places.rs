@@ -5,6 +5,8 @@ mod runs;
 mod support;
 
 use runs::kept;
+use std::ffi::OsStr;
+use std::os::unix::ffi::OsStrExt;
 use std::process::{Command, Stdio};
 use support::{STOREFS, World, as_nobody, clean};
 
@@ -244,4 +246,51 @@ send('exit 5\n')
 assert code() == 5
 "#,
     );
+}
+
+#[test]
+fn paths_of_a_run_need_not_be_text() {
+    let world = World::new();
+    let named = |name: &[u8]| world.root().join(OsStr::from_bytes(name));
+    let (folder, mountpoint) = (named(b"folder-\xfe"), named(b"mount-\xff"));
+    std::fs::create_dir_all(folder.join("storage/key_value_stores")).unwrap();
+    let check = r#"grep -qz . "$ACTOR_MOUNT/default/INPUT" && mountpoint -q "$ACTOR_MOUNT""#;
+    let command = ["--", "bash", "-c", check];
+    let said = support::said(
+        runs::command(&world, &["--input", "1", "--mount"])
+            .arg(&mountpoint)
+            .arg("memory:")
+            .args(command),
+    );
+    assert_eq!(said.code, Some(0), "{said:?}");
+    assert!(!mountpoint.exists());
+    // In the folder, and of the folder from elsewhere.
+    let said = support::said(
+        runs::command(&world, &["--input", "1", "--mount", "mnt"])
+            .current_dir(&folder)
+            .args(command),
+    );
+    assert_eq!(said.code, Some(0), "{said:?}");
+    let said = support::said(
+        runs::command(&world, &["--input", "1"])
+            .arg(folder.join("storage"))
+            .args(command),
+    );
+    assert_eq!(said.code, Some(0), "{said:?}");
+    let stores = std::fs::read_dir(folder.join("storage/key_value_stores"));
+    assert_eq!(stores.unwrap().count(), 2);
+}
+
+#[test]
+fn a_killed_run_whose_paths_are_no_text_is_cleaned_up() {
+    let world = World::new();
+    let mountpoint = world.root().join(OsStr::from_bytes(b"mount-\xff"));
+    let mut command = runs::command(&world, &["--mount"]);
+    command.arg(&mountpoint).arg("memory:");
+    command.args(["--", "bash", "-c", "echo ready; sleep 600"]);
+    let mut run = runs::Running::of(&mut command, Stdio::null());
+    run.until_out("ready");
+    run.signal(rustix::process::Signal::KILL);
+    run.ended();
+    support::wait_until("its mount goes", || !mountpoint.exists());
 }

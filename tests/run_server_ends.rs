@@ -20,7 +20,10 @@ fn tells_what_is_unsent(said: &Said, shop: &Shop, count: usize) {
     assert_eq!(said.code, Some(3), "{said:?}");
     let told = format!("storefs: send to {}: {count} not sent yet", shop.url());
     assert!(
-        said.err.contains(&told) && said.err.contains("next run or mount"),
+        said.err.contains(&told)
+            && said
+                .err
+                .contains("next run or mount of this source with the same cache="),
         "{said:?}"
     );
     assert_eq!(unsent(shop), 1);
@@ -272,5 +275,10 @@ fn what_cannot_be_is_refused_before_the_command_starts() {
         1,
         "cannot be reached",
     );
+    let fresh = shop.world.root().join("fresh").display().to_string();
+    let fresh = format!("cache={fresh}");
+    let never = ["-o", fresh.as_str(), "URL"];
+    refused(&shop, &never, &token, 1, "storefs: run on http");
+    refused(&shop, &never, &token, 1, "try again when it can");
     assert_eq!((kept(&shop).len(), unsent(&shop)), (1, 0));
 }

@@ -330,7 +330,7 @@ fn memory_is_for_one_run_only() {
 #[test]
 fn sources_that_are_not_there_yet_are_refused_by_name() {
     let world = World::new();
-    for source in ["s3://bucket", "gs://bucket", "ftp://host"] {
+    for source in ["s3://bucket", "gs://bucket", "ftp://host", "s3:b", "az:"] {
         let said = attempt(&world, &[source], "true");
         assert_eq!(said.code, Some(1), "{said:?}");
         assert!(said.err.contains(source), "{said:?}");

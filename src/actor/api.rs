@@ -86,7 +86,7 @@ impl Api {
             public_url: None,
             users,
             max_record_size: MAX_RECORD,
-            folder: plan.left.server.clone(),
+            folder: plan.left.server.to_path_buf(),
             keep_encoded: KEEP_ENCODED,
             default_store: directory.as_str().to_owned(),
             run: Some(plan.id.clone()),

@@ -6,9 +6,12 @@ use super::stage::{OnServer, Stage};
 use crate::backend::{Backend, ListQuery};
 use crate::error::{Error, Kind, Result};
 use crate::mount::{Mounted, TOLD};
+use crate::record::key::StoreId;
+use crate::record::{Key, Meta};
 use crate::serve::{Run, Status};
 use crate::volume::cached::Cached;
 use signal_hook::consts::{SIGHUP, SIGINT, SIGQUIT, SIGTERM};
+use std::collections::BTreeMap;
 use std::fs::File;
 use std::io::{self, Seek};
 use std::path::PathBuf;
@@ -121,8 +124,12 @@ pub(super) async fn send(
         (0, _) | (_, Ok(())) => None,
         (_, Err(why)) => {
             let why = std::error::Error::source(&why).map_or(String::new(), ToString::to_string);
+            let with = match on.named_cache {
+                true => " with the same cache=",
+                false => "",
+            };
             let why = format!(
-                "{why}: by the next run or mount of this source by the same user, from {}",
+                "{why}: by the next run or mount of this source{with} by the same user, from {}",
                 on.spool.display()
             );
             let subject = on.base_url.as_str();
@@ -178,8 +185,24 @@ impl Known {
     }
 }
 
+/// What a store held before a run began, as far as that is one page. It tells apart what was written just before the run and
+/// just after its start, where the server tells whole seconds.
+pub(super) type Before = BTreeMap<Key, Meta>;
+
+/// Asks for it. It is not worth a failure.
+pub(super) async fn before(backend: &dyn Backend, store: &StoreId) -> Before {
+    match backend.list(store, ListQuery::default()).await {
+        Ok(page) if page.next.is_none() => page.records.into_iter().collect(),
+        _ => Before::new(),
+    }
+}
+
 /// The same when not everything could be sent: the server may have OUTPUT all the same, and it may be away.
-pub(super) async fn ask_briefly(living: &Living, stage: &Stage, is_new: bool) -> Result<Known> {
+pub(super) async fn ask_briefly(
+    living: &Living,
+    stage: &Stage,
+    before: Option<&Before>,
+) -> Result<Known> {
     let output = living.record("OUTPUT")?;
     let waits = living
         .volume
@@ -188,7 +211,7 @@ pub(super) async fn ask_briefly(living: &Living, stage: &Stage, is_new: bool) ->
     if waits {
         return Ok(Known::unsent());
     }
-    let asked = tokio::time::timeout(BRIEFLY, ask(living, stage, is_new)).await;
+    let asked = tokio::time::timeout(BRIEFLY, ask(living, stage, before)).await;
     let known = asked.map_err(|_| Error::new("ask", living.store.as_str(), Kind::TimedOut))??;
     Ok(Known {
         // What is there is not all of it.
@@ -197,13 +220,13 @@ pub(super) async fn ask_briefly(living: &Living, stage: &Stage, is_new: bool) ->
     })
 }
 
-/// Asks the store.
-pub(super) async fn ask(living: &Living, stage: &Stage, is_new: bool) -> Result<Known> {
+/// Asks the store. `before` is what was in it, unless it is new.
+pub(super) async fn ask(living: &Living, stage: &Stage, before: Option<&Before>) -> Result<Known> {
     // Clocks of files are coarser than those of programs.
-    let since = (!is_new).then(|| match stage {
-        Stage::Folder(_) => living.run.started - CLOCK,
+    let since = before.map(|before| match stage {
+        Stage::Folder(_) => (living.run.started - CLOCK, before),
         // It tells whole seconds.
-        Stage::Server(_) => in_seconds(living.run.started),
+        Stage::Server(_) => (in_seconds(living.run.started), before),
     });
     let output = match stage {
         Stage::Folder(on) => {
@@ -307,11 +330,11 @@ async fn fetch(living: &Living, key: &str) -> Result<File> {
         .map_err(fault)
 }
 
-/// How many records of the store are no inputs, and were changed since then; `None` where nobody tells when.
+/// How many records of the store are no inputs, and were changed since then, when these were there; `None` where nobody tells when.
 async fn count(
     backend: &dyn Backend,
     living: &Living,
-    since: Option<SystemTime>,
+    since: Option<(SystemTime, &Before)>,
 ) -> Result<Option<u64>> {
     let mut found = 0;
     let mut query = ListQuery::default();
@@ -321,7 +344,9 @@ async fn count(
             let is_input = key.as_str() == "INPUT" || key.as_str().starts_with("INPUT-METAMORPH-");
             let is_old = match (since, meta.modified) {
                 (None, _) => false,
-                (Some(since), Some(time)) => time < since,
+                (Some((since, before)), Some(time)) => {
+                    time < since || before.get(key) == Some(meta)
+                }
                 (Some(_), None) => return Ok(None),
             };
             found += u64::from(!is_input && !is_old);

@@ -5,10 +5,12 @@ use crate::error::{Error, Result};
 use crate::sys;
 use rustix::process::Pid;
 use serde::{Deserialize, Serialize};
+use std::ffi::OsString;
 use std::fs::File;
 use std::io::{BufRead, BufReader, Write};
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
-use std::path::PathBuf;
+use std::os::unix::ffi::OsStringExt;
+use std::path::{Path, PathBuf};
 
 const OP: &str = "start the guard of the run";
 /// Says that there is nothing to clean up any more.
@@ -16,26 +18,82 @@ const DONE: &str = "done\n";
 /// Says, with a number behind it, which process group a command has. A command says it by itself.
 pub(super) const GROUP: &[u8] = b"group ";
 
+/// A path as it is noted in JSON: as text where it is that, else as its bytes.
+#[derive(Clone, Debug, Default, Serialize, Deserialize)]
+#[serde(from = "Spelled", into = "Spelled")]
+pub struct AnyPath(PathBuf);
+
+#[derive(Serialize, Deserialize)]
+#[serde(untagged)]
+enum Spelled {
+    Text(String),
+    Bytes(Vec<u8>),
+}
+
+impl From<Spelled> for AnyPath {
+    fn from(spelled: Spelled) -> Self {
+        Self(match spelled {
+            Spelled::Text(text) => text.into(),
+            Spelled::Bytes(bytes) => OsString::from_vec(bytes).into(),
+        })
+    }
+}
+
+impl From<AnyPath> for Spelled {
+    fn from(path: AnyPath) -> Self {
+        match path.0.into_os_string().into_string() {
+            Ok(text) => Self::Text(text),
+            Err(other) => Self::Bytes(other.into_vec()),
+        }
+    }
+}
+
+impl From<PathBuf> for AnyPath {
+    fn from(path: PathBuf) -> Self {
+        Self(path)
+    }
+}
+
+impl From<&Path> for AnyPath {
+    fn from(path: &Path) -> Self {
+        Self(path.to_owned())
+    }
+}
+
+impl std::ops::Deref for AnyPath {
+    type Target = Path;
+
+    fn deref(&self) -> &Path {
+        &self.0
+    }
+}
+
+impl AsRef<Path> for AnyPath {
+    fn as_ref(&self) -> &Path {
+        self
+    }
+}
+
 /// What a run that was killed leaves behind.
 #[derive(Clone, Debug, Default, Serialize, Deserialize)]
 pub struct Left {
     /// The run's id.
     pub run: String,
     /// The folder of its own on this machine, which holds this description, too.
-    pub home: PathBuf,
+    pub home: AnyPath,
     /// Where it mounted.
-    pub mountpoint: Option<PathBuf>,
+    pub mountpoint: Option<AnyPath>,
     /// Whether that directory was made for it.
     pub made: bool,
     /// Its control socket.
-    pub socket: Option<PathBuf>,
+    pub socket: Option<AnyPath>,
     /// The folder in which servers of the source keep what they know of runs.
-    pub server: PathBuf,
+    pub server: AnyPath,
     /// A source that was only for this run.
-    pub source: Option<PathBuf>,
+    pub source: Option<AnyPath>,
     /// What it has not sent to a server yet, and its cached bytes.
     #[serde(default)]
-    pub spool: Option<(PathBuf, PathBuf)>,
+    pub spool: Option<(AnyPath, AnyPath)>,
     /// The process group of its command. Known to the guard alone, since numbers are used again.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub group: Option<i32>,
@@ -142,6 +200,25 @@ fn watch(reader: OwnedFd, bury: impl FnOnce(&Left)) -> ! {
 mod tests {
     #![allow(clippy::unwrap_used)]
     use super::*;
+
+    #[test]
+    fn paths_are_noted_as_they_are_whether_text_or_not() {
+        let not_text = PathBuf::from(OsString::from_vec(b"/mnt/\xff".to_vec()));
+        for path in [PathBuf::from("/mnt/ü"), not_text] {
+            let told = Left {
+                home: path.clone().into(),
+                spool: Some((path.clone().into(), path.clone().into())),
+                ..Left::default()
+            };
+            let left = noted(&serde_json::to_string(&told).unwrap(), None).unwrap();
+            assert_eq!((&*left.home, &*left.spool.unwrap().1), (&*path, &*path));
+        }
+        let before = r#"{"run":"r","home":"/h","mountpoint":"/m","made":true,"socket":null,"server":"/s","source":null}"#;
+        assert_eq!(
+            &*noted(before, None).unwrap().mountpoint.unwrap(),
+            Path::new("/m")
+        );
+    }
 
     #[test]
     fn a_group_is_noted_with_what_was_told_before() {

@@ -29,7 +29,7 @@ impl Input {
         check(
             &content_type,
             wrong.map_err(unreadable(""))? || text.is_empty(),
-            "the command line",
+            "of the command line",
         )?;
         Ok(Self {
             body: text.as_bytes().into(),

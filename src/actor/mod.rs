@@ -15,7 +15,7 @@ mod stage;
 pub use child::{Launch, Terminal};
 pub use end::{Ended, Output};
 pub use env::CONTROL as CONTROL_VARIABLE;
-pub use guard::{Guard, Left};
+pub use guard::{AnyPath, Guard, Left};
 pub use input::Input;
 pub use run::{Plan, run};
 pub use stage::{OnFolder, OnServer, Stage};

@@ -4,7 +4,7 @@
 use super::api::Api;
 use super::asked::Living;
 use super::child::{Launch, Supervisor, Terminal, signals};
-use super::end::{self, Ended};
+use super::end::{self, Before, Ended};
 use super::guard::{Guard, Left};
 use super::input::Input;
 use super::seen::Seen;
@@ -73,6 +73,11 @@ pub fn run(plan: Plan, stage: Stage, guard: &Guard) -> Result<Ended> {
     let backend = stage.backend();
     let finding = find_store(&*backend, plan.store.as_deref(), &plan.id);
     let (store, made) = runtime.block_on(end::unless_asked(&mut signals, finding))?;
+    let before = match (&plan.store, &stage) {
+        (None, _) => None,
+        (Some(_), Stage::Folder(_)) => Some(Before::new()),
+        (Some(_), Stage::Server(_)) => Some(runtime.block_on(end::before(&*backend, &store.id))),
+    };
     let begun = Begun::start(&plan, stage, &store, (&runtime, &mut signals), guard);
     let begun = match begun {
         Ok(begun) => begun,
@@ -84,7 +89,7 @@ pub fn run(plan: Plan, stage: Stage, guard: &Guard) -> Result<Ended> {
             return Err(why);
         }
     };
-    let ended = begun.finish(plan, signals, &runtime, guard);
+    let ended = begun.finish(plan, before.as_ref(), signals, &runtime, guard);
     // Nothing that still waits for a disk may hold the end up.
     runtime.shutdown_timeout(LAST_REQUESTS);
     ended
@@ -140,9 +145,9 @@ impl Begun {
         let directory = runtime.block_on(stage.directory(store))?;
         let mut left = plan.left.clone();
         if let Some((mountpoint, _)) = &plan.mount {
-            left.mountpoint = Some(mountpoint.clone());
+            left.mountpoint = Some(mountpoint.clone().into());
         }
-        left.socket = Some(plan.control.clone());
+        left.socket = Some(plan.control.clone().into());
         guard.tell(&left);
         let shown = match &plan.mount {
             Some((at, options)) => {
@@ -248,6 +253,7 @@ impl Begun {
     fn finish(
         mut self,
         mut plan: Plan,
+        before: Option<&Before>,
         signals: Signals,
         runtime: &Runtime,
         guard: &Guard,
@@ -282,13 +288,12 @@ impl Begun {
         }
         let mut ended = runtime.block_on(async {
             let is_elsewhere = self.api.is_elsewhere();
-            let is_new = plan.store.is_none();
             let (living, stage) = (&self.living, &self.stage);
             let known = if unsent.is_some() {
-                let asking = end::ask_briefly(living, stage, is_new);
+                let asking = end::ask_briefly(living, stage, before);
                 end::unless_asked(&mut supervisor.signals, asking).await
             } else {
-                let asking = end::ask(living, stage, is_new);
+                let asking = end::ask(living, stage, before);
                 end::unless_asked(&mut supervisor.signals, asking).await
             };
             let mut ended = end::of(living, stage, exit, known.unwrap_or_default());

@@ -64,6 +64,8 @@ pub struct OnServer {
     pub options: cached::Options,
     /// How long sending may fail at the end before the rest is left for later.
     pub limit: Duration,
+    /// Its folders are where `cache=` says, so that only who says so too finds them.
+    pub named_cache: bool,
 }
 
 impl Stage {

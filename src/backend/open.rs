@@ -8,6 +8,7 @@ use super::memory::Memory;
 use super::pace::Rates;
 use super::retry::{Policy, Retry};
 use crate::error::{Error, Kind, Result};
+use std::ffi::OsStr;
 use std::path::PathBuf;
 use std::sync::Arc;
 
@@ -28,9 +29,24 @@ pub enum Source {
 }
 
 impl Source {
-    /// What this text names. `Kind::Unsupported` for a scheme that nothing here understands; a path with a colon is written
-    /// with `./` before it.
-    pub fn parse(text: &str) -> Result<Self> {
+    /// What is named so. `Kind::Unsupported` for a scheme that nothing here understands; a path with a colon is written
+    /// with `./` before it. Only a folder may have a name that is no text.
+    pub fn parse(named: impl AsRef<OsStr>) -> Result<Self> {
+        let named = named.as_ref();
+        let text = named.to_string_lossy();
+        match Self::parse_text(&text)? {
+            Self::Folder(_) => Ok(Self::Folder(named.into())),
+            _ if named.to_str().is_none() => Err(Error::because(
+                "use the source",
+                without_secrets(&text),
+                Kind::Invalid,
+                "it is no text (write ./ before a path with a colon)",
+            )),
+            other @ (Self::Memory | Self::Apify | Self::Server(_)) => Ok(other),
+        }
+    }
+
+    fn parse_text(text: &str) -> Result<Self> {
         let Some((scheme, rest)) = text.split_once(':') else {
             return Ok(Self::Folder(text.into()));
         };
@@ -54,9 +70,10 @@ impl Source {
                 "nothing stands behind the colon (APIFY_API_BASE_URL names another server; write ./ before a path with a colon)",
             ),
             "http" | "https" if is_url => Ok(Self::Server(text.to_owned())),
-            scheme if LATER.contains(&scheme) && is_url => refused(
+            scheme if LATER.contains(&scheme) => refused(
                 Kind::Unsupported,
-                "this kind of storage is not supported yet (use a folder, apify:, http://, https:// or memory:)",
+                "this kind of storage is not supported yet (use a folder, apify:, http://, https:// or memory:; write ./ before a path \
+                 with a colon)",
             ),
             scheme if is_url && is_word(scheme) => refused(
                 Kind::Unsupported,
@@ -185,6 +202,7 @@ mod tests {
         for (text, source) in [
             ("storage", Source::Folder("storage".into())),
             ("./apify:", Source::Folder("./apify:".into())),
+            ("./s3:x", Source::Folder("./s3:x".into())),
             ("a:b", Source::Folder("a:b".into())),
             ("apify:", Source::Apify),
             ("memory:", Source::Memory),
@@ -195,6 +213,10 @@ mod tests {
         }
         for (text, kind) in [
             ("s3://b/p", Kind::Unsupported),
+            ("s3:bucket", Kind::Unsupported),
+            ("s3:", Kind::Unsupported),
+            ("gs:b", Kind::Unsupported),
+            ("AZ:b", Kind::Unsupported),
             ("ftp://u:secret@h/", Kind::Unsupported),
             ("apify:store", Kind::Invalid),
         ] {

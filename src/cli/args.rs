@@ -1,7 +1,9 @@
 //! The command line as clap sees it: verbs, arguments, help. It never reads a file or starts anything.
 
+use super::option_list;
 use super::run_args::{METAMORPH_NOTES, MetamorphArgs, RUN_NOTES, RunArgs};
 use clap::{Args, Parser, Subcommand};
+use std::ffi::OsString;
 use std::path::PathBuf;
 use std::time::Duration;
 
@@ -20,29 +22,27 @@ Environment:
                                  the storage folder, when no SOURCE is given
   ACTOR_DEFAULT_KEY_VALUE_STORE_ID, ACTOR_INPUT_KEY
                                  the default store and the key of the input
+  APIFY_TOKEN, APIFY_API_BASE_URL
+                                 the token for apify: or a server, and where apify: is
 
 Exit codes: 0 done, 1 failed, 2 wrong usage, 3 not finished in time.";
 
-const MOUNT_NOTES: &str = "\
-Options of -o:
-  ro, rw                read-only, or writable (the default)
-  allow_other           other users may use the mount
-  uid=N, gid=N          every file belongs to this user, this group
-  umask=OOO             permission bits that are taken away, in octal
-  nonempty              mount over a directory that is not empty
-  default=STORE         which store is `default`
-  store=NAME            show only this store; may be repeated
-  input-key=KEY         the key of the input, when it is not INPUT
-  ttl=1s                how old what `stat` and `ls` say may be; 0 is exact
-  layout=auto|plain|js|python|dual
-                        how records are laid out in the folder
-  drain=30s             how long TERM waits for a mount in use
-Options of mount(8) such as noauto, nofail, _netdev and x-... are accepted and ignored.
+/// What `mount` is told beside its arguments.
+fn mount_notes() -> String {
+    option_list::help() + MOUNT_NOTES
+}
+
+const MOUNT_NOTES: &str = "
+Environment, for apify: and servers:
+  APIFY_TOKEN           the token; for apify: else the login of the Apify CLI
+  APIFY_API_BASE_URL    where apify: is
 
 Examples:
   storefs mount mnt
   storefs mount -o ro,default=my-store ./storage mnt
   storefs mount --foreground ./storage mnt
+  APIFY_TOKEN=... storefs mount apify: mnt
+  storefs mount -o token-file=/etc/storefs/token https://kvs.example.com mnt
   mount -t fuse.storefs /srv/app/storage /mnt/s -o allow_other";
 
 const SERVE_NOTES: &str = "\
@@ -71,8 +71,8 @@ pub(super) struct Cli {
 /// The verbs.
 #[derive(Subcommand, Debug)]
 pub(super) enum Verb {
-    /// Mount a storage folder as a directory
-    #[command(after_help = MOUNT_NOTES, allow_missing_positional = true)]
+    /// Mount a storage folder, or the stores of a server, as a directory
+    #[command(after_help = mount_notes(), allow_missing_positional = true)]
     Mount(MountArgs),
     /// Unmount, after everything written is safe
     #[command(
@@ -120,8 +120,9 @@ pub(super) enum Verb {
 /// Arguments of `mount`.
 #[derive(Args, Debug)]
 pub(super) struct MountArgs {
-    /// The storage folder [default: the project's, from the environment or the working directory]
-    pub source: Option<String>,
+    /// The storage folder, memory:, apify:, or the URL of a server (http:// or https://) [default: the project's folder, from
+    /// the environment or the working directory]
+    pub source: Option<OsString>,
     /// Where to mount it; made when missing
     pub mountpoint: PathBuf,
     /// Mount options, separated by commas; may be repeated
@@ -177,7 +178,7 @@ pub(super) struct StatusArgs {
 pub(super) struct ServeArgs {
     /// The storage folder, memory:, apify:, or the URL of a server [default: the project's folder, from the environment or
     /// the working directory]
-    pub source: Option<String>,
+    pub source: Option<OsString>,
     /// The file with the token for apify: or a server, which nobody else may read [default: APIFY_TOKEN, or for apify: the
     /// login of the Apify CLI]
     #[arg(long, value_name = "FILE", env = "STOREFS_TOKEN_FILE")]
@@ -259,11 +260,12 @@ pub(super) enum TokenVerb {
 #[command(
     name = "mount.fuse.storefs",
     version,
-    about = "Mounts a storage folder for mount(8)"
+    about = "Mounts a storage folder or a server for mount(8)",
+    after_help = mount_notes()
 )]
 pub(super) struct Mount8Args {
-    /// The storage folder
-    pub source: String,
+    /// The storage folder, memory:, apify:, or the URL of a server (http:// or https://)
+    pub source: OsString,
     /// Where to mount it
     pub mountpoint: PathBuf,
     /// Mount options, separated by commas; may be repeated
@@ -344,7 +346,7 @@ mod tests {
         else {
             panic!("another verb");
         };
-        assert_eq!(two.source.as_deref(), Some("s"));
+        assert_eq!(two.source.as_deref(), Some("s".as_ref()));
         assert_eq!(two.mountpoint, PathBuf::from("m"));
         assert_eq!(two.options, ["ro"]);
     }

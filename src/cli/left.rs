@@ -82,7 +82,7 @@ pub(super) fn sweep(here: &Surroundings) {
             lock.is_ok_and(|lock| flock(&lock, FlockOperation::NonBlockingLockExclusive).is_ok());
         // A killed process whose end is held up keeps its locks.
         let held_up = || left.socket.as_deref().is_some_and(Client::is_held_up);
-        if left.home == home && (is_free || held_up()) {
+        if *left.home == *home && (is_free || held_up()) {
             tracing::warn!("cleaned up after the run {}, which was killed", left.run);
             bury(&Left {
                 group: None,

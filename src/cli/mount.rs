@@ -14,7 +14,7 @@ use crate::backend::open::Source;
 use crate::control::{Served, Server};
 use crate::error::{Error, Kind, Result};
 use crate::mount::{MountOptions, Mounted};
-use std::ffi::OsString;
+use std::ffi::{OsStr, OsString};
 use std::os::linux::net::SocketAddrExt;
 use std::os::unix::ffi::OsStrExt;
 use std::os::unix::net::{SocketAddr, UnixDatagram};
@@ -74,7 +74,7 @@ fn in_background(plan: &Plan, here: &Surroundings, argv: &[OsString]) -> Outcome
 
 impl Plan {
     fn new(
-        source: Option<&str>,
+        source: Option<&OsStr>,
         mountpoint: &Path,
         options: Options,
         here: &Surroundings,

@@ -6,7 +6,8 @@ use super::credentials;
 use super::known::{self, Known};
 use super::live::Reload;
 use super::options::Options;
-use crate::backend::apify::Token;
+use super::own_temp::OwnTemp;
+use crate::backend::apify::{Apify, Token};
 use crate::backend::open::{self, Access, Place, Source};
 use crate::backend::{Backend, NewStore, StoreRef};
 use crate::error::{Error, Kind, Result};
@@ -17,11 +18,13 @@ use crate::volume::cached::{self, Cached};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
-use tempfile::TempDir;
 use tokio::runtime::Runtime;
 
 /// How long the server may take to say who we are; after that it counts as away.
 const PATIENCE: Duration = Duration::from_secs(5);
+
+/// What the folders of mounts of `memory:` are called.
+pub(super) const OF_MEMORY: &str = "storefs-mount-";
 
 /// A source that is no folder, with all that was said about it.
 #[derive(Debug)]
@@ -44,7 +47,7 @@ pub(super) struct Folders {
     pub(super) unsent: PathBuf,
     pub(super) caches: PathBuf,
     /// Where `memory:` keeps them.
-    temp: Option<TempDir>,
+    temp: Option<OwnTemp>,
 }
 
 impl Folders {
@@ -64,7 +67,7 @@ impl Folders {
 pub(super) struct Started {
     pub(super) mounted: Mounted,
     /// Where `memory:` keeps its files as long as it is mounted.
-    pub(super) temp: Option<TempDir>,
+    pub(super) temp: Option<OwnTemp>,
     /// Reads the token again.
     pub(super) reload: Option<Reload>,
 }
@@ -116,7 +119,7 @@ impl Remote {
     ) -> Result<Started> {
         let runtime = mount::runtime()?;
         let opened = self.opened()?;
-        let (folders, away) = self.folders(&opened.place, &runtime, here)?;
+        let (folders, away) = self.folders("mount", &opened.place, &runtime, here)?;
         for folder in [&folders.cache, &folders.spool] {
             super::place::keep_apart(mountpoint, folder)?;
         }
@@ -215,16 +218,16 @@ impl Remote {
         }))
     }
 
-    /// Where this user's edits and bytes of this source are kept. True when the source is away.
+    /// Where this user's edits and bytes of this source are kept, for what `op` says. True when the source is away.
     pub(super) fn folders(
         &self,
+        op: &'static str,
         place: &Place,
         runtime: &Runtime,
         here: &Surroundings,
     ) -> Result<(Folders, bool)> {
         let Place::Server(server) = place else {
-            let temp = tempfile::Builder::new().prefix("storefs-mount-").tempdir();
-            let temp = temp.map_err(|why| Error::io("make a temporary folder", "", why))?;
+            let temp = OwnTemp::make(OF_MEMORY)?;
             let folders = Folders::of(temp.path().join("cache"), temp.path());
             let folders = Folders {
                 temp: Some(temp),
@@ -247,12 +250,12 @@ impl Remote {
             match known.user(base, self.token.as_ref()) {
                 Some(user) => Ok((user, true)),
                 None => Err(Error::because(
-                    "mount",
+                    op,
                     base,
                     error.kind(),
                     format!(
-                        "{error}, and nothing is kept here of an earlier mount by this user (check the address, or mount \
-                         when it can be reached)"
+                        "{error}, and nothing is kept here of an earlier mount by this user (check the address, or try \
+                         again when it can be reached)"
                     ),
                 )),
             }
@@ -268,6 +271,9 @@ impl Remote {
                     server.take_for(Some(before.clone()));
                     (Some(before), false)
                 } else {
+                    if user.is_none() && !self.is_default_by_id() {
+                        runtime.block_on(check_api(op, server))?;
+                    }
                     known.remember(base, self.token.as_ref(), user.as_deref());
                     (user, false)
                 }
@@ -276,7 +282,7 @@ impl Remote {
             Ok(Err(error)) if nobody(&error) && self.default_store.is_some() => (None, false),
             Ok(Err(error)) if nobody(&error) => {
                 let why = "the server wants a token, and there is none (set APIFY_TOKEN, or -o token-file=FILE)";
-                return Err(Error::because("mount", base, Kind::Denied, why));
+                return Err(Error::because(op, base, Kind::Denied, why));
             }
             Ok(Err(error)) => away(error)?,
             Err(_) => away(Error::because(
@@ -301,6 +307,11 @@ impl Remote {
             None => Folders::of(here.cache_dir().join(&id), &here.state_dir().join(&id)),
         };
         Ok((folders, is_away))
+    }
+
+    /// Who names one store by its id may have a token for nothing else.
+    fn is_default_by_id(&self) -> bool {
+        self.default_store.as_deref().is_some_and(is_api_id)
     }
 
     /// The directory of the default store, and its id when it has no name.
@@ -344,6 +355,21 @@ impl Remote {
             _ => named(said),
         }
     }
+}
+
+/// A server that knows no users may be no Apify API at all.
+async fn check_api(op: &'static str, server: &Apify) -> Result<()> {
+    let asked = tokio::time::timeout(PATIENCE, server.other_than_the_api()).await;
+    let Ok(Some(answered)) = asked else {
+        return Ok(());
+    };
+    let why = format!("no Apify API answers there: {answered} (check the address)");
+    Err(Error::because(
+        op,
+        server.base().as_str(),
+        Kind::NotFound,
+        why,
+    ))
 }
 
 struct DefaultStore {

@@ -42,7 +42,7 @@ pub(super) fn run(args: &RunArgs, here: &Surroundings) -> std::result::Result<u8
     let home = Home::make(&id, here)?;
     let mut left = Left {
         run: id.clone(),
-        home: home.path().to_owned(),
+        home: home.path().into(),
         ..Left::default()
     };
     let found = Source::find(args.source.as_deref(), &args.options, here);
@@ -113,11 +113,11 @@ fn prepared(
         }
     };
     if let Some(place) = &place {
-        left.mountpoint = Some(place.path().to_owned());
+        left.mountpoint = Some(place.path().into());
         left.made = place.was_made();
-        left.socket = Some(here.socket(place.path()));
+        left.socket = Some(here.socket(place.path()).into());
     } else {
-        left.socket = Some(home.path().join("control.sock"));
+        left.socket = Some(home.path().join("control.sock").into());
     }
     home.note(left)?;
     Ok(place)
@@ -178,7 +178,7 @@ fn tell(args: &RunArgs, ended: Ended) -> std::result::Result<u8, Failure> {
     for warning in &ended.warnings {
         tracing::warn!("{warning}");
     }
-    let memory = args.source.as_deref() == Some("memory:");
+    let memory = args.source.as_deref() == Some(OsStr::new("memory:"));
     let line = line(&ended, memory) + "\n";
     let code = u8::try_from(ended.code).unwrap_or(1);
     let mut printed = Ok(());

@@ -33,7 +33,7 @@ Example:
 pub(super) struct RunArgs {
     /// The storage folder, memory:, apify:, or the URL of a server [default: the project's folder, from the environment or the
     /// working directory]
-    pub source: Option<String>,
+    pub source: Option<OsString>,
     /// The input: a file, `-` for standard input, or JSON
     #[arg(short, long, value_name = "FILE|-|JSON", allow_hyphen_values = true)]
     pub input: Option<OsString>,

@@ -2,13 +2,14 @@
 
 use super::config::Surroundings;
 use super::options::{self, Options};
-use super::remote::Remote;
-use super::{mount, source};
+use super::remote::{OF_MEMORY, Remote};
+use super::{mount, own_temp, source};
 use crate::actor::{Left, OnFolder, OnServer, Stage};
 use crate::backend::dir::{Folder, FolderOptions};
 use crate::backend::open::{self, Place};
 use crate::error::{Error, Kind, Result};
 use crate::mount::{self as mounting, MountOptions};
+use std::ffi::OsStr;
 use std::path::{Path, PathBuf};
 
 /// Where the records of a run live.
@@ -28,7 +29,11 @@ enum Of {
 
 impl Source {
     /// Finds the source that is named, or that of the project. A server is not asked anything yet.
-    pub(super) fn find(named: Option<&str>, texts: &[String], here: &Surroundings) -> Result<Self> {
+    pub(super) fn find(
+        named: Option<&OsStr>,
+        texts: &[String],
+        here: &Surroundings,
+    ) -> Result<Self> {
         let options = options::parse(texts, false)?;
         let parsed = named.map(open::Source::parse).transpose()?;
         let kind = match parsed {
@@ -89,15 +94,15 @@ impl Source {
     pub(super) fn open(&self, run: &str, left: &mut Left, here: &Surroundings) -> Result<Stage> {
         match &self.kind {
             Of::Folder { path, is_temporary } => {
-                left.server = path.join(".storefs/serve");
-                left.source = is_temporary.then(|| path.clone());
+                left.server = path.join(".storefs/serve").into();
+                left.source = is_temporary.then(|| path.clone().into());
                 let folder = Folder::open(path, FolderOptions::default())?;
                 Ok(Stage::Folder(OnFolder::new(folder, path.clone())))
             }
             Of::Server(remote) => {
                 let on = self.on_server(remote, run, here)?;
-                left.server.clone_from(&on.runs);
-                left.spool = Some((on.spool.clone(), on.cache.clone()));
+                left.server = on.runs.clone().into();
+                left.spool = Some((on.spool.clone().into(), on.cache.clone().into()));
                 Ok(Stage::Server(Box::new(on)))
             }
         }
@@ -107,7 +112,7 @@ impl Source {
         const OP: &str = "run on";
         let runtime = mounting::runtime()?;
         let opened = remote.opened()?;
-        let (folders, away) = remote.folders(&opened.place, &runtime, here)?;
+        let (folders, away) = remote.folders(OP, &opened.place, &runtime, here)?;
         let Place::Server(server) = &opened.place else {
             return Err(Error::new(OP, remote.shown(), Kind::Unsupported));
         };
@@ -128,6 +133,7 @@ impl Source {
             caches: folders.caches,
             options: remote.of_cache(true),
             limit: remote.options().drain,
+            named_cache: remote.options().remote.cache.is_some(),
             backend: opened.backend,
             runtime: Some(runtime),
         })
@@ -152,6 +158,7 @@ fn decided_by_the_run(options: &Options) -> Result<()> {
 
 /// A new folder whose files are in memory, where there is such a place.
 fn in_memory() -> Result<PathBuf> {
+    own_temp::sweep(OF_MEMORY);
     let shared = PathBuf::from("/dev/shm");
     let below = match shared.is_dir() {
         true => shared,

@@ -3,6 +3,7 @@
 use super::config::Surroundings;
 use crate::backend::open::{Source, without_secrets};
 use crate::error::{Error, Kind, Result};
+use std::ffi::OsStr;
 use std::fs;
 use std::io;
 use std::path::{Path, PathBuf};
@@ -14,7 +15,7 @@ const STORES: &str = "key_value_stores";
 /// The absolute, resolved path of the storage folder that `source` names, or, without one, of the project's.
 ///
 /// `Kind::Unsupported` for sources that are no folders, `Kind::NotFound` when there is none.
-pub(super) fn folder(source: Option<&str>, here: &Surroundings) -> Result<PathBuf> {
+pub(super) fn folder(source: Option<&OsStr>, here: &Surroundings) -> Result<PathBuf> {
     let path = match source {
         Some(source) => {
             refuse_schemes(source)?;
@@ -42,13 +43,13 @@ fn project_folder(here: &Surroundings) -> Result<PathBuf> {
     })
 }
 
-fn refuse_schemes(source: &str) -> Result<()> {
+fn refuse_schemes(source: &OsStr) -> Result<()> {
     if let Ok(Source::Folder(_)) = Source::parse(source) {
         return Ok(());
     }
     Err(Error::because(
         "use the source",
-        without_secrets(source),
+        without_secrets(&source.to_string_lossy()),
         Kind::Unsupported,
         "sources are local storage folders; memory:, apify:, http:// and https:// are for serve (give the path of a \
          folder; write ./ before a path with a colon)",
@@ -144,7 +145,7 @@ mod tests {
                 .to_string()
                 .contains("mkdir -p storage/key_value_stores/default")
         );
-        let error = folder(Some("nowhere"), &here(&[], temp.path())).unwrap_err();
+        let error = folder(Some("nowhere".as_ref()), &here(&[], temp.path())).unwrap_err();
         assert_eq!(error.kind(), Kind::NotFound);
         assert!(error.to_string().contains("mkdir -p"));
     }
@@ -156,33 +157,38 @@ mod tests {
             "apify:",
             "memory:",
             "s3://b/p",
+            "s3:b",
             "gs://b",
             "az://b",
             "http://h:1",
             "https://h",
         ] {
-            let error = folder(Some(source), &here(&[], temp.path())).unwrap_err();
+            let error = folder(Some(source.as_ref()), &here(&[], temp.path())).unwrap_err();
             assert_eq!(error.kind(), Kind::Unsupported, "{source}");
             assert!(error.to_string().contains("local storage folders"));
         }
         fs::create_dir(temp.path().join("a:b")).unwrap();
         assert!(
-            folder(Some("a:b"), &here(&[], temp.path()))
+            folder(Some("a:b".as_ref()), &here(&[], temp.path()))
                 .unwrap()
                 .ends_with("a:b")
         );
         fs::create_dir(temp.path().join("apify:")).unwrap();
-        assert!(folder(Some("./apify:"), &here(&[], temp.path())).is_ok());
+        assert!(folder(Some("./apify:".as_ref()), &here(&[], temp.path())).is_ok());
     }
 
     #[test]
     fn a_file_and_the_folder_of_the_stores_are_no_storage_folders() {
         let temp = tempfile::tempdir().unwrap();
         fs::write(temp.path().join("file"), "").unwrap();
-        let error = folder(Some("file"), &here(&[], temp.path())).unwrap_err();
+        let error = folder(Some("file".as_ref()), &here(&[], temp.path())).unwrap_err();
         assert_eq!(error.kind(), Kind::NotADirectory);
         fs::create_dir_all(temp.path().join("storage/key_value_stores")).unwrap();
-        let error = folder(Some("storage/key_value_stores"), &here(&[], temp.path())).unwrap_err();
+        let error = folder(
+            Some("storage/key_value_stores".as_ref()),
+            &here(&[], temp.path()),
+        )
+        .unwrap_err();
         assert!(error.to_string().contains("the one above"));
     }
 }

@@ -18,6 +18,9 @@ const OP: &str = "unmount";
 const AGAIN: Duration = Duration::from_millis(100);
 /// How long the daemon may take to end after the kernel let go.
 const ENDING: Duration = Duration::from_secs(10);
+/// After so long without a word the daemon is taken for one that does not answer, and so soon when nothing waits for it.
+const SILENCE: Duration = Duration::from_secs(10);
+const SILENCE_LAZY: Duration = Duration::from_secs(3);
 
 /// `storefs umount`.
 pub(super) fn umount(args: &UmountArgs, here: &Surroundings) -> Outcome {
@@ -47,7 +50,8 @@ pub(super) fn umount(args: &UmountArgs, here: &Surroundings) -> Outcome {
 /// What is unmounted all the same; the next mount sends it.
 fn not_sent(entry: &Entry, left: usize) -> Failure {
     let why = format!(
-        "unmounted, but {left} not sent yet; they stay saved, and the next mount of this source sends them"
+        "unmounted, but {left} not sent yet; they stay saved, and the next mount of this source (with the same cache=, if this \
+         one had it) sends them"
     );
     let mountpoint = entry.mountpoint.display().to_string();
     Error::because(OP, mountpoint, Kind::TimedOut, why).into()
@@ -61,7 +65,9 @@ fn attempt(
     here: &Surroundings,
 ) -> Result<usize> {
     match reach::connect(OP, entry, here) {
-        Ok(mut client) => {
+        Ok(client) => {
+            let silence = if lazy { SILENCE_LAZY } else { SILENCE };
+            let mut client = client.unless_silent_for(silence);
             let request = Request::Umount {
                 lazy,
                 drain: drain.and_then(|drain| u64::try_from(drain.as_millis()).ok()),
@@ -70,6 +76,7 @@ fn attempt(
             let asked = client.ask(&request, None, &mut |note| progress.show(note));
             drop(progress);
             let left = match asked {
+                Err(_) if client.was_silent() => return silent(entry, client.peer(), lazy),
                 // The daemon may have ended before it could answer.
                 Err(why) if why.kind() != Kind::Io || is_there(entry)? => return Err(why),
                 Err(_) => 0,
@@ -97,6 +104,28 @@ fn attempt(
         }
         Err(why) => Err(why),
     }
+}
+
+/// The daemon lives and does not answer; it may be stopped.
+fn silent(entry: &Entry, pid: Option<i32>, lazy: bool) -> Result<usize> {
+    let shown = entry.mountpoint.display();
+    let pid = pid.map_or_else(|| "PID".to_owned(), |pid| pid.to_string());
+    if !lazy {
+        let silence = humantime::format_duration(SILENCE);
+        let why = format!(
+            "its daemon (pid {pid}) does not answer: nothing came from it for {silence} (if it is stopped: kill -CONT {pid}; \
+             storefs umount --lazy {shown} detaches the mount without it)"
+        );
+        return Err(Error::because(OP, shown.to_string(), Kind::TimedOut, why));
+    }
+    if is_there(entry)? {
+        mounts::unmount(&entry.mountpoint, true)?;
+    }
+    let _ = writeln!(
+        io::stderr(),
+        "storefs: detached {shown}; its daemon (pid {pid}) does not answer, and ends when it goes on (kill -CONT {pid})"
+    );
+    Ok(0)
 }
 
 fn is_there(entry: &Entry) -> Result<bool> {

@@ -12,6 +12,9 @@ use std::time::{Duration, Instant};
 #[derive(Debug)]
 pub struct Client {
     stream: BufReader<UnixStream>,
+    /// After so long without a word nobody is waited for any more.
+    silence: Option<Duration>,
+    was_silent: bool,
 }
 
 impl Client {
@@ -23,7 +26,29 @@ impl Client {
             return Err(io::ErrorKind::ConnectionRefused.into());
         }
         let stream = BufReader::new(stream);
-        Ok(Self { stream })
+        Ok(Self {
+            stream,
+            silence: None,
+            was_silent: false,
+        })
+    }
+
+    /// Gives up when nothing at all comes for so long. A process that lives says something every second.
+    #[must_use]
+    pub fn unless_silent_for(mut self, silence: Duration) -> Self {
+        self.silence = Some(silence);
+        self
+    }
+
+    /// Whether the last `ask` was given up because nothing came.
+    pub fn was_silent(&self) -> bool {
+        self.was_silent
+    }
+
+    /// The process at the other side.
+    pub fn peer(&self) -> Option<i32> {
+        let peer = rustix::net::sockopt::socket_peercred(self.stream.get_ref());
+        peer.ok().map(|peer| peer.pid.as_raw_nonzero().get())
     }
 
     /// Whether somebody listens at this path who was killed and whose end is held up.
@@ -31,7 +56,7 @@ impl Client {
         UnixStream::connect(path).is_ok_and(|stream| peer_was_killed(&stream))
     }
 
-    /// Asks, shows progress lines, and returns the answer. `Kind::TimedOut` when there is none within `limit`.
+    /// Asks, shows progress lines, and returns the answer. `Kind::TimedOut` when there is none within `limit`, or nobody answers.
     pub fn ask(
         &mut self,
         request: &Request,
@@ -45,6 +70,8 @@ impl Client {
             Request::Metamorph(_) => "metamorph",
         };
         let until = limit.map(|limit| Instant::now() + limit);
+        let silence = self.silence;
+        let is_silent = || until.is_none_or(|until| Instant::now() < until);
         let broken = |why: io::Error| {
             if !matches!(
                 why.kind(),
@@ -52,19 +79,27 @@ impl Client {
             ) {
                 return Error::io(op, "by the control socket", why);
             }
-            let limit = humantime::format_duration(limit.unwrap_or_default());
-            Error::because(
-                op,
-                "",
-                Kind::TimedOut,
-                format!("not finished within {limit}"),
-            )
+            let why = match is_silent() {
+                true => {
+                    let silence = humantime::format_duration(silence.unwrap_or_default());
+                    format!("nobody answers: nothing came for {silence}")
+                }
+                false => {
+                    let limit = humantime::format_duration(limit.unwrap_or_default());
+                    format!("not finished within {limit}")
+                }
+            };
+            Error::because(op, "", Kind::TimedOut, why)
         };
         let mut text = serde_json::to_vec(request).map_err(|why| broken(why.into()))?;
         text.push(b'\n');
         self.stream.get_mut().write_all(&text).map_err(broken)?;
         loop {
-            match self.line(until).map_err(broken)? {
+            let line = self.line(until).map_err(broken);
+            self.was_silent =
+                is_silent() && matches!(&line, Err(why) if why.kind() == Kind::TimedOut);
+            match line? {
+                Line::Progress(note) if note.is_empty() => {}
                 Line::Progress(note) => progress(&note),
                 Line::Done(value) => return Ok(value),
                 Line::Failed { reason, why } => {
@@ -89,7 +124,11 @@ impl Client {
                 Some(left.max(Duration::from_millis(1)))
             }
         };
-        self.stream.get_ref().set_read_timeout(left)?;
+        let patience = match (left, self.silence) {
+            (Some(left), Some(silence)) => Some(left.min(silence)),
+            (left, silence) => left.or(silence),
+        };
+        self.stream.get_ref().set_read_timeout(patience)?;
         let mut text = String::new();
         (&mut self.stream).take(MAX_LINE).read_line(&mut text)?;
         if text.is_empty() {
@@ -202,6 +241,32 @@ mod tests {
             &mut |_| {},
         );
         assert_eq!(late.unwrap_err().kind(), Kind::TimedOut);
+    }
+
+    #[test]
+    fn who_takes_long_is_waited_for_and_who_is_silent_is_not() {
+        let (_temp, path, _server) = served();
+        let slow = Request::Sync {
+            store: Some("slow".to_owned()),
+        };
+        let connect = |path: &Path, silence: u64| {
+            let client = Client::connect(path).unwrap();
+            client.unless_silent_for(Duration::from_millis(silence))
+        };
+        let mut client = connect(&path, 10_000);
+        let limit = Some(Duration::from_millis(2500));
+        let late = client.ask(&slow, limit, &mut |_| {}).unwrap_err();
+        assert!(late.to_string().contains("not finished within"), "{late}");
+        assert!(!client.was_silent());
+        // Nobody accepts here.
+        let mute = path.with_file_name("mute.sock");
+        let _listener = std::os::unix::net::UnixListener::bind(&mute).unwrap();
+        let mut client = connect(&mute, 20);
+        let late = client.ask(&slow, None, &mut |_| {}).unwrap_err();
+        assert_eq!(late.kind(), Kind::TimedOut);
+        assert!(late.to_string().contains("nobody answers"), "{late}");
+        assert!(client.was_silent());
+        assert_eq!(client.peer(), i32::try_from(std::process::id()).ok());
     }
 
     #[test]

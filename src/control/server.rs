@@ -3,20 +3,24 @@
 
 use super::wire::{Line, MAX_LINE, Metamorph, Request};
 use crate::error::{Error, Kind, Result};
+use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use serde_json::Value;
 use std::fs;
 use std::io::{self, BufRead, BufReader, Read, Write};
 use std::os::unix::fs::{DirBuilderExt, MetadataExt, PermissionsExt};
 use std::os::unix::net::{UnixListener, UnixStream};
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::mpsc::{self, RecvTimeoutError};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::thread;
 use std::time::{Duration, Instant};
 
 const OP: &str = "make the control socket";
 /// How long a client may take to send its request.
 const PATIENCE: Duration = Duration::from_secs(10);
+/// How often whoever waits for an answer hears that somebody lives here.
+const BEAT: Duration = Duration::from_secs(1);
 
 /// A socket that is older than this and nobody listens to is dead.
 const YOUNG: Duration = Duration::from_secs(60);
@@ -184,8 +188,12 @@ fn answer(stream: UnixStream, served: &dyn Served, underway: &AtomicUsize) {
     if !read.is_ok_and(|length| length > 0) {
         return;
     }
+    if is_gone(&stream) {
+        // This process may have been stopped meanwhile, and what was asked may be wrong by now: another mount at the same place.
+        tracing::debug!("whoever asked over the control socket did not wait");
+        return;
+    }
     underway.fetch_add(1, Ordering::SeqCst);
-    let mut out = &stream;
     let mut ends = false;
     let line = match serde_json::from_str(&text) {
         Ok(request) => {
@@ -193,9 +201,7 @@ fn answer(stream: UnixStream, served: &dyn Served, underway: &AtomicUsize) {
                 request,
                 Request::Umount { lazy: false, .. } | Request::Metamorph(_)
             );
-            perform(request, served, &mut |note| {
-                let _ = send(&mut out, &Line::Progress(note.to_owned()));
-            })
+            perform_and_beat(request, served, &stream)
         }
         Err(why) => Line::failed(&Error::because(
             "read",
@@ -215,6 +221,41 @@ fn answer(stream: UnixStream, served: &dyn Served, underway: &AtomicUsize) {
             thread::park();
         }
     }
+}
+
+/// Whether the other side has closed the connection.
+fn is_gone(stream: &UnixStream) -> bool {
+    let mut asked = [PollFd::new(stream, PollFlags::RDHUP)];
+    let at_once = Timespec::default();
+    poll(&mut asked, Some(&at_once)).is_ok_and(|found| found > 0)
+}
+
+/// Does what was asked. Meanwhile something goes out every second, so that a process that is stopped can be told from one that
+/// takes its time.
+fn perform_and_beat(request: Request, served: &dyn Served, stream: &UnixStream) -> Line {
+    let out = Mutex::new(stream);
+    let say = |note: &str| {
+        let mut out = out.lock().unwrap_or_else(PoisonError::into_inner);
+        send(&mut *out, &Line::Progress(note.to_owned()))
+    };
+    thread::scope(|scope| {
+        let (ended, underway) = mpsc::channel::<()>();
+        let beats = move || {
+            while underway.recv_timeout(BEAT) == Err(RecvTimeoutError::Timeout) && say("").is_ok() {
+            }
+        };
+        let beating = thread::Builder::new()
+            .name("control".to_owned())
+            .spawn_scoped(scope, beats);
+        if let Err(why) = beating {
+            tracing::debug!("a control request goes on in silence: {why}");
+        }
+        let line = perform(request, served, &mut |note| {
+            let _ = say(note);
+        });
+        drop(ended);
+        line
+    })
 }
 
 fn perform(request: Request, served: &dyn Served, progress: &mut dyn FnMut(&str)) -> Line {

@@ -87,7 +87,7 @@ impl From<Text> for OsString {
 #[derive(Serialize, Deserialize, Clone, PartialEq, Debug)]
 #[serde(rename_all = "lowercase")]
 pub(super) enum Line {
-    /// Something to show while waiting.
+    /// Something to show while waiting; nothing to show when it is empty, which says only that somebody lives.
     Progress(String),
     /// It is done.
     Done(Value),

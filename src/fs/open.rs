@@ -137,7 +137,7 @@ impl Fs {
         }
         let write = writes(flags);
         let truncate = write && flags & libc::O_TRUNC != 0;
-        let (spot, parent, open, held, linked, drafting) = {
+        let (spot, parent, open, held, linked, drafting, before) = {
             let table = lock(&self.table);
             let Some(inode) = table.get(ino) else {
                 return Now::err(Error::new("open", "", Kind::Stale));
@@ -150,6 +150,7 @@ impl Fs {
                 inode.handles > 0,
                 inode.linked,
                 inode.drafting,
+                inode.version,
             )
         };
         let Some(spot) = spot else {
@@ -196,6 +197,9 @@ impl Fs {
                 .volume
                 .stat(&spot.store, &spot.name)
                 .finally(move |found| {
+                    if tries > 0 && this.was_overtaken(ino, before) {
+                        return this.open_within(ino, flags, caller, tries - 1);
+                    }
                     let answer = || match found {
                         Ok(stat) if this.still(ino, stat.file.inode) => {
                             this.share(open, false, flags, caller)

@@ -24,6 +24,13 @@ impl Fs {
             .is_some_and(|i| i.version == version && i.linked && !i.drafting)
     }
 
+    /// Whether somebody wrote the record since it was this version, or does so now.
+    pub(super) fn was_overtaken(&self, ino: u64, before: u64) -> bool {
+        lock(&self.table)
+            .get(ino)
+            .is_some_and(|i| i.linked && (i.drafting || i.version != before))
+    }
+
     pub(super) fn open_record(
         self: &Arc<Self>,
         ino: u64,

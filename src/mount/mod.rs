@@ -4,6 +4,7 @@ mod adapter;
 mod awake;
 mod caching;
 mod errno;
+mod failing;
 mod invalidate;
 mod passthrough;
 mod reply;

@@ -200,7 +200,10 @@ impl Mounted {
     /// What the mount is and does.
     pub fn status(&self) -> serde_json::Value {
         let mut status = self.fs.status();
-        status["mountpoint"] = serde_json::json!(self.mountpoint);
+        if let Some(why) = super::failing::first_reason(&self.volume.queue()) {
+            status["failure"] = why.into();
+        }
+        status["mountpoint"] = self.mountpoint.display().to_string().into();
         status["passthrough"] = serde_json::json!(self.passthrough.is_on());
         status["keptAwake"] = serde_json::json!(self.awake.times());
         status

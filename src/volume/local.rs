@@ -408,7 +408,7 @@ impl Volume for Local {
             })
             .collect();
         serde_json::json!({
-            "folder": self.folder.stores_path(),
+            "folder": self.folder.stores_path().display().to_string(),
             "readOnly": self.read_only,
             "stores": stores,
         })

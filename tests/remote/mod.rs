@@ -28,7 +28,7 @@ pub const TOKEN: &str = "apify_api_s3cr3t";
 
 /// The backend of a server in this process, as a SOURCE opens it.
 pub fn opened(server: &Served) -> Arc<Retry<Apify>> {
-    let source = Source::parse(&format!("http://{}", server.address)).unwrap();
+    let source = Source::parse(format!("http://{}", server.address)).unwrap();
     let access = Access {
         token: Some(Token::new(&server.token).unwrap()),
         ..Access::default()

@@ -177,7 +177,12 @@ pub(super) fn reasons(why: &reqwest::Error) -> String {
     if said.is_empty() {
         said.push("the request failed".to_owned());
     }
-    said.join(": ")
+    let mut said = said.join(": ");
+    // The first bytes were no TLS.
+    if said.contains("InvalidContentType") {
+        said += " (it does not speak TLS: http:// instead of https://?)";
+    }
+    said
 }
 
 /// Words of a server, made fit for one line of a log.

@@ -93,6 +93,24 @@ impl Apify {
         }
     }
 
+    /// What is answered to the question for the stores where that shows that it is not the API that answers. Who refuses it, or
+    /// cannot be reached, may be one.
+    pub async fn other_than_the_api(&self) -> Option<String> {
+        let (place, path) = (self.base().to_string(), format!("{STORES}?limit=1"));
+        let call = Call::new("ask for the stores of", &place, Method::GET, path);
+        let response = self.client.answer(&call).await.ok()?;
+        let status = response.status();
+        if status == StatusCode::NOT_FOUND {
+            return Some(format!("{}{} is {status}", place, call.path));
+        }
+        let read = match status.is_success() {
+            true => self.client.json_of::<Answer<Stores>>(&call, response).await,
+            false => return None,
+        };
+        let is_other = read.is_err_and(|why| why.kind() == Kind::Corrupt);
+        is_other.then(|| format!("{}{} is no list of stores", place, call.path))
+    }
+
     /// Where a record, or the keys of a store, are read without a token.
     pub(super) fn public_url(
         &self,

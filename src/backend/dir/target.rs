@@ -35,6 +35,12 @@ impl Target {
     }
 }
 
+/// What to do about a key that only layout plain keeps, in words for whoever mounts or serves the folder, and for their clients.
+const PLAIN: &str = "layout plain keeps it: serve the folder with `storefs serve --layout plain`, mount it with `-o layout=plain`";
+
+/// More of a key is not shown in an error.
+const LONG: usize = 40;
+
 /// The rule that a key breaks in a layout. Every refusal is logged: the program that tried shows only an error number.
 pub(super) fn may_keep(
     layout: Layout,
@@ -46,7 +52,12 @@ pub(super) fn may_keep(
         return Ok(());
     };
     tracing::warn!("{key}: {why}");
-    Err(Error::because("write the record", key, kind, why))
+    // A long key would leave no room for the reason where somebody cuts the message.
+    let shown = match key.char_indices().nth(LONG) {
+        Some((at, _)) => format!("{}...", &key[..at]),
+        None => key.to_owned(),
+    };
+    Err(Error::because("write the record", shown, kind, why))
 }
 
 /// Why a layout cannot keep a key, and what to do.
@@ -57,13 +68,15 @@ pub(super) fn fault(
     inputs: &[&str],
 ) -> Option<(Kind, String)> {
     if key == "__metadata__" || key == names::STORE_FILE || key.contains(".__metadata__") {
-        let why = "the SDKs keep files of their own under names with `__metadata__`; choose another key, or mount with `-o layout=plain`";
-        return Some((Kind::Invalid, why.to_owned()));
+        let why = format!(
+            "the SDKs keep files of their own under names with `__metadata__` (choose another key; {PLAIN})"
+        );
+        return Some((Kind::Invalid, why));
     }
     let input = inputs.iter().find(|input| is_below(key, input));
     if let (Layout::Python | Layout::Dual, Some(input)) = (layout, input) {
         let why = format!(
-            "the Python SDK cannot open a store that holds `{input}.*` beside `{input}`; choose a key that does not begin `{input}.`, or mount with `-o layout=plain`"
+            "the Python SDK cannot open a store that holds `{input}.*` beside `{input}` (choose a key that does not begin `{input}.`; {PLAIN})"
         );
         return Some((Kind::Invalid, why));
     }
@@ -77,8 +90,10 @@ pub(super) fn fault(
         Layout::Python => fits_python(key),
         Layout::Dual => fits_dual(key, extension),
     };
-    let why = "the SDKs' file names have no room for a key of this length; mount with `-o layout=plain` to keep keys of up to 256 characters";
-    (!fits).then(|| (Kind::NameTooLong, why.to_owned()))
+    (!fits).then(|| {
+        let why = format!("the SDKs' file names have no room for a key of this length ({PLAIN})");
+        (Kind::NameTooLong, why)
+    })
 }
 
 fn is_below(key: &str, input: &str) -> bool {

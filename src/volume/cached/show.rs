@@ -83,8 +83,8 @@ impl Inner {
                 .is_some_and(|record| record.failure.is_some())
         });
         serde_json::json!({
-            "spool": self.spool.dir(),
-            "cache": self.cache,
+            "spool": self.spool.dir().display().to_string(),
+            "cache": self.cache.display().to_string(),
             "cachedBytes": self.cache_bytes.load(std::sync::atomic::Ordering::Relaxed),
             "unsentBytes": self.budget.used(),
             "pending": pending.len(),
