@@ -105,8 +105,13 @@ fn umount_of_a_mount_whose_daemon_is_stopped_fails_in_time_and_leaves_it() {
     let mount = world.mount(&[]);
     mount.signal(Signal::STOP);
     let since = Instant::now();
+    let mut sync = mount.storefs(&["sync"]);
+    let sync = std::thread::spawn(move || said(&mut sync));
     let late = said(&mut mount.storefs(&["umount", "--timeout", "3s"]));
+    let sync = sync.join().unwrap();
     mount.signal(Signal::CONT);
+    assert_eq!(sync.code, Some(3), "{sync:?}");
+    assert!(sync.err.contains("nobody answers"), "{sync:?}");
     assert_eq!(late.code, Some(3), "{late:?}");
     let pid = format!("(pid {}) does not answer", mount.pid());
     assert!(late.err.contains(&pid), "{late:?}");

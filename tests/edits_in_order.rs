@@ -90,6 +90,7 @@ fn a_record_that_is_renamed_and_written_twice_stays_there_until_that_was_sent() 
     assert_eq!(world.there("old.txt"), None);
 }
 
+// README: S115
 #[test]
 fn a_record_that_is_renamed_and_written_stays_there_until_that_was_sent_also_after_a_kill() {
     let (world, mount, gate) = with_old(never());
@@ -168,6 +169,7 @@ fn with_two_tries(world: &World, mount: &cached::Mount) -> Vec<Value> {
     notes
 }
 
+// README: S115
 #[test]
 fn a_kill_while_edits_go_out_of_the_spool_leaves_the_newest_version_there() {
     let world = World::new();
@@ -243,6 +245,7 @@ fn a_conflict_copy_that_cannot_be_saved_leaves_the_edit_unsent() {
     assert_eq!(world.there("a.txt").unwrap(), b"their version");
 }
 
+// README: S120
 #[test]
 fn the_conflict_copy_of_an_input_has_a_name_that_every_server_takes() {
     let world = World::new();

@@ -12,6 +12,8 @@ use std::time::Duration;
 /// How long a daemon that lives takes at most to answer, and how often it is asked when it does not.
 const MOMENT: Duration = Duration::from_millis(300);
 const TRIES: usize = 10;
+/// After so long without a word a daemon is taken for one that does not answer. One that lives says something every second.
+pub(super) const SILENCE: Duration = Duration::from_secs(10);
 
 /// The mount of ours at this path, as a person wrote it. `op` is what it is wanted for.
 pub(super) fn find(op: &'static str, path: &Path, here: &Surroundings) -> Result<Entry> {

@@ -22,6 +22,7 @@ pub(super) fn sync(args: &SyncArgs, here: &Surroundings) -> Outcome {
     };
     let mut progress = Progress::on_terminal();
     let done = reach::connect(OP, &entry, here)?
+        .unless_silent_for(reach::SILENCE)
         .ask(&request, args.timeout, &mut |note| progress.show(note));
     drop(progress);
     done.map_err(|why| {

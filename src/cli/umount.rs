@@ -18,8 +18,7 @@ const OP: &str = "unmount";
 const AGAIN: Duration = Duration::from_millis(100);
 /// How long the daemon may take to end after the kernel let go.
 const ENDING: Duration = Duration::from_secs(10);
-/// After so long without a word the daemon is taken for one that does not answer, and so soon when nothing waits for it.
-const SILENCE: Duration = Duration::from_secs(10);
+/// A daemon that does not answer is not waited for longer when nothing waits for it.
 const SILENCE_LAZY: Duration = Duration::from_secs(3);
 
 /// `storefs umount`.
@@ -66,7 +65,7 @@ fn attempt(
 ) -> Result<usize> {
     match reach::connect(OP, entry, here) {
         Ok(client) => {
-            let silence = if lazy { SILENCE_LAZY } else { SILENCE };
+            let silence = if lazy { SILENCE_LAZY } else { reach::SILENCE };
             let mut client = client.unless_silent_for(silence);
             let request = Request::Umount {
                 lazy,
@@ -111,7 +110,7 @@ fn silent(entry: &Entry, pid: Option<i32>, lazy: bool) -> Result<usize> {
     let shown = entry.mountpoint.display();
     let pid = pid.map_or_else(|| "PID".to_owned(), |pid| pid.to_string());
     if !lazy {
-        let silence = humantime::format_duration(SILENCE);
+        let silence = humantime::format_duration(reach::SILENCE);
         let why = format!(
             "its daemon (pid {pid}) does not answer: nothing came from it for {silence} (if it is stopped: kill -CONT {pid}; \
              storefs umount --lazy {shown} detaches the mount without it)"
