@@ -248,3 +248,16 @@ pub fn listxattr_at(dir: BorrowedFd<'_>, file: &CStr, list: &mut [u8]) -> io::Re
 fn length(result: libc::c_long) -> io::Result<usize> {
     usize::try_from(result).map_err(|_| io::Error::last_os_error())
 }
+
+/// The process's umask, without changing it for a moment as umask(2) would.
+pub fn umask() -> u32 {
+    std::fs::read_to_string("/proc/self/status")
+        .ok()
+        .and_then(|status| {
+            let line = status
+                .lines()
+                .find_map(|line| line.strip_prefix("Umask:"))?;
+            u32::from_str_radix(line.trim(), 8).ok()
+        })
+        .unwrap_or(0o7777)
+}

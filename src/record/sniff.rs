@@ -198,6 +198,9 @@ impl<'a, B: ReadAt + ?Sized> Look<'a, B> {
 
     /// Whether the bytes are UTF-8. Where only a part is looked at, its last character may be cut.
     pub fn is_utf8(&self) -> io::Result<bool> {
+        if !Utf8Check::default().feed(self.head()) {
+            return Ok(false);
+        }
         if let Some(bytes) = self.one_piece()? {
             return Ok(std::str::from_utf8(&bytes).is_ok());
         }

@@ -169,10 +169,9 @@ pub fn set_xattr(path: &Path, name: &str, value: &str) {
 
 /// The line of /proc/self/mountinfo of the mount that is seen at this path.
 pub fn mountinfo(path: &Path) -> Option<String> {
-    // Other tests may mount where the path is no text.
     let text = fs::read("/proc/self/mountinfo").unwrap();
     let text = String::from_utf8_lossy(&text);
-    let path = path.to_str().unwrap().replace(' ', "\\040");
+    let path = path.to_string_lossy().replace(' ', "\\040");
     let found = text
         .lines()
         .rfind(|line| line.split(' ').nth(4) == Some(&path));

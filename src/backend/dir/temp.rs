@@ -3,6 +3,7 @@
 use super::disk;
 use crate::error::{Error, Kind, Result};
 use crate::record::ContentType;
+use crate::sys;
 use rustix::fs::{self, AtFlags, FileType, FlockOperation, Mode, OFlags};
 use rustix::io::Errno;
 use std::fs::File;
@@ -24,7 +25,7 @@ impl TempDir {
     /// Makes and locks a folder of our own in `.storefs/tmp`, and removes those that dead processes left.
     pub(super) fn make(tmp: OwnedFd) -> Result<Arc<Self>> {
         remove_dead(tmp.as_fd())?;
-        let umask = umask();
+        let umask = sys::umask();
         loop {
             let name = format!("{:016x}", random());
             if !disk::make_dir(tmp.as_fd(), &name, 0o700)? {
@@ -101,19 +102,6 @@ fn remove_dead(tmp: BorrowedFd<'_>) -> Result<()> {
         }
     }
     Ok(())
-}
-
-/// The process's umask, without changing it for a moment as umask(2) would.
-fn umask() -> u32 {
-    std::fs::read_to_string("/proc/self/status")
-        .ok()
-        .and_then(|status| {
-            let line = status
-                .lines()
-                .find_map(|line| line.strip_prefix("Umask:"))?;
-            u32::from_str_radix(line.trim(), 8).ok()
-        })
-        .unwrap_or(0o7777)
 }
 
 /// A number nobody else will have.

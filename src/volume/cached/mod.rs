@@ -9,6 +9,7 @@ mod evict;
 mod follow;
 mod index;
 mod keep;
+mod left;
 mod list;
 mod names;
 mod note;

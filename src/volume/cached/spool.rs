@@ -2,6 +2,7 @@
 //! nobody's after the end of the process. What was committed here is never written again.
 
 use super::evict::Room;
+use super::left::{adopt_single_notes, bad_name, check, numbers_in};
 use super::note::Note;
 use super::notes::{self, Notes};
 use crate::error::{Error, Kind, Result};
@@ -28,11 +29,15 @@ pub fn private_dir(path: &Path) -> Result<()> {
 
 /// Makes a file that only its owner may look into. Fails as open(2) does, also when it is there.
 pub(super) fn private_file(path: &Path) -> std::io::Result<File> {
+    new_file(path, 0o600)
+}
+
+fn new_file(path: &Path, mode: u32) -> std::io::Result<File> {
     OpenOptions::new()
         .create_new(true)
         .read(true)
         .write(true)
-        .mode(0o600)
+        .mode(mode)
         .open(path)
 }
 
@@ -70,6 +75,7 @@ pub(super) struct Spool {
     /// The next number of an edit or of a file of bytes: none is both.
     next: AtomicU64,
     notes: Notes,
+    umask: u32,
     _lock: File,
 }
 
@@ -160,6 +166,7 @@ impl Spool {
             dir: dir.to_owned(),
             next: AtomicU64::new(last.unwrap_or(0) + 1),
             notes,
+            umask: sys::umask(),
             _lock: lock,
         };
         let mut edits: Vec<_> = found
@@ -193,10 +200,13 @@ impl Spool {
         let number = self.number();
         let path = self.file(number);
         let failed = |e| Error::io("make a draft in the spool", path.display().to_string(), e);
-        let file = private_file(&path).map_err(failed)?;
         // Other users cannot get into the folder, so these bits only tell what the record shows.
-        file.set_permissions(Permissions::from_mode(mode | 0o600))
-            .map_err(failed)?;
+        let mode = mode & 0o7777 | 0o600;
+        let file = new_file(&path, mode).map_err(failed)?;
+        if mode & self.umask != 0 {
+            file.set_permissions(Permissions::from_mode(mode))
+                .map_err(failed)?;
+        }
         Ok(Spooled {
             file: Arc::new(file),
             room,
@@ -345,73 +355,6 @@ impl Spool {
 /// The folder of files of bytes, each called by its number.
 pub(super) const BYTES: &str = "bytes";
 
-fn file_of(dir: &Path, number: u64) -> PathBuf {
+pub(super) fn file_of(dir: &Path, number: u64) -> PathBuf {
     dir.join(BYTES).join(number.to_string())
-}
-
-/// Where bytes are kept of which it is not known whose they are.
-fn bad_name(dir: &Path, number: u64) -> PathBuf {
-    let names = (0..).map(|again| match again {
-        0 => dir.join(format!("{number}.bad")),
-        again => dir.join(format!("{number}-{again}.bad")),
-    });
-    let mut names = names.filter(|path| !path.exists());
-    names.next().unwrap_or_else(|| dir.join("bad"))
-}
-
-/// The numbers of the files of a folder that have one and end so.
-fn numbers_in(dir: &Path, end: &str) -> Result<Vec<u64>> {
-    let failed = |e| Error::io("list the spool", dir.display().to_string(), e);
-    let mut numbers = Vec::new();
-    for entry in fs::read_dir(dir).map_err(failed)? {
-        let name = entry.map_err(failed)?.file_name();
-        let number = name.to_str().and_then(|name| name.strip_suffix(end));
-        numbers.extend(number.and_then(|number| number.parse::<u64>().ok()));
-    }
-    Ok(numbers)
-}
-
-/// Takes over what an earlier version left, which kept each note in a file. What can go once the notes are among the others.
-fn adopt_single_notes(dir: &Path, found: &mut notes::Found) -> Result<Vec<PathBuf>> {
-    let drafts = dir.join("drafts");
-    if !drafts.exists() {
-        return Ok(Vec::new());
-    }
-    let failed = |e| Error::io("take over", dir.display().to_string(), e);
-    let old = |seq: u64, kind: &str| dir.join(format!("{seq:016}.{kind}"));
-    for seq in numbers_in(dir, ".data")? {
-        if old(seq, "bad").exists() {
-            // Kept beside a note that cannot be used.
-            continue;
-        }
-        fs::rename(old(seq, "data"), file_of(dir, seq)).map_err(failed)?;
-    }
-    let notes = numbers_in(dir, ".json")?;
-    for seq in &notes {
-        let text = fs::read(old(*seq, "json")).map_err(failed)?;
-        found.take_single(*seq, &String::from_utf8_lossy(&text));
-    }
-    let mut spent: Vec<_> = notes.into_iter().map(|seq| old(seq, "json")).collect();
-    spent.push(drafts);
-    Ok(spent)
-}
-
-/// Whether an edit has its bytes.
-fn check(dir: &Path, data: Option<u64>, note: &Note) -> Result<()> {
-    let Some(size) = note.size else {
-        return Ok(());
-    };
-    let Some(number) = data else {
-        let why = format!("its note names no bytes, and it should have {size}");
-        return Err(Error::because("read the edit", "", Kind::Corrupt, why));
-    };
-    let path = file_of(dir, number);
-    let failed = |e| Error::io("read the edit", path.display().to_string(), e);
-    let found = fs::metadata(&path).map_err(failed)?.len();
-    if found == size {
-        return Ok(());
-    }
-    let why = format!("it should have {size} bytes and has {found}");
-    let shown = path.display().to_string();
-    Err(Error::because("read the edit", shown, Kind::Corrupt, why))
 }
