@@ -57,7 +57,10 @@ impl Shared {
             eventually(&format!("the type of {key} after {after}"), || {
                 self.mount.content_type(STORE, key) == *content_type
             });
-            assert_eq!(self.mount.read(STORE, key), *bytes, "{key} after {after}");
+            // What others write is seen a moment later, also where the type is as before.
+            eventually(&format!("the bytes of {key} after {after}"), || {
+                self.mount.read(STORE, key) == *bytes
+            });
         }
         self.mount.sync();
         for flavour in [Flavour::Js, Flavour::Python] {
