@@ -80,38 +80,6 @@ fn lines_are_appended_while_another_handle_is_closed() {
 }
 
 #[test]
-fn a_truncation_by_name_takes_no_line_away_that_was_appended_meanwhile() {
-    let world = World::new();
-    let mount = Arc::new(world.mount_with("one", never()));
-    mount.write("log", &vec![b'\n'; 4 << 20]).unwrap();
-    let done = AtomicBool::new(false);
-    let mut refused = 0;
-    thread::scope(|scope| {
-        scope.spawn(|| {
-            let mut size = 5 << 20;
-            while !done.load(Ordering::Relaxed) {
-                size += 4000;
-                let longer = Change {
-                    size: Some(size),
-                    ..Change::default()
-                };
-                let _ = mount.set("log", longer);
-            }
-        });
-        for n in 0..100 {
-            let line = format!("\nline {n}\n");
-            refused += usize::from(mount.append("log", line.as_bytes()).is_err());
-        }
-        done.store(true, Ordering::Relaxed);
-    });
-    let all = mount.read("log").unwrap();
-    let text = String::from_utf8_lossy(&all);
-    let found = text.lines().filter(|line| line.starts_with("line"));
-    // Who is told that it failed can write it again.
-    assert_eq!(found.count() + refused, 100);
-}
-
-#[test]
 fn a_write_of_the_same_length_right_after_another_one_stays() {
     let world = World::new();
     let mount = world.mount_with("one", never());
