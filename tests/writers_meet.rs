@@ -19,6 +19,15 @@ fn never() -> Options {
     }
 }
 
+/// Ends another thread of the test, also when this one fails.
+struct Ended<'a>(&'a AtomicBool);
+
+impl Drop for Ended<'_> {
+    fn drop(&mut self) {
+        self.0.store(true, Ordering::Relaxed);
+    }
+}
+
 fn pause() {
     thread::sleep(Duration::from_millis(300));
 }
@@ -67,16 +76,49 @@ fn lines_are_appended_while_another_handle_is_closed() {
             }
             done
         });
+        let ended = Ended(&stop);
         for _ in 0..5000 {
-            first += usize::from(mount.write_at(held, 0, b"a\n").is_ok());
+            mount.write_at(held, 0, b"a\n").unwrap();
+            first += 1;
         }
-        stop.store(true, Ordering::Relaxed);
+        drop(ended);
         second = closer.join().unwrap();
     });
     mount.close(held).unwrap();
     let text = mount.text("log");
     let count = |of: &str| text.lines().filter(|line| *line == of).count();
     assert_eq!((count("a"), count("b")), (first, second));
+}
+
+#[test]
+fn a_truncation_by_name_takes_no_line_away_that_was_appended_meanwhile() {
+    let world = World::new();
+    let mount = Arc::new(world.mount_with("one", never()));
+    mount.write("log", &vec![b'\n'; 4 << 20]).unwrap();
+    let done = AtomicBool::new(false);
+    thread::scope(|scope| {
+        scope.spawn(|| {
+            let mut size = 5 << 20;
+            while !done.load(Ordering::Relaxed) {
+                size += 4000;
+                let longer = Change {
+                    size: Some(size),
+                    ..Change::default()
+                };
+                let _ = mount.set("log", longer);
+            }
+        });
+        let _ended = Ended(&done);
+        for n in 0..100 {
+            mount
+                .append("log", format!("\nline {n}\n").as_bytes())
+                .unwrap();
+        }
+    });
+    let all = mount.read("log").unwrap();
+    let text = String::from_utf8_lossy(&all);
+    let found = text.lines().filter(|line| line.starts_with("line"));
+    assert_eq!(found.count(), 100);
 }
 
 #[test]

@@ -4,7 +4,7 @@ use super::handle::{Handle, OpenFile, Stamp, lock};
 use super::inode::{Guessed, Spot};
 use super::{Fs, Notice, processes};
 use crate::error::{Error, Kind, Result};
-use crate::record::StoreName;
+use crate::record::{ETag, StoreName};
 use crate::volume::Now;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
@@ -223,6 +223,11 @@ impl Fs {
 
     /// A handle is gone. What is still a draft is committed.
     pub fn release(&self, number: u64) {
+        self.let_go(number, true);
+    }
+
+    /// The same. Without `commits` only the last handle commits what is left.
+    pub(super) fn let_go(&self, number: u64, commits: bool) {
         let Some(handle) = self.handles.remove(number) else {
             return;
         };
@@ -235,7 +240,7 @@ impl Fs {
             .is_none_or(|inode| inode.handles <= 1);
         // A file that is made by opening it for reading only, as locks are, is finished by its last reader.
         let drafting = || file.writing().draft.is_some();
-        if (handle.writer || (last && drafting()))
+        if ((handle.writer && commits) || (last && drafting()))
             && let Err(e) = self.commit(file, true)
         {
             self.counters.failed_commit(&e);
@@ -255,15 +260,29 @@ impl Fs {
         if last {
             // A draft that replaced nothing still has its claim.
             self.abandon(file);
-            self.drop_copy(file);
         }
+        self.count_down(file, handle.tag.as_ref());
+    }
+
+    /// One handle less. With the last one a copy goes that was not committed, since nothing was written into it or that could
+    /// not be saved. `tag` is of the only version of which the kernel may have bytes now.
+    pub(super) fn count_down(&self, file: &OpenFile, tag: Option<&ETag>) {
+        let mut writing = file.writing();
         let mut table = lock(&self.table);
+        let mut unwritten = None;
         if let Some(inode) = table.get_mut(file.ino) {
+            // Whoever opened it meanwhile may be writing into the copy.
+            if inode.handles <= 1 && writing.copied {
+                unwritten = writing.draft.take();
+                writing.copied = false;
+                inode.drafting &= unwritten.is_none();
+            }
             // The kernel dropped what it had when it was told of the handle, unless that was kept.
-            inode.paged.clone_from(&handle.tag);
+            inode.paged = tag.cloned();
         }
         let dropped = table.released(file.ino);
-        drop((table, dropped));
+        drop((table, writing));
+        drop((unwritten, dropped));
     }
 
     /// Gives up a draft that could not be committed: its name leads to what is on disk again.
@@ -281,17 +300,6 @@ impl Fs {
         };
         if let Some(spot) = spot {
             self.name_changed(file.ino, &spot);
-        }
-    }
-
-    /// Gives up a copy of a record into which nothing was written.
-    pub(super) fn drop_copy(&self, file: &OpenFile) {
-        let mut writing = file.writing();
-        if writing.copied && writing.draft.take().is_some() {
-            writing.copied = false;
-            if let Some(inode) = lock(&self.table).get_mut(file.ino) {
-                inode.drafting = false;
-            }
         }
     }
 

@@ -160,7 +160,7 @@ impl Fs {
             // An unlinked file that is open somewhere: only /proc/PID/fd leads here.
             return match open {
                 Some(open) if held && (open.writable || !write) => {
-                    self.share(open, truncate, flags, caller).into()
+                    self.share(open, truncate, (flags, caller), tries)
                 }
                 _ => Now::err(Error::new("open", &*spot.name, Kind::Stale)),
             };
@@ -168,7 +168,7 @@ impl Fs {
         if truncate {
             let alone = |open: &Arc<OpenFile>| drafting && (!held || self.began(open, caller));
             if let Some(open) = open.clone().filter(alone) {
-                return self.share(open, true, flags, caller).into();
+                return self.share(open, true, (flags, caller), tries);
             }
             if held || drafting {
                 let given = self.give_new_inode(ino, parent, &spot);
@@ -181,7 +181,7 @@ impl Fs {
         }
         if drafting {
             return match open {
-                Some(open) => self.share(open, false, flags, caller).into(),
+                Some(open) => self.share(open, false, (flags, caller), tries),
                 None => Now::err(Error::new("open", &*spot.name, Kind::Stale)),
             };
         }
@@ -200,20 +200,20 @@ impl Fs {
                     if tries > 0 && this.was_overtaken(ino, before) {
                         return this.open_within(ino, flags, caller, tries - 1);
                     }
-                    let answer = || match found {
+                    let stale = Error::new("open", &*spot.name, Kind::Stale);
+                    match found {
                         Ok(stat) if this.still(ino, stat.file.inode) => {
-                            this.share(open, false, flags, caller)
+                            this.share(open, false, (flags, caller), tries)
                         }
                         Ok(_) | Err(_) if held => {
-                            this.give_new_inode(ino, parent, &spot)?;
-                            Err(Error::new("open", &*spot.name, Kind::Stale))
+                            let given = this.give_new_inode(ino, parent, &spot);
+                            Now::err(given.err().unwrap_or(stale))
                         }
                         _ => {
                             drop(lock(&this.table).close(ino));
-                            Err(Error::new("open", &*spot.name, Kind::Stale))
+                            Now::err(stale)
                         }
-                    };
-                    Now::Ready(answer())
+                    }
                 }),
             _ => self.open_record(ino, spot, flags, caller, tries),
         }
@@ -233,28 +233,46 @@ impl Fs {
         flags: i32,
         caller: Caller,
     ) -> Result<Opened> {
-        let ino = open.ino;
-        self.hand_out(open, flags, caller).inspect_err(|_| {
-            let dropped = lock(&self.table).released(ino);
-            drop(dropped);
-        })
+        self.hand_out(open.clone(), flags, caller)
+            .inspect_err(|_| self.count_down(&open, None))
     }
 
-    /// Another handle on a file that is open.
+    /// Another handle on a file that is open. It may be given up at that moment: then the inode is opened again.
     fn share(
-        &self,
+        self: &Arc<Self>,
         open: Arc<OpenFile>,
         truncate: bool,
-        flags: i32,
-        caller: Caller,
-    ) -> Result<Opened> {
-        // A draft that is empty counts as never written.
-        if truncate && open.stat()?.size > 0 {
-            let file = self.bytes_to_write(&open)?;
-            rustix::fs::ftruncate(&*file, 0).map_err(|e| Error::io("truncate", "", e))?;
+        (flags, caller): (i32, Caller),
+        tries: u32,
+    ) -> Now<Opened> {
+        let ino = open.ino;
+        {
+            let mut table = lock(&self.table);
+            let now = table.get(ino).and_then(|inode| inode.open.as_ref());
+            if !now.is_some_and(|now| Arc::ptr_eq(now, &open)) {
+                drop(table);
+                return match tries {
+                    0 => Now::err(Error::new("open", "", Kind::Stale)),
+                    tries => self.open_within(ino, flags, caller, tries - 1),
+                };
+            }
+            table.opened(ino, &open);
         }
-        lock(&self.table).opened(open.ino, &open);
-        self.hand_out_counted(open, flags, caller)
+        let emptied = || {
+            // A draft that is empty counts as never written.
+            if truncate && open.stat()?.size > 0 {
+                let file = self.bytes_to_write(&open)?;
+                rustix::fs::ftruncate(&*file, 0).map_err(|e| Error::io("truncate", "", e))?;
+            }
+            Ok(())
+        };
+        match emptied() {
+            Ok(()) => self.hand_out_counted(open, flags, caller).into(),
+            Err(e) => {
+                self.count_down(&open, None);
+                Now::err(e)
+            }
+        }
     }
 
     /// Gives the name a new inode, so that the next lookup finds that one. Open handles keep the old.

@@ -58,14 +58,6 @@ impl Draft {
         }
     }
 
-    /// A commit of it fails with `Kind::NotFound` where the record is not this version any more, if the volume can tell.
-    pub fn only_over(&mut self, version: u64) {
-        match &mut self.place {
-            Place::Spool(draft) => draft.only_over = Some(version),
-            Place::Folder(_) => {}
-        }
-    }
-
     /// What keeps it within the room for unsent bytes, where there is a limit. A commit of such a draft seals its file.
     pub fn room(&self) -> Option<&Arc<super::Room>> {
         match &self.place {

@@ -161,9 +161,6 @@ impl Inner {
         draft.room.set(stat.size);
         let due = Instant::now() + self.delay(dir, name);
         let saving = self.saving.lock().unwrap_or_else(PoisonError::into_inner);
-        if let Some(version) = draft.only_over {
-            self.must_be(&note.id, version)?;
-        }
         note.replaces = self.index().replaced_by(&note.id);
         let seq = self.spool.save_draft(draft, &note)?;
         let (_, stat) = self

@@ -88,8 +88,6 @@ pub struct Spooled {
     pub(in crate::volume) room: Arc<Room>,
     /// The type that it was committed with, unless that is not known.
     pub(in crate::volume) content_type: Option<ContentType>,
-    /// The only version of the record that it may take the place of.
-    pub(in crate::volume) only_over: Option<u64>,
     /// Where it is, and its number there.
     place: Option<(PathBuf, u64)>,
 }
@@ -211,7 +209,6 @@ impl Spool {
             file: Arc::new(file),
             room,
             content_type: None,
-            only_over: None,
             place: Some((path, number)),
         })
     }
