@@ -249,7 +249,8 @@ fn length(result: libc::c_long) -> io::Result<usize> {
     usize::try_from(result).map_err(|_| io::Error::last_os_error())
 }
 
-/// The process's umask, without changing it for a moment as umask(2) would.
+/// The process's umask, as permission bits, without changing it for a moment as umask(2) would: `Umask` of proc_pid_status(5).
+/// All bits where that does not tell.
 pub fn umask() -> u32 {
     std::fs::read_to_string("/proc/self/status")
         .ok()

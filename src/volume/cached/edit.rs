@@ -161,7 +161,7 @@ impl Inner {
         draft.room.set(stat.size);
         let due = Instant::now() + self.delay(dir, name);
         let saving = self.saving.lock().unwrap_or_else(PoisonError::into_inner);
-        note.replaces = self.index().replaced_by(&note.id);
+        note.replaces = self.index().awaited_of(&note.id);
         let seq = self.spool.save_draft(draft, &note)?;
         let (_, stat) = self
             .saved(seq, note, Some(draft.room.clone()), due, None)

@@ -70,7 +70,7 @@ impl Index {
     }
 
     /// Another edit is sent only after this one.
-    pub(super) fn wait_for(&mut self, seq: u64) {
+    pub(super) fn note_awaited(&mut self, seq: u64) {
         if self.awaited.len() >= MOST_AWAITED {
             let awaited = std::mem::take(&mut self.awaited);
             self.awaited = awaited
@@ -82,7 +82,7 @@ impl Index {
     }
 
     /// What a new edit of this record has to name among what it replaces, so that those who wait find it after a restart.
-    pub(super) fn replaced_by(&self, id: &RecordId) -> Vec<u64> {
+    pub(super) fn awaited_of(&self, id: &RecordId) -> Vec<u64> {
         let notes = self.record(id).into_iter().flat_map(|it| it.notes.iter());
         let mut all: Vec<_> = notes
             .flat_map(|(seq, note)| {

@@ -201,8 +201,8 @@ impl Record {
         }
     }
 
-    /// Whatever is saved here, the backend has this as far as is known.
-    pub(super) fn is_there(&mut self, remote: Remote) {
+    /// Notes what the backend has as far as is known, whatever is saved here.
+    pub(super) fn set_there(&mut self, remote: Remote) {
         match &mut self.state {
             State::Clean { remote: known } => *known = remote,
             State::Dirty(_) | State::Uploading(_) => self.there = remote,

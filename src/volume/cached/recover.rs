@@ -33,7 +33,7 @@ pub(super) fn recover(
         index.unsettled.insert(*seq);
         index.replace(&note.replaces, *seq);
         if let Some(after) = note.after {
-            index.wait_for(after);
+            index.note_awaited(after);
         }
     }
     for (seq, note) in found {
@@ -115,7 +115,7 @@ fn take(
     // What is cached is the version before it.
     record.kept = None;
     record.state = State::Dirty(Box::new(Dirty { base, edit, tried }));
-    record.is_there(Remote::Unknown);
+    record.set_there(Remote::Unknown);
     for (seq, note) in older.into_iter().chain([(seq, newest)]) {
         let room = budget.room();
         room.set(note.size.unwrap_or_default());

@@ -44,14 +44,14 @@ impl Inner {
             index.unsettled.insert(seq);
         }
         if let Some(after) = note.after {
-            index.wait_for(after);
+            index.note_awaited(after);
         }
         let Some(record) = index.record_mut(&id) else {
             let gone = Error::new("write", id.to_string(), Kind::StoreNotFound);
             return Err((seq, gone));
         };
         if !known && note.base == Remote::Unknown && note.conflict {
-            record.is_there(Remote::Unknown);
+            record.set_there(Remote::Unknown);
         }
         let unused = record.kept.take();
         record.tick = tick;
@@ -84,7 +84,7 @@ impl Inner {
             index.enqueue(&id, due);
         }
         drop(index);
-        self.replace(forget.unwrap_or_default(), seq);
+        self.forget_replaced(forget.unwrap_or_default(), seq);
         if let Some(kept) = unused {
             self.drop_cached(kept);
         }
@@ -110,7 +110,7 @@ impl Inner {
                         base,
                         // It may have been touched since.
                         shown: record.shown(),
-                        replaces: index.replaced_by(id),
+                        replaces: index.awaited_of(id),
                         ..Note::clone(note)
                     };
                     (edit.seq, note, record.due(), record.version)
@@ -157,7 +157,7 @@ impl Inner {
     ) -> Result<u64> {
         let room = self.budget.room();
         room.set(note.size.unwrap_or_default());
-        let replaces = self.index().replaced_by(&note.id);
+        let replaces = self.index().awaited_of(&note.id);
         note.replaces.extend(replaces);
         let seq = put(&self.spool, &note)?;
         let saved = self.saved(seq, note, Some(room), due, version);
@@ -191,7 +191,7 @@ impl Inner {
         self.must_be(source, version)?;
         let (mut removal, of_source) = {
             let index = self.index();
-            note.replaces = index.replaced_by(&note.id);
+            note.replaces = index.awaited_of(&note.id);
             let record = index.record(source);
             let of_source: Vec<_> =
                 record.map_or_else(Vec::new, |it| it.notes.keys().copied().collect());
@@ -199,12 +199,12 @@ impl Inner {
                 Some(record) => {
                     // After a kill they are not there as well.
                     note.replaces.extend(record.notes.keys());
-                    note.replaces.extend(index.replaced_by(source));
+                    note.replaces.extend(index.awaited_of(source));
                     None
                 }
                 None => Some(Note {
                     change: Change::Delete,
-                    replaces: index.replaced_by(source),
+                    replaces: index.awaited_of(source),
                     ..blank(source.clone(), record.map_or(Remote::Unknown, Record::base))
                 }),
             };
@@ -217,7 +217,7 @@ impl Inner {
             self.unsaved(seq, e)
         })?;
         self.reschedule_for(due);
-        self.spool.make_sure(&of_source, seq);
+        self.spool.force_successor(&of_source, seq);
         let (Some(mut removal), Some(mut gone)) = (removal, gone) else {
             drop(saving);
             return self.save_removal(source, goes, Some(seq));
@@ -271,7 +271,7 @@ impl Inner {
                 }
                 drop(index);
                 match after {
-                    Some(after) => self.replace(seqs, after),
+                    Some(after) => self.forget_replaced(seqs, after),
                     None => self.forget(seqs),
                 }
                 self.progress.send_modify(|(ended, _)| *ended += 1);
@@ -282,7 +282,7 @@ impl Inner {
         let note = Note {
             change: Change::Delete,
             after,
-            replaces: self.index().replaced_by(id),
+            replaces: self.index().awaited_of(id),
             ..blank(id.clone(), base)
         };
         let seq = self.spool.save(&note)?;

@@ -35,7 +35,7 @@ impl Inner {
         let mut index = self.index();
         apply_in(&mut index, id, Event::Started)?;
         let record = index.record_mut(id)?;
-        record.is_there(Remote::Unknown);
+        record.set_there(Remote::Unknown);
         record.heard = None;
         let State::Uploading(sending) = &record.state else {
             return None;

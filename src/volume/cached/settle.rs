@@ -28,8 +28,8 @@ impl Inner {
     }
 
     /// The same for edits whose place another one took.
-    pub(super) fn replace(&self, seqs: Vec<u64>, by: u64) {
-        self.spool.make_sure(&seqs, by);
+    pub(super) fn forget_replaced(&self, seqs: Vec<u64>, by: u64) {
+        self.spool.force_successor(&seqs, by);
         self.forget(seqs);
     }
 
@@ -67,7 +67,7 @@ impl Inner {
         };
         drop(saving);
         if let Some((edit, seq, _)) = copy {
-            self.spool.make_sure(&[edit.seq], seq);
+            self.spool.force_successor(&[edit.seq], seq);
             forget.push(edit.seq);
         }
         let waits = matches!(step.state, State::Dirty { .. });
@@ -152,7 +152,7 @@ impl Inner {
                 Remote::Unknown
             }
         };
-        record.is_there(remote.clone());
+        record.set_there(remote.clone());
         if let Event::Accepted(_) | Event::Ours(_) = &answer.event {
             // Where nobody says which version ours is, the one before is no base any more.
             record.base = match &remote {
@@ -285,7 +285,7 @@ pub(super) fn apply_in(index: &mut Index, id: &RecordId, event: Event) -> Option
         Ok(step) => {
             record.state = step.state.clone();
             if !record.is_clean() {
-                record.is_there(there);
+                record.set_there(there);
             }
             for edit in &step.forget {
                 record.notes.remove(&edit.seq);

@@ -233,11 +233,17 @@ impl Spool {
 
     /// Saves an edit whose bytes are a copy of, or another name for, a file that nobody writes.
     pub(super) fn save_copy(&self, from: &Path, note: &Note) -> Result<u64> {
+        let number = self.take_in(from)?;
+        self.save_file(number, note)
+    }
+
+    /// Another name beside the edits for a file that nobody writes, or a copy of it. Its number.
+    fn take_in(&self, from: &Path) -> Result<u64> {
         let number = self.number();
         if fs::hard_link(from, self.file(number)).is_err() {
             self.copy(from, number)?;
         }
-        self.save_file(number, note)
+        Ok(number)
     }
 
     /// A copy, beside the edits, of a file of which somebody may still have a descriptor. That may take its time. Its number.
@@ -281,10 +287,7 @@ impl Spool {
         note: &Note,
         follows: Option<&mut Note>,
     ) -> Result<(u64, Option<u64>)> {
-        let number = self.number();
-        if fs::hard_link(from, self.file(number)).is_err() {
-            self.copy(from, number)?;
-        }
+        let number = self.take_in(from)?;
         let seq = self.number();
         let next = follows.map(|next| {
             next.after = Some(seq);
@@ -301,7 +304,7 @@ impl Spool {
     }
 
     /// Edits that were forced to disk are about to go, since another one takes their place: then that is forced to disk, too.
-    pub(super) fn make_sure(&self, old: &[u64], by: u64) {
+    pub(super) fn force_successor(&self, old: &[u64], by: u64) {
         if old.iter().any(|seq| self.notes.is_synced(*seq))
             && let Err(e) = self.sync(by)
         {
