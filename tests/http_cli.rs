@@ -3,7 +3,7 @@
 
 mod http;
 
-use http::{Serving, home, run, text};
+use http::{Serving, home, run, storefs, text};
 
 #[test]
 fn the_first_start_makes_a_token_and_the_next_ones_take_it() {
@@ -102,6 +102,35 @@ fn stores_in_memory_are_served_to_any_token() {
     );
     assert_eq!(client.get("/v2/key-value-stores/s/records/a").body, b"x");
     assert_eq!(serving.end(rustix::process::Signal::TERM).0, Some(0));
+}
+
+// README: S121
+#[test]
+fn what_a_killed_server_of_memory_left_goes_with_the_next_one() {
+    let (_temp, home) = home();
+    let temp = home.join("tmp");
+    std::fs::create_dir(&temp).unwrap();
+    let start = || {
+        let arguments = ["serve", "memory:", "--any-token", "--listen", "127.0.0.1:0"];
+        let mut command = storefs(&home, &arguments);
+        command.env("TMPDIR", &temp);
+        Serving::of(command, 1)
+    };
+    let left = || std::fs::read_dir(&temp).unwrap().count();
+    let (killed, held) = (start(), start());
+    killed.end(rustix::process::Signal::KILL);
+    assert_eq!(left(), 2);
+    let next = start();
+    assert_eq!(left(), 2);
+    let output = "/v2/key-value-stores/default/records/OUTPUT";
+    let put = held
+        .client("any")
+        .put(output, "application/json", &[b'1'; 1 << 20]);
+    assert_eq!(put.status, 201);
+    for serving in [held, next] {
+        assert_eq!(serving.end(rustix::process::Signal::TERM).0, Some(0));
+    }
+    assert_eq!(left(), 0);
 }
 
 #[test]

@@ -4,6 +4,7 @@ use super::args::ServeArgs;
 use super::config::Surroundings;
 use super::exit::print;
 use super::options::{self, Options};
+use super::own_temp::OwnTemp;
 use super::token::unseen;
 use super::{Outcome, credentials, lines, log, source};
 use crate::backend::dir::{DirBackend, FolderOptions};
@@ -17,10 +18,11 @@ use crate::sys;
 use std::net::{TcpListener, ToSocketAddrs};
 use std::path::PathBuf;
 use std::sync::Arc;
-use tempfile::TempDir;
 use tokio::signal::unix::{Signal, SignalKind, signal};
 
 const OP: &str = "serve at";
+/// How the folder begins of a server whose records are not in a folder here.
+const TEMP: &str = "storefs-serve-";
 /// Threads that may wait for the disk at one time.
 const WAITING: usize = 64;
 /// Memory of at least this length goes back to the system when it is free: the windows of decoders, but no piece of a body.
@@ -39,7 +41,7 @@ struct Source {
     /// The server's own folder.
     folder: PathBuf,
     /// Removed at the end, if there is one.
-    _temp: Option<TempDir>,
+    _temp: Option<OwnTemp>,
 }
 
 /// `storefs serve`.
@@ -180,9 +182,8 @@ fn open(args: &ServeArgs, here: &Surroundings) -> Result<Source> {
     let (folder, temp) = match &named {
         open::Source::Folder(root) => (root.join(".storefs/serve"), None),
         open::Source::Memory | open::Source::Apify | open::Source::Server(_) => {
-            let temp = tempfile::Builder::new().prefix("storefs-serve-").tempdir();
-            let temp = temp.map_err(|why| Error::io("make a temporary folder", "", why))?;
-            (temp.path().to_owned(), Some(temp))
+            let temp = OwnTemp::make(TEMP)?;
+            (temp.path().join("serve"), Some(temp))
         }
     };
     Ok(Source {
