@@ -226,6 +226,35 @@ os.close(f)'";
     mount.unmount();
 }
 
+// README: S19
+#[test]
+fn what_had_not_come_of_a_version_that_was_replaced_is_stale_and_what_had_come_stays() {
+    let (shop, wire) = shop();
+    let (old, new) = (bytes(48 << 20), bytes(48 << 20));
+    put(&shop, "long.bin", &old);
+    let mount = shop.mount("mnt");
+    let path = mount.path("default/long.bin");
+    wire.set(Fault::Narrow(2 << 20));
+    let file = File::open(&path).unwrap();
+    let mut first = vec![0; 1000];
+    file.read_exact_at(&mut first, 0).unwrap();
+    assert!(first == old[..1000]);
+    put(&shop, "long.bin", &new);
+    let end = (48 << 20) - 1000;
+    let mut last = vec![0; 1000];
+    let failed = file.read_exact_at(&mut last, end).unwrap_err();
+    assert_eq!(failed.raw_os_error(), Some(libc::ESTALE));
+    file.read_exact_at(&mut first, 0).unwrap();
+    assert!(first == old[..1000]);
+    wire.set(Fault::None);
+    wait_until("who opens it again has the new version", || {
+        let file = File::open(&path).unwrap();
+        file.read_exact_at(&mut last, end).is_ok() && last == new[new.len() - 1000..]
+    });
+    drop(file);
+    mount.unmount();
+}
+
 // README: S122
 #[test]
 fn a_record_whose_bytes_stop_coming_fails_and_is_whole_the_next_time() {
