@@ -230,8 +230,8 @@ fn lock_target<'a>(dir: BorrowedFd<'a>, layout: Layout, plan: &Plan) -> Result<O
     }
 }
 
-/// Does what is planned: everything that may fail for want of space comes first, and the renames are taken back when one
-/// of them fails. `yields`: the bytes are the record's own, so what somebody else wrote meanwhile is newer and stays; the
+/// Does what is planned: all bytes are on the disk before the first rename, and the renames are taken back when one of them
+/// or the link fails. `yields`: the bytes are the record's own, so what somebody else wrote meanwhile is newer and stays; the
 /// error is `Kind::Busy` then.
 fn carry_out(
     store: &Store,
@@ -269,9 +269,6 @@ fn carry_out(
     let stays = source.is_in(dir) && source.file == plan.target.value;
     let mut steps = Steps::new(dir, temp, yields);
     let mut renames = || {
-        if let Some(link) = &link {
-            fs::symlinkat(&*plan.target.value, temp.dir(), link)?;
-        }
         if !stays {
             let there = old.is_some_and(|old| old.file() == plan.target.value);
             steps.put(
@@ -301,7 +298,7 @@ fn carry_out(
         }
         if let (Some(name), Some(to)) = (&link, &plan.target.link) {
             let there = old.is_some_and(|old| old.link);
-            steps.put(temp.dir(), name, to, there, false, &|out| {
+            steps.link(&plan.target.value, name, to, there, &|out| {
                 out.is_link()
                     || out.inode == stat.inode
                     || known.is_none_or(|known| known.is_value(out))

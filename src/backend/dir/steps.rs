@@ -1,5 +1,5 @@
-//! Several renames that are done together or taken back. Nothing is written here: what is renamed lies ready before the
-//! first step.
+//! Several renames that are done together or taken back, and a link among them. No bytes are written here: what is renamed lies
+//! ready before the first step.
 
 use super::swap::{Held, exchange_if};
 use super::temp::TempDir;
@@ -87,6 +87,36 @@ impl<'a> Steps<'a> {
             placed,
         });
         Ok(())
+    }
+
+    /// Makes a link in the directory: at once where nothing has its name, else aside, as `from` among the temporaries, and
+    /// renamed. The rest is as for `put`.
+    pub(super) fn link(
+        &mut self,
+        target: &str,
+        from: &str,
+        to: &str,
+        there: bool,
+        known: &dyn Fn(&FileStat) -> bool,
+    ) -> rustix::io::Result<()> {
+        if !there && !self.yields {
+            match fs::symlinkat(target, self.into, to) {
+                Ok(()) => {
+                    self.done.push(Step {
+                        from_dir: self.temp.dir(),
+                        from: from.to_owned(),
+                        to: to.to_owned(),
+                        replaced: Replaced::Nothing,
+                        placed: None,
+                    });
+                    return Ok(());
+                }
+                Err(Errno::EXIST) => {}
+                Err(error) => return Err(error),
+            }
+        }
+        fs::symlinkat(target, self.temp.dir(), from)?;
+        self.put(self.temp.dir(), from, to, there, false, known)
     }
 
     /// A directory or a device of that name is no record, and stays. So does a link to elsewhere, which is not ours.
