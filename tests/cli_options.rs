@@ -135,7 +135,7 @@ fn ticks_of(pid: u32) -> u64 {
 
 // README: S49
 #[test]
-fn a_loop_is_kept_awake_while_requests_come_quickly_and_sleeps_afterwards() {
+fn wake_ups_are_saved_while_requests_come_quickly_and_nothing_is_busy_afterwards() {
     let world = World::new();
     fs::write(world.source("default/A"), "first").unwrap();
     let burst = |mount: &support::Mount| {
@@ -151,7 +151,7 @@ fn a_loop_is_kept_awake_while_requests_come_quickly_and_sleeps_afterwards() {
     let kept = || mount.status()["keptAwake"].as_u64();
     // None on one processor, and where a control group limits them.
     if kept().is_some() {
-        support::wait_until("a loop is kept awake", || {
+        support::wait_until("something is kept awake", || {
             burst(&mount);
             kept() > Some(0)
         });

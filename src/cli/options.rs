@@ -37,7 +37,7 @@ pub(super) struct Options {
     pub drain: Duration,
     /// Hand open files to the kernel where that is possible. `no_passthrough` turns it off; for tests.
     pub passthrough: bool,
-    /// Keep a loop of the daemon awake while requests come quickly. `no_spin` turns it off.
+    /// Save wake-ups of processors while requests come quickly. `no_spin` turns it off.
     pub spin: bool,
     /// Accepted options that have no effect although they ask for something.
     pub without_effect: Vec<String>,

@@ -1,8 +1,12 @@
-//! Keeps one event loop awake while requests come quickly one after another. To wake a thread on an idle processor takes
-//! longer than most requests do, above all in a virtual machine. Nobody else has less for it: the loop sleeps as ever as soon
-//! as the requests get few, while other threads wait for a processor, where there is only one, and where a control group
-//! limits how much of them may be used.
+//! Saves wake-ups of processors while requests come quickly one after another. To wake an idle processor takes longer than
+//! most requests do, above all in a virtual machine.
+//!
+//! Where there are two processors, one of them is kept busy, so that the system leaves the program and the loop that serves it
+//! together on the other one, and neither has to be woken. Where there are more, one event loop is kept awake. Nobody else has
+//! less for it: both end as soon as the requests get few, or others want a processor; and nothing is done where there is only
+//! one, and where a control group limits how much of them may be used.
 
+use super::processors;
 use crate::error::{Error, Result};
 use rustix::fs::{OFlags, fcntl_getfl, fcntl_setfl};
 use std::fs;
@@ -17,12 +21,12 @@ use std::time::{Duration, Instant};
 const BURST: u64 = 32;
 const WITHIN: Duration = Duration::from_millis(8);
 /// How often it is looked at whether the burst goes on.
-const TICK: Duration = Duration::from_millis(1);
-/// Fewer requests than these between two looks end it.
-const FEW: u64 = 4;
+const TICK: Duration = Duration::from_millis(4);
+/// Fewer requests than these between two looks end it. The disk makes somebody wait for a millisecond now and then.
+const FEW: u64 = 16;
 /// Whether others want its processor shows in no shorter time than this.
 const SPAN: Duration = Duration::from_millis(20);
-/// How long the loop sleeps as ever after they did.
+/// How long nothing is done after they did.
 const PAUSE: Duration = Duration::from_millis(150);
 
 /// What the event loops tell of.
@@ -88,29 +92,33 @@ impl Awake {
         }
     }
 
-    /// How often a loop was kept awake; none where that is never done.
+    /// How often a loop or a processor was kept awake; none where that is never done.
     pub(super) fn times(&self) -> Option<u64> {
         self.watcher.get()?;
         Some(self.times.load(Ordering::Relaxed))
     }
 
     /// Watches the requests from now on. `device` is what the loop of this name reads from.
-    pub(super) fn watch(self: &Arc<Self>, device: OwnedFd, thread_name: String) -> Result<()> {
-        let processors = thread::available_parallelism().map_or(1, usize::from);
+    pub(super) fn watch(self: &Arc<Self>, device: OwnedFd, loop_name: String) -> Result<()> {
+        let usable = thread::available_parallelism().map_or(1, usize::from);
         // What the kernel tells of idle processors is of all, so it says nothing where some are kept from this process.
-        if processors < 2 || processors < online() || is_limited() {
+        if usable < 2 || usable < processors::online() || processors::is_limited() {
             return Ok(());
         }
+        let way = match usable {
+            2 => Way::Processor,
+            _ => Way::Loop(device, loop_name),
+        };
         let this = self.clone();
         let watcher = thread::Builder::new()
             .name("storefs-awake".into())
-            .spawn(move || this.watch_on(&device, &thread_name))
+            .spawn(move || this.watch_on(&way))
             .map_err(|e| Error::io("start a thread of", "the mount", e))?;
         let _ = self.watcher.set(watcher.thread().clone());
         Ok(())
     }
 
-    fn watch_on(&self, device: &OwnedFd, thread_name: &str) {
+    fn watch_on(&self, way: &Way) {
         let mut found = None;
         loop {
             thread::park();
@@ -118,17 +126,17 @@ impl Awake {
                 return;
             }
             // The first burst comes when the loop runs. A kernel without these numbers has them at no other time either.
-            let Some(stat) = found.get_or_insert_with(|| schedstat_of(thread_name)) else {
+            let Some(stat) = found.get_or_insert_with(|| way.schedstat()) else {
                 return;
             };
             if self.now() < self.resumes.load(Ordering::Relaxed) {
                 continue;
             }
             self.on.store(true, Ordering::Relaxed);
-            if set_nonblocking(device, true) {
+            if way.begin() {
                 self.times.fetch_add(1, Ordering::Relaxed);
-                let end = self.burst(stat);
-                set_nonblocking(device, false);
+                let end = self.burst(way, stat);
+                way.end();
                 if end == Some(End::Wanted) {
                     let pause = u64::try_from(PAUSE.as_nanos()).unwrap_or(u64::MAX);
                     self.resumes.store(self.now() + pause, Ordering::Relaxed);
@@ -138,13 +146,13 @@ impl Awake {
         }
     }
 
-    /// Returns when the loop is to sleep again.
-    fn burst(&self, stat: &Path) -> Option<End> {
+    /// Returns when the burst is over, or others want the processor.
+    fn burst(&self, way: &Way, stat: &Path) -> Option<End> {
         let count = || self.requests.load(Ordering::Relaxed);
         let mut before = count();
         let mut span = Look::now(stat)?;
         loop {
-            thread::sleep(TICK);
+            way.pass(TICK);
             if self.ended.load(Ordering::Relaxed) {
                 return None;
             }
@@ -155,7 +163,7 @@ impl Awake {
             before = now;
             if span.at.elapsed() >= SPAN {
                 let now = Look::now(stat)?;
-                if now.was_wanted_since(&span) {
+                if way.is_wanted(&span, &now) {
                     return Some(End::Wanted);
                 }
                 span = now;
@@ -164,7 +172,61 @@ impl Awake {
     }
 }
 
-/// Why a loop is not kept awake any longer.
+/// How wake-ups are saved.
+enum Way {
+    /// This thread keeps a processor busy.
+    Processor,
+    /// The loop of this name, which reads from this device, does not sleep.
+    Loop(OwnedFd, String),
+}
+
+impl Way {
+    /// Where the kernel tells how long the thread that does not sleep waited for a processor.
+    fn schedstat(&self) -> Option<PathBuf> {
+        match self {
+            Self::Processor => {
+                let own = PathBuf::from("/proc/thread-self/schedstat");
+                own.exists().then_some(own)
+            }
+            Self::Loop(_, name) => schedstat_of(name),
+        }
+    }
+
+    fn begin(&self) -> bool {
+        match self {
+            Self::Processor => true,
+            Self::Loop(device, _) => set_nonblocking(device, true),
+        }
+    }
+
+    fn end(&self) {
+        if let Self::Loop(device, _) = self {
+            set_nonblocking(device, false);
+        }
+    }
+
+    fn pass(&self, time: Duration) {
+        match self {
+            Self::Processor => {
+                let begun = Instant::now();
+                while begun.elapsed() < time {
+                    std::hint::spin_loop();
+                }
+            }
+            Self::Loop(..) => thread::sleep(time),
+        }
+    }
+
+    /// Whether others wanted the processor between two looks.
+    fn is_wanted(&self, before: &Look, now: &Look) -> bool {
+        match self {
+            Self::Processor => now.was_shared_since(before),
+            Self::Loop(..) => now.was_wanted_since(before),
+        }
+    }
+}
+
+/// Why nothing is kept awake any longer.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 enum End {
     /// The requests got few.
@@ -176,7 +238,7 @@ enum End {
 /// What the kernel told at one time.
 struct Look {
     at: Instant,
-    /// How long the loop has waited for a processor in all.
+    /// How long the thread has waited for a processor in all.
     waited: Duration,
     /// How long processors had nothing to do, all together; in steps of 10 ms.
     idle: Duration,
@@ -189,6 +251,13 @@ impl Look {
             waited: waited(&fs::read_to_string(schedstat).ok()?)?,
             idle: idle(&fs::read_to_string("/proc/uptime").ok()?)?,
         })
+    }
+
+    /// A thread that always runs has waited for others only. A program that wants all of its processor leaves it half. Of the
+    /// daemon itself some threads work beside the loop.
+    fn was_shared_since(&self, before: &Self) -> bool {
+        let passed = self.at.saturating_duration_since(before.at);
+        self.waited.saturating_sub(before.waited) > passed * 2 / 5
     }
 
     /// A loop also waits on the processor of the program that it works for, while others have nothing to do.
@@ -241,43 +310,6 @@ fn idle(uptime: &str) -> Option<Duration> {
         .and_then(|s| Duration::try_from_secs_f64(s).ok())
 }
 
-/// How many processors there are.
-fn online() -> usize {
-    let list = fs::read_to_string("/sys/devices/system/cpu/online").unwrap_or_default();
-    count(&list).unwrap_or(usize::MAX)
-}
-
-/// How many a list such as `0-3,5` has.
-fn count(list: &str) -> Option<usize> {
-    let ranges = list.trim().split(',').map(|range| {
-        let (first, last) = range.split_once('-').unwrap_or((range, range));
-        let (first, last) = (first.parse::<usize>().ok()?, last.parse::<usize>().ok()?);
-        Some(last.checked_sub(first)? + 1)
-    });
-    ranges.sum()
-}
-
-/// Whether a control group limits how much of the processors this process may use.
-fn is_limited() -> bool {
-    let groups = fs::read_to_string("/proc/self/cgroup").unwrap_or_default();
-    is_limited_by(&groups, Path::new("/sys/fs/cgroup"))
-}
-
-fn is_limited_by(groups: &str, root: &Path) -> bool {
-    let within = groups.lines().find_map(|line| line.strip_prefix("0::/"));
-    let group = root.join(within.unwrap_or_default());
-    let limits = |group: &Path| {
-        // The first word of version 2 is `max` where there is no limit; version 1 has -1.
-        let read = |file: &str| fs::read_to_string(group.join(file)).ok();
-        read("cpu.max").is_some_and(|limit| !limit.starts_with("max"))
-            || read("cpu.cfs_quota_us").is_some_and(|limit| !limit.starts_with('-'))
-    };
-    let above = group
-        .ancestors()
-        .take_while(|above| above.starts_with(root));
-    above.into_iter().any(limits) || limits(&root.join("cpu"))
-}
-
 #[cfg(test)]
 mod tests {
     #![allow(clippy::unwrap_used)]
@@ -299,39 +331,25 @@ mod tests {
     }
 
     #[test]
+    fn a_processor_that_is_kept_busy_is_shared_when_somebody_waits_long_for_it() {
+        let begun = Instant::now();
+        let look = |at_ms, waited_us| Look {
+            at: begun + Duration::from_millis(at_ms),
+            waited: Duration::from_micros(waited_us),
+            idle: Duration::ZERO,
+        };
+        let before = look(10, 500);
+        assert!(!look(30, 8_500).was_shared_since(&before));
+        assert!(look(30, 8_501).was_shared_since(&before));
+    }
+
+    #[test]
     fn the_numbers_that_the_kernel_tells_are_the_second_ones() {
         assert_eq!(waited("12 345 6\n"), Some(Duration::from_nanos(345)));
         assert_eq!(waited("12"), None);
         assert_eq!(waited("a b c"), None);
         assert_eq!(idle("10.50 20.25\n"), Some(Duration::from_millis(20_250)));
         assert_eq!(idle("10.50 -1"), None);
-    }
-
-    #[test]
-    fn a_list_of_processors_is_counted() {
-        assert_eq!(count("0\n"), Some(1));
-        assert_eq!(count("0-3,5,7-8\n"), Some(7));
-        assert_eq!(count(""), None);
-        assert_eq!(count("3-1"), None);
-    }
-
-    #[test]
-    fn a_limit_of_any_group_above_counts() {
-        let root = tempfile::tempdir().unwrap();
-        let group = root.path().join("a/b");
-        fs::create_dir_all(&group).unwrap();
-        let limited = || is_limited_by("1:cpu:/x\n0::/a/b\n", root.path());
-        assert!(!limited());
-        fs::write(group.join("cpu.max"), "max 100000\n").unwrap();
-        assert!(!limited());
-        fs::write(root.path().join("a/cpu.max"), "50000 100000\n").unwrap();
-        assert!(limited());
-        fs::write(root.path().join("a/cpu.max"), "max 100000\n").unwrap();
-        fs::create_dir(root.path().join("cpu")).unwrap();
-        fs::write(root.path().join("cpu/cpu.cfs_quota_us"), "-1\n").unwrap();
-        assert!(!limited());
-        fs::write(root.path().join("cpu/cpu.cfs_quota_us"), "20000\n").unwrap();
-        assert!(limited());
     }
 
     #[test]

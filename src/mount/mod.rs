@@ -7,6 +7,7 @@ mod errno;
 mod failing;
 mod invalidate;
 mod passthrough;
+mod processors;
 mod reply;
 mod session;
 

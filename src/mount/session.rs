@@ -49,7 +49,7 @@ pub struct MountOptions {
     pub input_key: Option<String>,
     /// Let the kernel read and write files by itself, where that is allowed.
     pub passthrough: bool,
-    /// Keep an event loop awake while requests come quickly one after another.
+    /// Save wake-ups of processors while requests come quickly one after another.
     pub spin: bool,
     /// What the source is called in /proc/mounts.
     pub source_label: String,
