@@ -223,3 +223,27 @@ fn a_file_that_a_link_in_the_folder_points_to_is_not_handed_out() {
         }
     }
 }
+
+// README: S26
+#[test]
+fn a_file_that_was_renamed_is_there_at_once() {
+    let mount = Mount::new(PLAIN_DAEMON);
+    let folder = mount.path("default");
+    // What the daemon is told of the folder comes while others rename.
+    std::thread::scope(|scope| {
+        for writer in 0..4 {
+            let folder = &folder;
+            scope.spawn(move || {
+                let to = folder.join(format!("record-{writer}.txt"));
+                for round in 0..1500 {
+                    let from = folder.join(format!(".record-{writer}.txt.{round:06}"));
+                    fs::write(&from, "bytes").unwrap();
+                    fs::rename(&from, &to).unwrap();
+                    let there = fs::symlink_metadata(&to).map(|about| about.len());
+                    assert_eq!(there.map_err(|e| e.to_string()), Ok(5), "round {round}");
+                    fs::remove_file(&to).unwrap();
+                }
+            });
+        }
+    });
+}

@@ -312,6 +312,10 @@ impl Fs {
             return Err(Error::new("rename to", to.1, Kind::Exists));
         }
         self.removing(from.0, from.1);
+        // An event of the file that leaves the name may be handled first, and then the name leads nowhere any more.
+        let moving = lock(&self.table)
+            .find(from.0, from.1)
+            .map(|inode| inode.ino);
         let kept = match draft {
             true => None,
             false => self.type_to_keep(from, to, (&source, &target)),
@@ -337,7 +341,7 @@ impl Fs {
         }
         table.forsake(to.0, to.1);
         table.forsake(from.0, from.1);
-        if let Some(ino) = table.find(from.0, from.1).map(|inode| inode.ino) {
+        if let Some(ino) = moving {
             table.relink(ino, to.0, to.1);
             if kept.is_some()
                 && let Some(inode) = table.get_mut(ino)
@@ -350,6 +354,13 @@ impl Fs {
         }
         drop(table);
         drop(guards);
+        if moving.is_none() {
+            // The kernel keeps what it knew of the name, under the new one.
+            self.notify(Notice::Entry {
+                parent: to.0,
+                name: to.1.into(),
+            });
+        }
         if let Some(replaced) = replaced.filter(|_| overwritten) {
             self.abandon(&replaced);
         }

@@ -313,9 +313,12 @@ impl Fs {
                 };
                 let closed = {
                     let mut table = lock(&self.table);
-                    if table.get(ino).is_some_and(|inode| inode.version != version) {
-                        // Looked up or opened since: to take that from the kernel again would fail an open that it just
-                        // asked for. What it keeps of the attributes and bytes may be older.
+                    let moved = table
+                        .find(parent, name)
+                        .is_none_or(|inode| inode.ino != ino);
+                    if moved || table.get(ino).is_some_and(|inode| inode.version != version) {
+                        // Renamed, looked up or opened since: to take that from the kernel again would fail an open that it
+                        // just asked for. What it keeps of the attributes and bytes may be older.
                         drop(table);
                         self.contents_changed(ino, changed.unwrap_or_default());
                         return now.is_none();
