@@ -338,6 +338,11 @@ impl Kernel {
         done.wait().map_err(|e| kind(&e))
     }
 
+    /// Whether a name is in the kernel's cache.
+    pub fn has(&self, name: Name) -> bool {
+        self.names.contains_key(&name)
+    }
+
     /// A name leaves the kernel's cache, and with it every inode that nothing leads to any more.
     pub fn forget(&mut self, name: Name) {
         self.names.remove(&name);

@@ -212,7 +212,10 @@ impl World {
             }
             Op::Forget { name } => {
                 kernel.forget(*name);
-                reference.forget(*name);
+                // Others may have left the cache before, when their inodes were found to be stale.
+                for name in reference.all_on_disk().filter(|name| !kernel.has(*name)) {
+                    reference.forget(name);
+                }
                 return None;
             }
             Op::Check => {

@@ -97,6 +97,16 @@ impl Reference {
         self.versions[version].guessed = false;
     }
 
+    /// The names of all records that others see.
+    pub fn all_on_disk(&self) -> impl Iterator<Item = Name> + use<> {
+        let stores = self.names.iter();
+        let names = stores.flat_map(|(store, at)| {
+            let keys = self.stores[*at].disk.keys();
+            keys.map(|key| Name { store, key })
+        });
+        names.collect::<Vec<_>>().into_iter()
+    }
+
     /// The mount forgets what it knew of a name that nobody has open.
     pub fn forget(&mut self, name: Name) {
         if self.node(name).is_none()
