@@ -260,3 +260,31 @@ fn changes_by_somebody_else_are_told_once() {
         Vec::<String>::new()
     );
 }
+
+#[test]
+fn a_value_whose_sidecar_python_is_about_to_write_is_not_taken_for_javascripts() {
+    let world = world();
+    fs::write(world.path("pic.png"), "bytes").unwrap();
+    // Whoever looks now mends what there is to mend.
+    assert!(world.has("other"));
+    assert!(!world.files().contains("pic"));
+    let sidecar = "{\"key\": \"pic.png\", \"content_type\": \"image/png\", \"size\": 5}";
+    replace(&world, "pic.png.__metadata__.json", sidecar);
+    assert_eq!(world.names(), ["a!", "other", "pic.png"]);
+    assert_eq!(world.type_of("pic.png"), "image/png");
+}
+
+// README: S84
+#[test]
+fn a_value_that_has_nothing_beside_it_is_mended_after_half_a_second() {
+    let world = world();
+    fs::write(world.path("pic.png"), "bytes").unwrap();
+    assert!(world.has("other"));
+    let until = SystemTime::now() + Duration::from_secs(20);
+    while !world.files().contains("pic") {
+        assert!(SystemTime::now() < until, "it is never mended");
+        std::thread::sleep(Duration::from_millis(100));
+        world.has("other");
+    }
+    assert_eq!(world.names(), ["a!", "other", "pic"]);
+}

@@ -2,6 +2,7 @@
 
 use super::claims::Claims;
 use super::looks::{self, Looks};
+use super::mending::Later;
 use super::{Draft, Entry, FileStat, Now, Opened, Space, Stat, Volume};
 use crate::backend::dir::{Area, CommitIf, Folder, Listed, Origin, Place, Store};
 use crate::error::{Error, Kind, Result};
@@ -19,6 +20,7 @@ pub struct Local {
     read_only: bool,
     claims: Claims,
     looks: Looks,
+    later: Later,
 }
 
 impl Local {
@@ -30,12 +32,8 @@ impl Local {
             folder,
             read_only,
             claims,
+            later: Later::default(),
         }
-    }
-
-    /// The folder below.
-    pub fn folder(&self) -> &Arc<Folder> {
-        &self.folder
     }
 
     fn writable(&self, op: &'static str, subject: &str) -> Result<()> {
@@ -100,11 +98,8 @@ impl Volume for Local {
     }
 
     fn store(&self, store: &StoreName) -> Now<FileStat> {
-        let open = || {
-            let store = self.folder.store(store)?;
-            store_stat(&store)
-        };
-        open().into()
+        let found = self.folder.store(store);
+        found.and_then(|store| store_stat(&store)).into()
     }
 
     fn store_said_otherwise(&self, said: &str) -> Now<Option<StoreName>> {
@@ -386,7 +381,10 @@ impl Volume for Local {
     }
 
     fn refresh(&self, store: &StoreName, files: Option<&[&str]>) -> Result<Vec<String>> {
-        self.looks.store(store)?.refresh(files)
+        let found = self.looks.store(store)?;
+        let names = found.refresh(files);
+        self.later.look(&self.folder, &found);
+        names
     }
 
     fn mend(&self, store: Option<&StoreName>) {

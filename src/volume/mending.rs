@@ -1,7 +1,10 @@
 //! Waiting for what SDKs left half to be mended. It mends nothing itself, and never waits for ever.
 
-use crate::backend::dir::Folder;
+use crate::backend::dir::{Folder, Store};
 use crate::record::StoreName;
+use std::collections::HashSet;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::thread;
 use std::time::{Duration, Instant};
 
 /// What looks half-written is mended when it is two seconds old. An SDK that died in the middle must not hold anybody
@@ -9,6 +12,45 @@ use std::time::{Duration, Instant};
 const MOST: Duration = Duration::from_secs(5);
 /// Between two looks.
 const PAUSE: Duration = Duration::from_millis(20);
+
+/// When it is looked again after something could not be mended yet.
+const LATER: Duration = Duration::from_millis(600);
+
+/// Mends later what is left, also when nothing more happens in the store.
+#[derive(Debug, Default)]
+pub(super) struct Later {
+    /// The stores that somebody will look at.
+    stores: Arc<Mutex<HashSet<StoreName>>>,
+}
+
+fn lock(stores: &Mutex<HashSet<StoreName>>) -> MutexGuard<'_, HashSet<StoreName>> {
+    stores.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+impl Later {
+    pub(super) fn look(&self, folder: &Arc<Folder>, store: &Store) {
+        let name = store.name().clone();
+        if !store.is_unmended() || !lock(&self.stores).insert(name.clone()) {
+            return;
+        }
+        // Who ended the mount does not wait for this.
+        let folder = Arc::downgrade(folder);
+        let stores = self.stores.clone();
+        let started = thread::Builder::new()
+            .name("storefs-mend".into())
+            .spawn(move || {
+                thread::sleep(LATER);
+                lock(&stores).remove(&name);
+                if let Some(folder) = folder.upgrade() {
+                    mend(&folder, Some(&name));
+                }
+            });
+        if let Err(why) = started {
+            lock(&self.stores).remove(store.name());
+            tracing::debug!("{} is mended when it is used: {why}", store.name());
+        }
+    }
+}
 
 /// Returns when the records of this store, or of all, are as every SDK reads them, or when it has waited long enough.
 pub(super) fn mend(folder: &Folder, store: Option<&StoreName>) {

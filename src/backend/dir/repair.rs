@@ -24,6 +24,9 @@ use std::time::Duration;
 const AT_ONCE: usize = 256;
 /// What looks unfinished is left alone until it is this old.
 const UNFINISHED: Duration = Duration::from_secs(2);
+/// A value without a sidecar is the JavaScript SDK's, unless the Python SDK is about to write the sidecar: to take it for a
+/// record of another key would be for ever. That SDK needs a few milliseconds.
+const ALONE: Duration = Duration::from_millis(500);
 
 /// How a look ended.
 #[derive(Clone, Copy, Debug, Default)]
@@ -83,8 +86,9 @@ pub(super) fn repair(
         .filter(|entry| match inputs.contains(&&*entry.key) {
             true => is_named_after_file(entry),
             false => {
-                let later = is_broken(entry, true);
-                let now = is_broken(entry, settled) || (scan.evidence.dual && is_of_one(entry));
+                let of_one = scan.evidence.dual && is_of_one(entry);
+                let later = is_broken(entry, true) || of_one;
+                let now = is_broken(entry, settled) || (of_one && is_alone(dir, entry));
                 left |= later && !now;
                 now
             }
@@ -185,6 +189,14 @@ fn is_of_one(entry: &Entry) -> bool {
         None => names::split(&file).1.is_some(),
         Some(beside) => beside.form == Form::Python && *file == *python_encode(&entry.key),
     }
+}
+
+/// Whether no sidecar of its value is about to come: Python never writes into a file that was ours.
+fn is_alone(dir: BorrowedFd<'_>, entry: &Entry) -> bool {
+    let file = entry.file();
+    entry.beside.is_some()
+        || matches!(attrs::text(dir, &file, attrs::DUAL), Ok(Some(_)))
+        || disk::stat(dir, &file).is_ok_and(|stat| age(stat.changed_ns) > ALONE)
 }
 
 /// Whether the files of a key are not as both SDKs need them, by an SDK's hand on what was ours.

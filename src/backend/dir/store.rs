@@ -289,6 +289,11 @@ impl Store {
         }
     }
 
+    /// Whether something was left to mend at the last look.
+    pub fn is_unmended(&self) -> bool {
+        self.sdk.as_ref().is_some_and(|sdk| sdk.lock().unmended)
+    }
+
     /// Mends what the SDKs left of a store that both read. True when nothing is left to mend; what an SDK may still be
     /// writing is, for up to two seconds.
     pub fn mended(&self) -> Result<bool> {
