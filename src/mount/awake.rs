@@ -2,9 +2,10 @@
 //! most requests do, above all in a virtual machine.
 //!
 //! Where there are two processors, one of them is kept busy, so that the system leaves the program and the loop that serves it
-//! together on the other one, and neither has to be woken. Where there are more, one event loop is kept awake. Nobody else has
-//! less for it: both end as soon as the requests get few, or others want a processor; and nothing is done where there is only
-//! one, and where a control group limits how much of them may be used.
+//! together on the other one, and neither has to be woken. Programs that make requests at the same time share what is left, and
+//! a create of each of two took about a seventh longer so. Where there are more processors, one event loop is kept awake. Both
+//! end as soon as the requests get few, or when others wait long for a processor. Nothing is done where there is only one,
+//! and where a control group limits how much of them may be used.
 
 use super::processors;
 use crate::error::{Error, Result};

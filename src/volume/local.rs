@@ -383,7 +383,7 @@ impl Volume for Local {
     fn refresh(&self, store: &StoreName, files: Option<&[&str]>) -> Result<Vec<String>> {
         let found = self.looks.store(store)?;
         let names = found.refresh(files);
-        self.later.look(&self.folder, &found);
+        self.later.see_to(&self.folder, &found);
         names
     }
 

@@ -1,4 +1,5 @@
-//! Waiting for what SDKs left half to be mended. It mends nothing itself, and never waits for ever.
+//! Waiting for what SDKs left half to be mended, and looking at it again when nobody waits. What is mended, and how, the store
+//! itself decides. Nothing here waits for ever.
 
 use crate::backend::dir::{Folder, Store};
 use crate::record::StoreName;
@@ -16,7 +17,7 @@ const PAUSE: Duration = Duration::from_millis(20);
 /// When it is looked again after something could not be mended yet.
 const LATER: Duration = Duration::from_millis(600);
 
-/// Mends later what is left, also when nothing more happens in the store.
+/// Looks later at stores in which something was left to mend, also when nothing more happens in them.
 #[derive(Debug, Default)]
 pub(super) struct Later {
     /// The stores that somebody will look at.
@@ -28,7 +29,8 @@ fn lock(stores: &Mutex<HashSet<StoreName>>) -> MutexGuard<'_, HashSet<StoreName>
 }
 
 impl Later {
-    pub(super) fn look(&self, folder: &Arc<Folder>, store: &Store) {
+    /// Sees to it that a store is looked at again, if its last look left something.
+    pub(super) fn see_to(&self, folder: &Arc<Folder>, store: &Store) {
         let name = store.name().clone();
         if !store.is_unmended() || !lock(&self.stores).insert(name.clone()) {
             return;

@@ -289,7 +289,7 @@ impl Store {
         }
     }
 
-    /// Whether something was left to mend at the last look.
+    /// Whether something was left to mend at the last look; never in layout plain.
     pub fn is_unmended(&self) -> bool {
         self.sdk.as_ref().is_some_and(|sdk| sdk.lock().unmended)
     }
