@@ -6,54 +6,11 @@ mod support;
 
 use std::fs::{self, File};
 use std::io;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::process::Command;
-use support::{Mount, World, mountinfo, type_of, wait_until};
+use support::{Mount, SmallDisk, World, type_of, wait_until};
 
 const OLD: &str = "the old value";
-
-/// A small disk in memory with a world on it. Dropped, it is detached.
-struct SmallDisk {
-    world: Option<World>,
-    disk: PathBuf,
-    _temp: tempfile::TempDir,
-}
-
-impl SmallDisk {
-    /// `options` as tmpfs takes them: `size=`, `nr_inodes=`.
-    fn new(options: &str) -> Self {
-        let temp = tempfile::Builder::new()
-            .prefix("storefs-full-")
-            .tempdir()
-            .unwrap();
-        let disk = temp.path().canonicalize().unwrap().join("disk");
-        fs::create_dir(&disk).unwrap();
-        let mounted = Command::new("mount")
-            .args(["-t", "tmpfs", "-o", options, "storefs-test"])
-            .arg(&disk)
-            .status();
-        assert!(mounted.unwrap().success());
-        let world = Some(World::below(&disk));
-        Self {
-            world,
-            disk,
-            _temp: temp,
-        }
-    }
-
-    fn world(&self) -> &World {
-        self.world.as_ref().unwrap()
-    }
-}
-
-impl Drop for SmallDisk {
-    fn drop(&mut self) {
-        self.world = None;
-        if mountinfo(&self.disk).is_some() {
-            let _ = rustix::mount::unmount(&self.disk, rustix::mount::UnmountFlags::DETACH);
-        }
-    }
-}
 
 /// Takes all room, in whole pages.
 fn fill(path: &Path) {

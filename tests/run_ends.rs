@@ -11,7 +11,7 @@ use std::fs;
 use std::path::Path;
 use std::process::Command;
 use std::time::{Duration, Instant};
-use support::{STOREFS, World, mountinfo, wait_until};
+use support::{STOREFS, SmallDisk, World, mountinfo, wait_until};
 
 /// Asserts that nothing of the last run is left on this machine but its store and what is known of it.
 #[track_caller]
@@ -276,6 +276,61 @@ fn the_next_run_cleans_up_after_one_whose_guard_was_killed_too() {
             .join("a.json")
             .exists()
     );
+}
+
+// README: S103
+#[test]
+fn the_next_run_removes_what_one_left_that_was_killed_at_its_beginning() {
+    let homes = Path::new("/run/storefs/runs");
+    let leaves = |id: &str, age: u64| {
+        let home = homes.join(id);
+        fs::create_dir_all(home.join("mnt")).unwrap();
+        for file in ["lock", "left.json"] {
+            fs::write(home.join(file), "").unwrap();
+        }
+        let changed = std::time::SystemTime::now() - Duration::from_secs(age);
+        fs::File::open(&home)
+            .unwrap()
+            .set_modified(changed)
+            .unwrap();
+        home
+    };
+    let id = std::process::id();
+    let (old, young) = (
+        leaves(&format!("killed-{id}"), 60),
+        leaves(&format!("begins-{id}"), 0),
+    );
+    let world = World::new();
+    script(&world, &[], "true");
+    assert!(!old.exists() && young.exists());
+    fs::remove_dir_all(young).unwrap();
+}
+
+// README: S99
+#[test]
+fn how_a_run_ended_whose_disk_was_full_is_kept_by_the_next_one() {
+    let disk = SmallDisk::new("size=2m");
+    let world = disk.world();
+    let said = attempt(
+        world,
+        &[],
+        "dd if=/dev/zero of=fill bs=1k 2>/dev/null || exit 4",
+    );
+    assert_eq!(said.code, Some(4), "{said:?}");
+    assert!(said.err.contains("keep the run"), "{said:?}");
+    assert_eq!(status(&only_run(world)), ("RUNNING", -1));
+    // A run that cannot begin leaves no store.
+    let stores = || fs::read_dir(world.source("")).unwrap().count();
+    let before = stores();
+    let refused = run(world, &["--input", "1", "--", "true"]);
+    assert!(
+        refused.code != Some(0) && refused.err.contains("o space"),
+        "{refused:?}"
+    );
+    assert_eq!(stores(), before);
+    fs::remove_file(world.root().join("fill")).unwrap();
+    script(world, &[], "true");
+    assert_eq!(status(&kept(world)[0]), ("FAILED", 4));
 }
 
 #[test]

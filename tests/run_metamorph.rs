@@ -122,15 +122,28 @@ fn what_cannot_be_is_refused_and_the_command_goes_on() {
         ! storefs metamorph --input '{"a":' -- true 2>&1
         ! storefs metamorph --input 2 -- no-such-program 2>&1
         ! STOREFS_RUN_SOCKET=/nowhere storefs metamorph --input 2 -- true 2>&1
+        touch plain; ! storefs metamorph --input 2 -- ./plain 2>&1
+        ! storefs metamorph --input 2 -- /tmp 2>&1
+        printf '#!/nowhere/sh\n' >script; chmod +x script; ! storefs metamorph --input 2 -- ./script 2>&1
+        mkdir gone; ! (cd gone; rmdir ../gone; storefs metamorph --input 2 -- true 2>&1)
         cat "$ACTOR_MOUNT/default/INPUT"
         "#,
     );
     let lines: Vec<&str> = shown.lines().collect();
-    assert_eq!(lines.len(), 4, "{shown}");
+    assert_eq!(lines.len(), 8, "{shown}");
+    let why = [
+        "not execute it",
+        "is a directory",
+        "interpreter /nowhere/sh",
+        "gone",
+    ];
+    for (line, why) in lines[3..7].iter().zip(why) {
+        assert!(line.contains(why), "{why}: {shown}");
+    }
     assert!(lines[0].contains("no JSON"), "{shown}");
     assert!(lines[1].contains("no such program"), "{shown}");
     assert!(lines[2].contains("does not answer"), "{shown}");
-    assert_eq!(lines[3], "1");
+    assert_eq!(lines[7], "1");
     let mut outside = Command::new(STOREFS);
     let refused = said(clean(&mut outside).args(["metamorph", "--", "true"]));
     assert_eq!(refused.code, Some(2));

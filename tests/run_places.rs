@@ -189,6 +189,43 @@ assert code() == 6
     );
 }
 
+// README: S101, S104
+#[test]
+fn a_command_that_takes_the_place_of_a_shell_with_jobs_gets_the_terminal() {
+    let world = World::new();
+    at_terminal(
+        &world,
+        r#"
+os.environ['PATH'] = os.path.dirname(os.environ['STOREFS']) + ':' + os.environ['PATH']
+new = 'trap "echo interrupted; exit 5" INT; read x; echo "got $x"; sleep 600 & wait'
+for shell in ['bash --norc --noprofile -i', 'an outer one']:
+    if shell == 'an outer one':
+        pid, fd = pty.fork()
+        if pid == 0:
+            os.execvp('bash', ['bash', '--norc', '--noprofile', '-i'])
+        until('# ')
+        send('storefs run --grace 500ms -- bash --norc --noprofile -i\n')
+    else:
+        child('run', '--grace', '500ms', '--', *shell.split())
+    until('# ')
+    time.sleep(0.5)
+    send("storefs metamorph --input 1 -- bash -c '" + new + "'\n")
+    # What is typed ahead is read by whoever has the terminal then.
+    time.sleep(1.5)
+    send('hello\n')
+    until('got hello')
+    send('\x03')
+    until('interrupted')
+    until('exit code 5')
+    if shell == 'an outer one':
+        send('exit 3\n')
+        assert code() == 3
+    else:
+        assert code() == 5
+"#,
+    );
+}
+
 // README: S101
 #[test]
 fn the_job_can_be_stopped_and_goes_on() {

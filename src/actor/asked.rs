@@ -23,6 +23,8 @@ use tokio::sync::mpsc;
 /// What a run is made of while it lives.
 pub(super) struct Living {
     pub run: Run,
+    /// How long it may take.
+    pub timeout: Option<Duration>,
     pub backend: Arc<dyn Backend>,
     pub store: StoreId,
     /// The store's directory among the stores.
@@ -52,6 +54,7 @@ impl Living {
     pub(super) fn next(&self, launch: Launch, input_key: &str) -> Next {
         let setting = Setting {
             run: &self.run,
+            timeout: self.timeout,
             directory: &self.directory,
             storage: self.storage.as_deref(),
             input_key,

@@ -10,9 +10,8 @@ use signal_hook::consts::{
 };
 use signal_hook::iterator::Signals;
 use std::ffi::OsString;
-use std::fs::File;
 use std::io;
-use std::os::fd::{AsFd, BorrowedFd};
+use std::os::fd::BorrowedFd;
 use std::os::unix::process::CommandExt;
 use std::path::PathBuf;
 use std::process::{Command, Stdio};
@@ -41,50 +40,6 @@ pub struct Launch {
     pub more: Vec<(OsString, OsString)>,
     /// What it prints goes to standard error, since standard output is for something else.
     pub aside: bool,
-}
-
-/// The terminal of this process.
-#[derive(Debug)]
-pub struct Terminal {
-    file: File,
-    own: Pid,
-    /// The group of the command that was given it.
-    given: Option<Pid>,
-}
-
-impl Terminal {
-    /// The terminal of this process, if it has one.
-    pub fn of_process() -> Option<Self> {
-        let file = File::options().read(true).write(true).open("/dev/tty");
-        let file = file.ok()?;
-        Some(Self {
-            file,
-            own: process::getpgrp(),
-            given: None,
-        })
-    }
-
-    fn is_ours(&self) -> bool {
-        sys::foreground_of(self.file.as_fd()) == Some(self.own)
-    }
-
-    fn give(&mut self, group: Pid) {
-        let done = sys::set_foreground_of(self.file.as_fd(), group);
-        self.given = done.ok().map(|()| group);
-    }
-
-    fn take_back(&self) {
-        // Whoever else has it by now, most likely a shell, keeps it.
-        if self.given.is_some() && sys::foreground_of(self.file.as_fd()) == self.given {
-            let _ = sys::set_foreground_of(self.file.as_fd(), self.own);
-        }
-    }
-}
-
-impl Drop for Terminal {
-    fn drop(&mut self) {
-        self.take_back();
-    }
 }
 
 /// Why a command has to end.
@@ -177,8 +132,7 @@ impl Supervisor<'_> {
             let (code, ending) = self.stay(group).await;
             let asked = self.end_rest(group).await;
             if let Some(terminal) = &mut self.terminal {
-                terminal.take_back();
-                terminal.given = None;
+                terminal.end_of_command();
             }
             (self.tell)(None);
             match ending {
@@ -279,7 +233,7 @@ impl Supervisor<'_> {
         if wants_it && terminal.is_ours() {
             terminal.give(group);
             pass(group, SIGCONT);
-        } else if wants_it || terminal.given.is_some() {
+        } else if wants_it || terminal.is_given() {
             terminal.take_back();
             let _ = process::kill_process(process::getpid(), Signal::STOP);
         }
@@ -293,7 +247,7 @@ impl Supervisor<'_> {
             return;
         }
         if let Some(terminal) = &mut self.terminal
-            && terminal.given.is_some()
+            && terminal.is_given()
             && terminal.is_ours()
         {
             terminal.give(group);
@@ -372,7 +326,16 @@ fn start(next: &Next, guard: BorrowedFd<'_>) -> std::result::Result<Pid, (i32, E
         } else {
             NOT_STARTED
         };
-        (code, Error::io(OP, program.display().to_string(), why))
+        let subject = program.display().to_string();
+        let gone = launch.directory.as_ref().filter(|path| !path.is_dir());
+        let why = match gone {
+            Some(gone) => {
+                let why = format!("its directory {} is not there", gone.display());
+                Error::because(OP, subject, Kind::NotFound, why)
+            }
+            None => Error::io(OP, subject, why),
+        };
+        (code, why)
     })?;
     Ok(Pid::from_child(&started))
 }
@@ -398,5 +361,8 @@ async fn until(time: Option<Instant>) {
     }
 }
 
+mod terminal;
 #[cfg(test)]
 mod tests;
+
+pub use terminal::Terminal;

@@ -51,6 +51,8 @@ pub struct Ended {
     pub unsent: Option<Error>,
     /// What could not be ended in order.
     pub warnings: Vec<String>,
+    /// How it ended could not be kept.
+    pub is_untold: bool,
 }
 
 /// The record OUTPUT.
@@ -150,12 +152,30 @@ pub(super) async fn unless_asked<T>(
             done = &mut work => return done,
             Some(signal) = signals.recv() => {
                 if ENDING.contains(&signal) {
-                    let why = "this process was asked to end meanwhile";
-                    return Err(Error::because("finish", "the run", Kind::Busy, why));
+                    return Err(Error::caused("go on with", "the run", Kind::Busy, AskedToEnd(signal)));
                 }
             }
         }
     }
+}
+
+/// Somebody sent this process a signal to end.
+#[derive(Clone, Copy, Debug)]
+struct AskedToEnd(i32);
+
+impl std::fmt::Display for AskedToEnd {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "this process was asked to end by signal {}", self.0)
+    }
+}
+
+impl std::error::Error for AskedToEnd {}
+
+/// The number of the signal that ended what failed with this error, if it was one.
+pub fn asked_by(why: &Error) -> Option<u8> {
+    let cause = std::error::Error::source(why)?;
+    let asked = cause.downcast_ref::<AskedToEnd>()?;
+    u8::try_from(asked.0).ok()
 }
 
 /// What the store shows of a run that has ended.
@@ -277,6 +297,7 @@ pub(super) fn of(living: &Living, stage: &Stage, exit: Exit, known: Known) -> En
         fault: exit.fault,
         unsent: None,
         warnings: Vec::new(),
+        is_untold: false,
         run,
     }
 }
@@ -355,5 +376,23 @@ async fn count(
         if query.after.is_none() {
             return Ok(Some(found));
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+    use super::*;
+
+    #[test]
+    fn work_that_a_signal_ends_says_which_one_it_was() {
+        let runtime = tokio::runtime::Builder::new_current_thread().build();
+        let (sender, mut signals) = mpsc::unbounded_channel();
+        sender.send(signal_hook::consts::SIGUSR1).unwrap();
+        sender.send(SIGTERM).unwrap();
+        let never = std::future::pending::<Result<()>>();
+        let ended = runtime.unwrap().block_on(unless_asked(&mut signals, never));
+        assert_eq!(asked_by(&ended.unwrap_err()), Some(15));
+        assert_eq!(asked_by(&Error::new("read", "it", Kind::Busy)), None);
     }
 }

@@ -29,6 +29,8 @@ const NOT_OURS: [&str; 10] = [
 /// What a run's environment is made of.
 pub(super) struct Setting<'s> {
     pub run: &'s Run,
+    /// How long it may take.
+    pub timeout: Option<Duration>,
     /// The default store's directory in the storage folder.
     pub directory: &'s str,
     pub storage: Option<&'s Path>,
@@ -121,9 +123,9 @@ pub(super) fn variables(setting: &Setting<'_>) -> Variables {
     put(&["ACTOR_STARTED_AT", "APIFY_STARTED_AT"], &|| {
         iso(run.started).into()
     });
-    if run.timeout_secs > 0 {
+    if let Some(timeout) = setting.timeout {
         put(&["ACTOR_TIMEOUT_AT", "APIFY_TIMEOUT_AT"], &|| {
-            iso(run.started + Duration::from_secs(run.timeout_secs)).into()
+            iso(run.started + timeout).into()
         });
     }
     put(&["ACTOR_MEMORY_MBYTES", "APIFY_MEMORY_MBYTES"], &|| {
@@ -194,10 +196,10 @@ mod tests {
 
     #[test]
     fn old_and_new_names_agree_and_nothing_of_another_run_is_left() {
-        let mut run = Run::begun("runOfATest0000001", "storeOfATest00001");
-        run.timeout_secs = 60;
+        let run = Run::begun("runOfATest0000001", "storeOfATest00001");
         let setting = Setting {
             run: &run,
+            timeout: Some(Duration::from_millis(1500)),
             directory: "results",
             storage: Some(Path::new("/s")),
             input_key: "INPUT-METAMORPH-1",
@@ -222,6 +224,8 @@ mod tests {
             assert!(value(&made, new).is_some(), "{new}");
             assert_eq!(value(&made, new), value(&made, old), "{new} {old}");
         }
+        let at = iso(run.started + Duration::from_millis(1500));
+        assert_eq!(value(&made, "ACTOR_TIMEOUT_AT"), Some(at));
         let id = value(&made, "ACTOR_DEFAULT_KEY_VALUE_STORE_ID");
         assert_eq!(id.as_deref(), Some("storeOfATest00001"));
         let directory = value(&made, "CRAWLEE_DEFAULT_KEY_VALUE_STORE_ID");

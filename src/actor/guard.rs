@@ -2,6 +2,7 @@
 //! anything while this one lives.
 
 use crate::error::{Error, Result};
+use crate::serve::Run;
 use crate::sys;
 use rustix::process::Pid;
 use serde::{Deserialize, Serialize};
@@ -94,6 +95,9 @@ pub struct Left {
     /// What it has not sent to a server yet, and its cached bytes.
     #[serde(default)]
     pub spool: Option<(AnyPath, AnyPath)>,
+    /// How it ended, when that could not be kept yet.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub ended: Option<Run>,
     /// The process group of its command. Known to the guard alone, since numbers are used again.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub group: Option<i32>,

@@ -13,7 +13,7 @@ mod seen;
 mod stage;
 
 pub use child::{Launch, Terminal};
-pub use end::{Ended, Output};
+pub use end::{Ended, Output, asked_by};
 pub use env::CONTROL as CONTROL_VARIABLE;
 pub use guard::{AnyPath, Guard, Left};
 pub use input::Input;

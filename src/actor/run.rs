@@ -117,6 +117,16 @@ async fn find_store(
     backend.create_store(new).await
 }
 
+/// A timeout as the API tells it, which knows no other and takes 0 for none.
+fn in_whole_seconds(timeout: Duration) -> u64 {
+    timeout
+        .as_millis()
+        .div_ceil(1000)
+        .max(1)
+        .try_into()
+        .unwrap_or(u64::MAX)
+}
+
 /// Signals as they come.
 type Signals = mpsc::UnboundedReceiver<i32>;
 
@@ -192,7 +202,7 @@ impl Begun {
         };
         let api = Api::start(plan, &stage, shown.clone(), &directory, runtime)?;
         let run = Run {
-            timeout_secs: plan.timeout.map_or(0, |timeout| timeout.as_secs().max(1)),
+            timeout_secs: plan.timeout.map_or(0, in_whole_seconds),
             memory_mbytes: plan.memory_mbytes,
             input_length: plan
                 .input
@@ -207,6 +217,7 @@ impl Begun {
         };
         let living = Arc::new(Living {
             run,
+            timeout: plan.timeout,
             backend: shown,
             store: store.id.clone(),
             directory: directory.as_str().to_owned(),
@@ -304,6 +315,7 @@ impl Begun {
             }
             if let Err(why) = self.api.end(&mut ended.run).await {
                 self.warnings.push(why.to_string());
+                ended.is_untold = true;
             }
             if let Stage::Folder(on) = &self.stage
                 && let Err(why) = on.backend.flush().await
@@ -315,5 +327,17 @@ impl Begun {
         ended.unsent = unsent;
         ended.warnings = self.warnings;
         Ok(ended)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_timeout_is_told_in_whole_seconds_and_never_as_none() {
+        for (millis, told) in [(1, 1), (1000, 1), (1500, 2), (60_000, 60)] {
+            assert_eq!(in_whole_seconds(Duration::from_millis(millis)), told);
+        }
     }
 }

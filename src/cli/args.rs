@@ -288,13 +288,21 @@ pub(super) struct Mount8Args {
     pub verbose: bool,
 }
 
+/// Longer waits are mistakes, and their ends are times that nobody writes.
+const LONGEST: Duration = Duration::from_secs(100 * 365 * 24 * 60 * 60);
+
 /// A length of time as people write it: `0`, `500ms`, `1s`, `2m`. A bare number is seconds.
 pub(super) fn duration(text: &str) -> Result<Duration, String> {
-    if let Ok(seconds) = text.parse::<f64>() {
-        return Duration::try_from_secs_f64(seconds).map_err(|why| why.to_string());
+    let read = match text.parse::<f64>() {
+        Ok(seconds) => Duration::try_from_secs_f64(seconds).map_err(|why| why.to_string()),
+        Err(_) => humantime::parse_duration(text)
+            .map_err(|_| format!("`{text}` is no length of time such as 500ms, 30s or 2m")),
+    };
+    let is_too_long = |long: &Duration| *long > LONGEST;
+    match read {
+        Ok(long) if is_too_long(&long) => Err(format!("`{text}` is more than 100 years")),
+        other => other,
     }
-    humantime::parse_duration(text)
-        .map_err(|_| format!("`{text}` is no length of time such as 500ms, 30s or 2m"))
 }
 
 /// A number of bytes as people write it: `1000`, `64KiB`, `10MB`, `5GiB`.
@@ -374,7 +382,7 @@ mod tests {
         assert_eq!(duration("1.5").unwrap(), Duration::from_millis(1500));
         assert_eq!(duration("500ms").unwrap(), Duration::from_millis(500));
         assert_eq!(duration("2m").unwrap(), Duration::from_secs(120));
-        assert!(duration("soon").is_err());
+        assert!(duration("soon").is_err() && duration("8000y").is_err());
         assert!(duration("-1").is_err());
         assert!(duration("inf").is_err());
     }

@@ -14,6 +14,7 @@ use std::fs::{self, DirBuilder, File};
 use std::io;
 use std::os::unix::fs::DirBuilderExt;
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 /// In a run's own folder: held by flock as long as the run lives.
 const LOCK: &str = "lock";
@@ -21,6 +22,10 @@ const LOCK: &str = "lock";
 const LEFT: &str = "left.json";
 /// Where it mounts.
 const MOUNTPOINT: &str = "mnt";
+/// Its control socket, where it mounts nothing.
+const SOCKET: &str = "control.sock";
+/// A folder that is younger may be one in which a run is just beginning.
+const YOUNG: Duration = Duration::from_secs(10);
 
 /// The folder of a run's own, which ends with the run.
 pub(super) struct Home {
@@ -49,6 +54,11 @@ impl Home {
         &self.path
     }
 
+    /// Where its control socket is when nothing is mounted.
+    pub(super) fn socket(&self) -> PathBuf {
+        self.path.join(SOCKET)
+    }
+
     /// Where the run mounts when nobody says otherwise.
     pub(super) fn mountpoint(&self) -> PathBuf {
         self.path.join(MOUNTPOINT)
@@ -61,6 +71,13 @@ impl Home {
         let text = serde_json::to_vec(left).map_err(|why| fault(why.into()))?;
         fs::write(&path, text).map_err(fault)
     }
+
+    /// Removes what this run had on this machine but for the word how it ended, which the next run passes on.
+    pub(super) fn leave(self, left: &Left) -> Result<()> {
+        self.note(left)?;
+        remove_parts(left);
+        Ok(())
+    }
 }
 
 fn homes(here: &Surroundings) -> PathBuf {
@@ -71,15 +88,18 @@ fn homes(here: &Surroundings) -> PathBuf {
 pub(super) fn sweep(here: &Surroundings) {
     for entry in fs::read_dir(homes(here)).into_iter().flatten().flatten() {
         let home = entry.path();
-        let Ok(text) = fs::read(home.join(LEFT)) else {
+        let is_free = is_free(&home);
+        let noted = fs::read(home.join(LEFT)).ok();
+        let Some(left) = noted.and_then(|text| serde_json::from_slice::<Left>(&text).ok()) else {
+            if is_free && is_old(&home) {
+                remove_unnoted(&home);
+            }
             continue;
         };
-        let Ok(left) = serde_json::from_slice::<Left>(&text) else {
+        if *left.home == *home && is_free && left.ended.is_some() {
+            pass_on(&left);
             continue;
-        };
-        let lock = File::open(home.join(LOCK));
-        let is_free =
-            lock.is_ok_and(|lock| flock(&lock, FlockOperation::NonBlockingLockExclusive).is_ok());
+        }
         // A killed process whose end is held up keeps its locks.
         let held_up = || left.socket.as_deref().is_some_and(Client::is_held_up);
         if *left.home == *home && (is_free || held_up()) {
@@ -89,6 +109,42 @@ pub(super) fn sweep(here: &Surroundings) {
                 ..left
             });
         }
+    }
+}
+
+/// Whether no process holds the lock of a run's folder.
+fn is_free(home: &Path) -> bool {
+    match File::open(home.join(LOCK)) {
+        Ok(lock) => flock(&lock, FlockOperation::NonBlockingLockExclusive).is_ok(),
+        Err(why) => why.kind() == io::ErrorKind::NotFound,
+    }
+}
+
+/// Whether a run has had the time to write into its folder what there would be to clean up.
+fn is_old(home: &Path) -> bool {
+    let changed = fs::symlink_metadata(home).and_then(|about| about.modified());
+    changed.is_ok_and(|changed| changed.elapsed().is_ok_and(|age| age > YOUNG))
+}
+
+/// Removes the folder of a run that was killed before it had written that. Nothing was mounted by then.
+fn remove_unnoted(home: &Path) {
+    tidy(&Left {
+        home: home.into(),
+        mountpoint: Some(home.join(MOUNTPOINT).into()),
+        made: true,
+        socket: Some(home.join(SOCKET).into()),
+        ..Left::default()
+    });
+}
+
+/// Keeps how a run ended that could not keep it itself.
+fn pass_on(left: &Left) {
+    let Some(run) = &left.ended else {
+        return;
+    };
+    match Kept::below(&left.server).keep(run) {
+        Ok(()) => tidy(left),
+        Err(why) => tracing::warn!("{why}"),
     }
 }
 
@@ -125,6 +181,13 @@ fn ours_at(path: &Path) -> Vec<Entry> {
 
 /// Removes what a run had on this machine. Only empty directories, since something may be mounted on one.
 pub(super) fn tidy(left: &Left) {
+    remove_parts(left);
+    let _ = fs::remove_file(left.home.join(LEFT));
+    let _ = fs::remove_file(left.home.join(LOCK));
+    let _ = fs::remove_dir(&left.home);
+}
+
+fn remove_parts(left: &Left) {
     if let Some(mountpoint) = left.mountpoint.as_ref().filter(|_| left.made) {
         let _ = fs::remove_dir(mountpoint);
     }
@@ -141,7 +204,4 @@ pub(super) fn tidy(left: &Left) {
     if let Some((spool, cache)) = &left.spool {
         cached::remove_spent(spool, cache);
     }
-    let _ = fs::remove_file(left.home.join(LEFT));
-    let _ = fs::remove_file(left.home.join(LOCK));
-    let _ = fs::remove_dir(&left.home);
 }

@@ -4,12 +4,13 @@
 use super::Outcome;
 use super::config::Surroundings;
 use super::input;
-use super::run::find_program;
+use super::program;
 use super::run_args::MetamorphArgs;
 use crate::actor::CONTROL_VARIABLE;
 use crate::control::{Client, Metamorph, Request, Text};
 use crate::error::{Error, Kind, Result};
 use crate::record::Body;
+use std::ffi::OsString;
 use std::io;
 use std::path::Path;
 
@@ -25,7 +26,13 @@ pub(super) fn metamorph(args: &MetamorphArgs, here: &Surroundings) -> Outcome {
             "this is no run: STOREFS_RUN_SOCKET is not set (start one: storefs run -- COMMAND)",
         )
     })?;
-    find_program(&args.command, here)?;
+    let path = here.var("PATH").map(OsString::as_os_str);
+    program::find(&args.command, path, here)?;
+    if !here.cwd.is_dir() {
+        let cwd = here.cwd.display().to_string();
+        let why = "the command would start there, and it is gone";
+        return Err(Error::because(OP, cwd, Kind::NotFound, why).into());
+    }
     let input = args.input.as_deref();
     let input = input.map(|argument| input::read(argument, args.content_type.as_deref(), here));
     let input = input.transpose()?;
@@ -56,7 +63,12 @@ pub(super) fn metamorph(args: &MetamorphArgs, here: &Surroundings) -> Outcome {
 
 fn connect(socket: &Path) -> Result<Client> {
     Client::connect(socket).map_err(|why| {
-        let why = format!("the run does not answer: {why} (it has ended)");
+        let advice = if why.kind() == io::ErrorKind::PermissionDenied {
+            "only its own user may ask it"
+        } else {
+            "it has ended"
+        };
+        let why = format!("the run does not answer: {why} ({advice})");
         Error::because(OP, socket.display().to_string(), Kind::NotFound, why)
     })
 }

@@ -21,6 +21,7 @@ mod option_list;
 mod options;
 mod own_temp;
 mod place;
+mod program;
 mod progress;
 mod reach;
 mod remote;

@@ -8,19 +8,15 @@ use super::place::{self, Place};
 use super::progress::Progress;
 use super::run_args::RunArgs;
 use super::run_source::Source;
-use super::{input, log};
+use super::{input, log, program};
 use crate::actor::{self, Ended, Guard, Launch, Left, Output, Plan, Terminal};
 use crate::backend::random;
 use crate::error::{Error, Result};
 use std::ffi::{OsStr, OsString};
 use std::fs::{self, File};
 use std::io::{self, Write};
-use std::os::unix::fs::PermissionsExt;
-use std::path::Path;
 use std::time::Duration;
 
-/// The exit code of a command that is not there, as shells have it.
-const NO_PROGRAM: u8 = 127;
 /// What a run is told of memory, at least and at most.
 const LEAST_MEMORY: u64 = 128;
 const MOST_MEMORY: u64 = 32_768;
@@ -28,7 +24,9 @@ const MOST_MEMORY: u64 = 32_768;
 /// `storefs run`. What the process ends with is what the command ended with.
 pub(super) fn run(args: &RunArgs, here: &Surroundings) -> std::result::Result<u8, Failure> {
     log::start_quiet(here);
-    find_program(&args.command, here)?;
+    let path = args.env.iter().rfind(|(name, _)| name == "PATH");
+    let path = path.map(|(_, value)| value).or_else(|| here.var("PATH"));
+    program::find(&args.command, path.map(OsString::as_os_str), here)?;
     if !args.no_mount {
         place::check_device(here.uid).map_err(or_without_mount)?;
     }
@@ -55,7 +53,7 @@ pub(super) fn run(args: &RunArgs, here: &Surroundings) -> std::result::Result<u8
                 let control = here.socket(&at);
                 (Some((at, source.mount_options())), control)
             }
-            None => (None, home.path().join("control.sock")),
+            None => (None, home.socket()),
         };
         let mut progress = Progress::on_terminal();
         let plan = Plan {
@@ -82,10 +80,14 @@ pub(super) fn run(args: &RunArgs, here: &Surroundings) -> std::result::Result<u8
         };
         actor::run(plan, stage, &guard)
     });
-    let told = ended
-        .map_err(Failure::from)
-        .and_then(|ended| tell(args, ended));
-    left::tidy(&left);
+    let untold = ended.as_ref().ok().filter(|ended| ended.is_untold);
+    left.ended = untold.map(|ended| ended.run.clone());
+    let told = ended.map_err(not_begun).and_then(|ended| tell(args, ended));
+    if left.ended.is_none() {
+        left::tidy(&left);
+    } else if let Err(why) = home.leave(&left) {
+        tracing::warn!("how the run ended is not kept: {why}");
+    }
     guard.dismiss();
     told
 }
@@ -117,42 +119,25 @@ fn prepared(
         left.made = place.was_made();
         left.socket = Some(here.socket(place.path()).into());
     } else {
-        left.socket = Some(home.path().join("control.sock").into());
+        left.socket = Some(home.socket().into());
     }
     home.note(left)?;
     Ok(place)
 }
 
+/// Why no command was started. Whoever asked this process to end finds that in its exit code, as of a command that a signal ended.
+fn not_begun(why: Error) -> Failure {
+    let signal = actor::asked_by(&why);
+    let failure = Failure::from(why);
+    Failure {
+        code: signal.map_or(failure.code, |signal| 128 + signal),
+        ..failure
+    }
+}
+
 fn or_without_mount(why: Error) -> Error {
     let advice = format!("{why} (or run it with --no-mount: then the API is all the command has)");
     Error::because("mount for the command", "", why.kind(), advice)
-}
-
-/// Whether there is such a program, before anything is done for it.
-pub(super) fn find_program(
-    command: &[OsString],
-    here: &Surroundings,
-) -> std::result::Result<(), Failure> {
-    let program = command.first().map_or(OsStr::new(""), OsString::as_os_str);
-    let is_program = |path: &Path| {
-        fs::metadata(path)
-            .is_ok_and(|about| about.is_file() && about.permissions().mode() & 0o111 != 0)
-    };
-    let found = if program.as_encoded_bytes().contains(&b'/') {
-        // Whether it may be run is for the system to say.
-        here.absolute(Path::new(program)).exists()
-    } else {
-        let folders = here.var("PATH").cloned().unwrap_or_default();
-        std::env::split_paths(&folders)
-            .any(|folder| is_program(&here.absolute(&folder.join(program))))
-    };
-    if found {
-        return Ok(());
-    }
-    Err(Failure {
-        code: NO_PROGRAM,
-        message: format!("start {}: there is no such program", program.display()),
-    })
 }
 
 /// What a run is told of memory: half of this machine's, as a power of two, or what this process was told.
@@ -260,25 +245,8 @@ fn print_output(output: Option<Output>) -> Result<()> {
 
 #[cfg(test)]
 mod tests {
-    #![allow(clippy::unwrap_used)]
     use super::*;
-
-    #[test]
-    fn a_program_is_looked_for_where_the_system_will() {
-        let temp = tempfile::tempdir().unwrap();
-        let at = temp.path().join("tool");
-        fs::write(&at, "").unwrap();
-        let here = Surroundings::made_of(
-            &[("PATH", temp.path().to_str().unwrap())],
-            temp.path(),
-            1000,
-        );
-        let find = |name: &str| find_program(&[name.into()], &here);
-        assert_eq!(find("tool").unwrap_err().code, NO_PROGRAM);
-        fs::set_permissions(&at, fs::Permissions::from_mode(0o755)).unwrap();
-        assert!(find("tool").is_ok() && find("./tool").is_ok());
-        assert!(find("no-such-tool").is_err() && find("./nothing").is_err());
-    }
+    use std::path::Path;
 
     #[test]
     fn memory_is_a_power_of_two_within_limits() {

@@ -121,7 +121,15 @@ pub fn private_folder(folder: &Path) -> Result<()> {
         .recursive(true)
         .mode(0o700)
         .create(folder);
-    made.map_err(|why| Error::io(OP, subject(), why))?;
+    made.map_err(|why| {
+        let error = Error::io(OP, subject(), why);
+        let advice = match rustix::process::geteuid().is_root() {
+            true => "root keeps its sockets there",
+            false => "XDG_RUNTIME_DIR can name a folder of this user's own",
+        };
+        let why = std::error::Error::source(&error).map_or(String::new(), ToString::to_string);
+        Error::because(OP, subject(), error.kind(), format!("{why} ({advice})"))
+    })?;
     let about = fs::symlink_metadata(folder).map_err(|why| Error::io(OP, subject(), why))?;
     if !about.is_dir() || about.uid() != rustix::process::geteuid().as_raw() {
         return Err(Error::because(

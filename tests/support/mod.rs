@@ -6,12 +6,14 @@ mod disk;
 mod mount;
 mod reader;
 mod shell;
+mod small_disk;
 mod unprivileged;
 
 pub use disk::Disk;
 pub use mount::{Mount, detach};
 pub use reader::Reader;
 pub use shell::{Said, said, sh_in};
+pub use small_disk::SmallDisk;
 pub use unprivileged::as_nobody;
 
 use std::fs;

@@ -1,7 +1,9 @@
 //! The parts of a command's life that only a race would show from outside.
 #![allow(clippy::unwrap_used)]
 use super::*;
+use std::fs::File;
 use std::io::Read;
+use std::os::fd::AsFd;
 
 fn next(command: &[&str]) -> Next {
     Next {

@@ -247,18 +247,28 @@ impl DirBackend {
             for before in before {
                 Cards::remove(&mut known, pen.as_ref(), &before)?;
             }
-            let made = self.folder.identity(&dir)?;
-            let mut card = Card::first(&dir, made, |_| true)?;
-            card.id = id.as_str().to_owned();
-            card.name = new.name.as_ref().map(|name| name.as_str().to_owned());
-            card.owner = new.owner;
-            card.created = Some(now());
-            card.modified = card.created;
-            card.accessed = card.created;
-            card.schema = new.schema;
-            card.run = new.run;
-            card.actor = new.actor;
-            Cards::write(self.folder.shared(), &mut known, pen.as_ref(), card)?;
+            let card = |made| {
+                let mut card = Card::first(&dir, made, |_| true)?;
+                card.id = id.as_str().to_owned();
+                card.name = new.name.as_ref().map(|name| name.as_str().to_owned());
+                card.owner = new.owner;
+                card.created = Some(now());
+                card.modified = card.created;
+                card.accessed = card.created;
+                card.schema = new.schema;
+                card.run = new.run;
+                card.actor = new.actor;
+                Ok(card)
+            };
+            let card = self.folder.identity(&dir).and_then(card);
+            let written = card.and_then(|card| {
+                Cards::write(self.folder.shared(), &mut known, pen.as_ref(), card)
+            });
+            if written.is_err() {
+                // Nobody has heard of it yet.
+                let _ = self.folder.drop_store(&dir);
+            }
+            written?;
             return Ok((self.info(&known, &id)?, true));
         }
     }

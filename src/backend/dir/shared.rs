@@ -69,7 +69,7 @@ impl Shared {
             if !refused.contains(&error.kind()) {
                 return error;
             }
-            let why = format!("{error}; mount it with `-o ro` to read only");
+            let why = format!("{error} (to read only: storefs mount -o ro)");
             Error::because("open the storage folder", shown, error.kind(), why)
         })?;
         Ok(shared)
