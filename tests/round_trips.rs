@@ -198,3 +198,24 @@ fn a_long_listing_of_ten_thousand_records_asks_a_few_times_and_later_hardly_at_a
     let warm: Vec<_> = (0..3).map(|_| asked(&mount, || list(&mount))).collect();
     assert!(warm.iter().any(|warm| sum(warm) <= 5), "{warm:?}");
 }
+
+/// The kernel makes room for more descriptors while everybody waits.
+#[test]
+fn a_mount_and_a_run_have_room_for_all_their_files_from_the_beginning() {
+    let world = World::new();
+    let mount = mounted(&world);
+    let room = |pid: &str| {
+        let status = fs::read_to_string(format!("/proc/{pid}/status")).unwrap();
+        let line = status.lines().find(|line| line.starts_with("FDSize:"));
+        line.unwrap()[7..].trim().parse::<u64>().unwrap()
+    };
+    let limit = rustix::process::getrlimit(rustix::process::Resource::Nofile);
+    let wanted = limit.maximum.unwrap_or(16_384).min(16_384);
+    assert!(room(&mount.status()["pid"].to_string()) >= wanted);
+    let shown = world.sh(&format!(
+        "mkdir other; {} run other -- sh -c 'echo $PPID; grep FDSize /proc/$PPID/status' 2>/dev/null",
+        support::STOREFS
+    ));
+    let size = shown.lines().last().unwrap().split_whitespace().last();
+    assert!(size.unwrap().parse::<u64>().unwrap() >= wanted, "{shown}");
+}

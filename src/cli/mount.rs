@@ -13,7 +13,7 @@ use crate::backend::dir::{Folder, FolderOptions};
 use crate::backend::open::Source;
 use crate::control::{Served, Server};
 use crate::error::{Error, Kind, Result};
-use crate::mount::{MountOptions, Mounted};
+use crate::mount::{self, MountOptions, Mounted};
 use std::ffi::{OsStr, OsString};
 use std::os::linux::net::SocketAddrExt;
 use std::os::unix::ffi::OsStrExt;
@@ -181,6 +181,7 @@ enum Announce {
 
 /// Mounts and stays until the kernel has let go.
 fn stay(plan: &Plan, here: &Surroundings, announce: &Announce) -> Outcome {
+    mount::make_room();
     let signals = signals::take()?;
     for option in &plan.options.without_effect {
         tracing::warn!("the mount option {option} has no effect on this file system");

@@ -12,6 +12,7 @@ use super::{input, log, program};
 use crate::actor::{self, Ended, Guard, Launch, Left, Output, Plan, Terminal};
 use crate::backend::random;
 use crate::error::{Error, Result};
+use crate::mount;
 use std::ffi::{OsStr, OsString};
 use std::fs::{self, File};
 use std::io::{self, Write};
@@ -33,6 +34,9 @@ pub(super) fn run(args: &RunArgs, here: &Surroundings) -> std::result::Result<u8
     let input = args.input.as_deref();
     let input = input.map(|argument| input::read(argument, args.content_type.as_deref(), here));
     let input = input.transpose()?;
+    if !args.no_mount {
+        mount::make_room();
+    }
     // From here on there are more threads, and things to clean up.
     let guard = Guard::start(left::bury)?;
     left::sweep(here);

@@ -3,6 +3,7 @@
 mod adapter;
 mod awake;
 mod caching;
+mod descriptors;
 mod errno;
 mod failing;
 mod invalidate;
@@ -11,4 +12,5 @@ mod processors;
 mod reply;
 mod session;
 
+pub use descriptors::make_room;
 pub use session::{MountOptions, Mounted, TOLD, runtime};

@@ -2,6 +2,7 @@
 
 use super::adapter::Adapter;
 use super::awake::{Awake, Watched};
+use super::descriptors;
 use super::invalidate;
 use super::passthrough::Passthrough;
 use crate::backend::dir::Folder;
@@ -313,7 +314,7 @@ fn tree_options(options: &MountOptions, shared_files: bool) -> Result<Options> {
             .unwrap_or_else(|| "INPUT".to_owned()),
         ttl: options.ttl,
         shared_files,
-        parked: descriptors() / 2,
+        parked: descriptors::most() / 2,
         source: options.source_label.clone(),
     })
 }
@@ -342,23 +343,6 @@ fn config(options: &MountOptions) -> Config {
     config.n_threads = Some(threads());
     config.clone_fd = true;
     config
-}
-
-/// How many descriptors this process may have: as many as its hard limit allows, up to what is of use.
-fn descriptors() -> usize {
-    use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
-    const USEFUL: u64 = 16_384;
-    let limit = getrlimit(Resource::Nofile);
-    let wanted = limit.maximum.unwrap_or(USEFUL).min(USEFUL);
-    let raised = Rlimit {
-        current: Some(wanted.max(limit.current.unwrap_or(USEFUL))),
-        maximum: limit.maximum,
-    };
-    let now = match setrlimit(Resource::Nofile, raised) {
-        Ok(()) => wanted,
-        Err(_) => limit.current.unwrap_or(wanted),
-    };
-    usize::try_from(now.min(USEFUL)).unwrap_or(1024)
 }
 
 /// Whether nobody but root can use the mount. Then there is nothing to check, and the kernel is not made to: it would ask
