@@ -11,12 +11,15 @@
 //   settype    setxattr user.mime_type                 gettype    getxattr user.mime_type
 //   rename     rec-N to new-N                          unlink     removes rec-N
 //   names      every name of the folder, as ls -f      rows       every name and its stat, as ls -l
+//   dual       makes the three files of a record in layout dual, without storefs: value and sidecar are written in FOLDER.aside
+//              (made when missing) and renamed into FOLDER, beside a link to the value
 //   fill       makes COUNT records of one byte; not timed: prints nothing
 
 #define _GNU_SOURCE
 #include <dirent.h>
 #include <errno.h>
 #include <fcntl.h>
+#include <libgen.h>
 #include <stdarg.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -84,6 +87,42 @@ static void create(long n) { put(name("rec", n), O_CREAT | O_EXCL, RECORD); }
 static void overwrite(long n) { put(name("rec", n), O_TRUNC, RECORD); }
 static void fill(long n) { put(name("rec", n), O_CREAT | O_EXCL, 1); }
 static void fetch(long n) { get(name("rec", n)); }
+
+static void put_aside(const char *path, const void *bytes, size_t length, const char *mark)
+{
+    char aside[4096];
+    snprintf(aside, sizeof aside, "%s.aside/file", folder);
+    int fd = open(aside, O_WRONLY | O_CLOEXEC | O_CREAT | O_EXCL, 0644);
+    if (fd < 0 && errno == ENOENT && !mkdir(dirname(strdup(aside)), 0755))
+        fd = open(aside, O_WRONLY | O_CLOEXEC | O_CREAT | O_EXCL, 0644);
+    if (fd < 0)
+        stop("open", aside);
+    if (write(fd, bytes, length) != (ssize_t)length)
+        stop("write", aside);
+    if (mark && fsetxattr(fd, "user.storefs.dual", mark, strlen(mark), 0))
+        stop("fsetxattr", aside);
+    if (close(fd))
+        stop("close", aside);
+    if (rename(aside, path))
+        stop("rename", path);
+}
+
+static void dual(long n)
+{
+    char value[4096], sidecar[4096], text[256];
+    const char *key = name("rec", n);
+    const char *stem = strrchr(key, '/') + 1;
+    snprintf(value, sizeof value, "%s.json", key);
+    snprintf(sidecar, sizeof sidecar, "%s.__metadata__.json", key);
+    snprintf(text, sizeof text,
+             "{\n  \"key\": \"%s\",\n  \"content_type\": \"application/json; charset=utf-8\",\n  \"size\": %d,\n"
+             "  \"contentType\": \"application/json; charset=utf-8\",\n  \"extension\": \"json\"\n}",
+             stem, RECORD);
+    put_aside(value, record, RECORD, "400-0123456789abcdef");
+    put_aside(sidecar, text, strlen(text), NULL);
+    if (symlink(strrchr(value, '/') + 1, key))
+        stop("symlink", key);
+}
 
 static void look(long n)
 {
@@ -157,7 +196,7 @@ static const struct {
     void (*run)(long);
 } operations[] = {
     {"create", create}, {"overwrite", overwrite}, {"fill", fill},     {"read", fetch}, {"stat", look},
-    {"settype", settype}, {"gettype", gettype},   {"rename", move},   {"unlink", drop},
+    {"settype", settype}, {"gettype", gettype},   {"rename", move},   {"unlink", drop}, {"dual", dual},
 };
 
 int main(int count, char **words)

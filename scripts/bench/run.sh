@@ -11,8 +11,9 @@
 # --raw      keep every single measurement there (round, system, operation, value)
 #
 # The systems are measured in turn, round after round, so that what else the machine does hits all alike; a ratio is taken
-# within a round, and the table has the medians. What passthrough_hp does with the same calls, one file for each record, is the
-# least that calls through FUSE cost there. Needs /dev/fuse, gcc, node, python3 and scripts/install-tools.sh.
+# within a round, and the table has the medians. Three of them show what limits a set: passthrough_hp with the same calls, one
+# file for each record; a mount of a folder in memory, where files cost next to nothing; and the files that storefs makes of a
+# record, made by plain calls. Needs /dev/fuse, gcc, node, python3, a tmpfs at /dev/shm and scripts/install-tools.sh.
 set -euo pipefail
 
 known=(start records) more=(hp)
@@ -29,7 +30,8 @@ fi
 if [[ $quick == yes ]]; then starts=3 rounds=1 count=300; else starts=21 rounds=7 count=2000; fi
 
 work=$(mktemp -d "${TMPDIR:-/tmp}/storefs-bench.XXXXXX")
-trap 'umount "$work/hp" 2>/dev/null || true; rm -rf "$work"' EXIT
+memory=$(mktemp -d /dev/shm/storefs-bench.XXXXXX)
+trap 'umount "$work/hp" "$memory/mnt" 2>/dev/null || true; rm -rf "$work" "$memory"' EXIT
 results=${raw:-$work/results.tsv}
 : >"$results"
 export NO_PROXY=127.0.0.1 no_proxy=127.0.0.1
@@ -88,6 +90,7 @@ records() {
     done'
     mkdir "$work/hp" "$work/hp-folder"
     "$hp" "$work/hp-folder" "$work/hp"
+    mkdir "$memory/mnt"
     for ((round = 1; round <= rounds; round++)); do
         say "records of 1 KiB, round $round of $rounds"
         CRAWLEE_STORAGE_DIR=$work/local-$round node "$here/scripts/bench/sdk-set.mjs" "$tools/js" $count | rates "$round" sdk
@@ -95,6 +98,15 @@ records() {
         "$binary" run --env "KV=$work/kv" "$work/storage" -- bash -c "$script" 2>/dev/null | rates "$round" mount
         mkdir -p "$work/hp/$round/default"
         KV=$work/kv ACTOR_MOUNT=$work/hp/$round bash -c "$script" | rates "$round" hp
+        # The records are read by the name that is a link.
+        mkdir "$work/files-$round"
+        for operation in dual read; do
+            "$work/kv" "$work/files-$round" $operation $count | awk '{ print 1000000 / $1 }'
+        done | rates "$round" files
+        mkdir -p "$memory/$round/key_value_stores/default"
+        "$binary" mount "$memory/$round" "$memory/mnt" -o layout=plain >&2
+        KV=$work/kv ACTOR_MOUNT=$memory/mnt bash -c "$script" | rates "$round" memory
+        "$binary" umount "$memory/mnt" >&2
         "$binary" run "$work/storage" -- node "$here/scripts/bench/sdk-set.mjs" "$tools/js" $count 2>/dev/null | rates "$round" api
     done
 }
@@ -130,6 +142,8 @@ if of['mount', 'set']:
     print('|---|---|---|---|---|---|---|')
     for system, name in (('sdk', 'local storage of the JavaScript SDK'), ('python', 'local storage of the Python SDK'),
                          ('mount', 'through the mount of a run'), ('hp', 'through passthrough_hp, one file each'),
+                         ('files', 'the three files of a record of layout dual, without a mount'),
+                         ('memory', 'through a mount of a folder in memory, one file each'),
                          ('api', 'JavaScript SDK in a run, by the API')):
         line = f'| {name} |'
         for operation in ('set', 'get'):
