@@ -2,7 +2,7 @@
 #![allow(unsafe_code)]
 
 use rustix::io::Errno;
-use rustix::process::Pid;
+use rustix::process::{Pid, Resource, Rlimit};
 use std::ffi::CStr;
 use std::fs::File;
 use std::io;
@@ -144,6 +144,23 @@ pub fn announce(command: &mut Command, pipe: OwnedFd, word: &'static [u8]) {
     };
     // SAFETY: between fork and exec this calls getpid, signal and write alone, which are safe there, and allocates nothing.
     unsafe { command.pre_exec(announce) };
+}
+
+/// Has a command start with this soft limit of open files, as far as its hard one allows.
+pub fn limit_files(command: &mut Command, soft: u64) {
+    let limit = move || {
+        let hard = rustix::process::getrlimit(Resource::Nofile).maximum;
+        let current = Some(hard.map_or(soft, |hard| hard.min(soft)));
+        let limit = Rlimit {
+            current,
+            maximum: hard,
+        };
+        // One that cannot be lowered is no reason not to start.
+        let _ = rustix::process::setrlimit(Resource::Nofile, limit);
+        Ok(())
+    };
+    // SAFETY: between fork and exec this calls prlimit alone, and allocates nothing.
+    unsafe { command.pre_exec(limit) };
 }
 
 /// Closes every descriptor from 3 up but these two. What owns them must never be used or dropped again.

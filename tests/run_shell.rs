@@ -11,7 +11,7 @@ use std::fs;
 use std::io::Write;
 use std::os::unix::ffi::OsStrExt;
 use std::process::Stdio;
-use support::{World, mountinfo, type_of};
+use support::{STOREFS, World, mountinfo, type_of};
 
 // README: S90, S94
 #[test]
@@ -373,4 +373,14 @@ fn an_output_that_cannot_be_printed_changes_neither_the_exit_code_nor_the_last_l
     assert!(said.ends_with("code 3\n"), "{said}");
     assert!(said.contains("exit code 3, 1 record written"), "{said}");
     assert!(said.contains("No space left"), "{said}");
+}
+
+#[test]
+fn the_command_has_the_limits_that_the_run_was_started_with() {
+    let world = World::new();
+    let shown = world.sh(&format!(
+        "ulimit -Sn 1024; {STOREFS} run -- bash -c 'ulimit -Sn; ulimit -Hn' 2>/dev/null; ulimit -Hn"
+    ));
+    let limits: Vec<&str> = shown.lines().collect();
+    assert_eq!((limits[0], limits[1]), ("1024", limits[2]));
 }

@@ -3,6 +3,7 @@
 use super::env::Variables;
 use super::guard::GROUP;
 use crate::error::{Error, Kind, Result};
+use crate::mount;
 use crate::sys;
 use rustix::process::{self, Pid, Signal, WaitOptions, WaitStatus};
 use signal_hook::consts::{
@@ -315,6 +316,9 @@ fn start(next: &Next, guard: BorrowedFd<'_>) -> std::result::Result<Pid, (i32, E
         && let Ok(errors) = rustix::io::fcntl_dupfd_cloexec(rustix::stdio::stderr(), 3)
     {
         command.stdout(Stdio::from(errors));
+    }
+    if let Some(limit) = mount::limit_for_others() {
+        sys::limit_files(&mut command, limit);
     }
     match guard.try_clone_to_owned() {
         Ok(guard) => sys::announce(&mut command, guard, GROUP),

@@ -12,5 +12,5 @@ mod processors;
 mod reply;
 mod session;
 
-pub use descriptors::make_room;
+pub use descriptors::{limit_for_others, make_room};
 pub use session::{MountOptions, Mounted, TOLD, runtime};
