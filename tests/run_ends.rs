@@ -319,6 +319,10 @@ fn how_a_run_ended_whose_disk_was_full_is_kept_by_the_next_one() {
     assert_eq!(said.code, Some(4), "{said:?}");
     assert!(said.err.contains("keep the run"), "{said:?}");
     assert_eq!(status(&only_run(world)), ("RUNNING", -1));
+    // Others do not hear of it.
+    let other = World::new();
+    let said = run(&other, &["--", "true"]);
+    assert!(!said.err.contains("keep the run"), "{said:?}");
     // A run that cannot begin leaves no store.
     let stores = || fs::read_dir(world.source("")).unwrap().count();
     let before = stores();
@@ -331,6 +335,23 @@ fn how_a_run_ended_whose_disk_was_full_is_kept_by_the_next_one() {
     fs::remove_file(world.root().join("fill")).unwrap();
     script(world, &[], "true");
     assert_eq!(status(&kept(world)[0]), ("FAILED", 4));
+}
+
+// README: S103
+#[test]
+fn what_a_run_could_not_keep_is_forgotten_with_its_folder() {
+    let disk = SmallDisk::new("size=2m");
+    attempt(
+        disk.world(),
+        &[],
+        "dd if=/dev/zero of=fill bs=1k 2>/dev/null || exit 4",
+    );
+    let id = only_run(disk.world())["id"].as_str().unwrap().to_owned();
+    let home = Path::new("/run/storefs/runs").join(id);
+    assert!(home.exists());
+    drop(disk);
+    script(&World::new(), &[], "true");
+    assert!(!home.exists());
 }
 
 #[test]

@@ -137,14 +137,16 @@ fn remove_unnoted(home: &Path) {
     });
 }
 
-/// Keeps how a run ended that could not keep it itself.
+/// Keeps how a run ended that could not keep it itself. While the disk is still full, or the folder another user's, that is left for
+/// later; whoever runs something else now need not hear of it.
 fn pass_on(left: &Left) {
     let Some(run) = &left.ended else {
         return;
     };
     match Kept::below(&left.server).keep(run) {
-        Ok(()) => tidy(left),
-        Err(why) => tracing::warn!("{why}"),
+        Err(why) if left.server.exists() => tracing::debug!("{why}"),
+        // Without the folder nobody will ask for it any more.
+        Ok(()) | Err(_) => tidy(left),
     }
 }
 
