@@ -2,7 +2,7 @@
 
 use super::config::Surroundings;
 use super::exit::Failure;
-use rustix::fs::{Access, AtFlags, CWD, accessat};
+use rustix::fs::{Access, access};
 use std::ffi::{OsStr, OsString};
 use std::fs::File;
 use std::io::{BufRead, BufReader, Read};
@@ -55,7 +55,7 @@ pub(super) fn find(
 }
 
 fn is_executable(path: &Path) -> bool {
-    accessat(CWD, path, Access::EXEC_OK, AtFlags::EACCESS).is_ok()
+    access(path, Access::EXEC_OK).is_ok()
 }
 
 /// Whether what a script begins with is there. What cannot be read is for the system to judge.

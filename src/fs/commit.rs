@@ -146,20 +146,24 @@ impl Fs {
             return Err(missing_bytes(&spot.name, kind));
         }
         let explicit = writing.explicit.clone();
+        let join = writing.join.filter(|join| join.appends || !changed);
         let Some(draft) = writing.draft.as_mut() else {
             return Ok(());
         };
         let committed = file.while_still(|layer| {
-            let committed =
-                self.volume
-                    .commit(draft, &spot.store, &spot.name, explicit.as_ref())?;
-            if let Some(layer) = layer {
+            let committed = self.commit_or_join(draft, &spot, explicit.as_ref(), join)?;
+            if let (Some(layer), Ok(committed)) = (layer, &committed) {
                 layer.sealed = Some(committed.file);
                 file.wrote.store(false, Ordering::Relaxed);
             }
             Ok::<_, Error>(committed)
         })?;
+        let committed = match committed {
+            Ok(committed) => committed,
+            Err(join) => return self.join(file, &mut writing, join, &spot),
+        };
         let decided = draft.content_type().cloned();
+        writing.join = None;
         let guessed = writing.explicit.is_none();
         writing.draft = None;
         writing.copied = false;
@@ -205,7 +209,7 @@ impl Fs {
     }
 
     /// A superseded draft took the name on disk: an inode that has it in the kernel must be looked up again.
-    fn name_changed(&self, ino: u64, spot: &Spot) {
+    pub(super) fn name_changed(&self, ino: u64, spot: &Spot) {
         let parent = lock(&self.table).get(ino).map(|inode| inode.parent);
         if let Some(parent) = parent {
             self.notify(Notice::Entry {

@@ -1,6 +1,6 @@
 //! Making new records. A new record is a draft, written aside until it is finished.
 
-use super::handle::{OpenFile, Stamp, Writing, lock};
+use super::handle::{Join, OpenFile, Stamp, Writing, lock};
 use super::inode::{Node, Spot};
 use super::{Attr, Caller, Fs, Opened};
 use crate::error::{Error, Kind, Result};
@@ -117,6 +117,10 @@ impl Fs {
             stamp: Stamp::from(&stat),
             claim,
             maker: caller.pid,
+            join: (flags & (libc::O_EXCL | libc::O_TRUNC) == 0).then_some(Join {
+                appends: flags & libc::O_APPEND != 0,
+                done: 0,
+            }),
             ..Writing::default()
         };
         let mut table = lock(&self.table);

@@ -77,6 +77,17 @@ pub(super) struct Writing {
     pub(super) fixed: bool,
     /// The thread that made the file, while it is a draft of a new record.
     pub(super) maker: u32,
+    /// How the draft joins a record that somebody else made under its name meanwhile; without it that is replaced.
+    pub(super) join: Option<Join>,
+}
+
+/// What becomes of a draft whose maker did not ask for an empty file.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Join {
+    /// What is written goes to the end of what is there.
+    pub(super) appends: bool,
+    /// So many bytes of the draft are in the other one's file already.
+    pub(super) done: u64,
 }
 
 impl Writing {

@@ -9,6 +9,7 @@ mod create;
 mod data;
 mod handle;
 mod inode;
+mod join;
 mod layer;
 mod lookup;
 mod names;

@@ -36,6 +36,18 @@ impl Local {
         }
     }
 
+    fn commit_if(
+        &self,
+        (store, name): (&StoreName, &str),
+        draft: &mut Draft,
+        content_type: Option<&ContentType>,
+        only_if: &CommitIf,
+    ) -> Result<Stat> {
+        let store = self.folder.store(store)?;
+        let (place, file) = store.commit(draft.folder()?, name, content_type, only_if, false)?;
+        Ok(stat_of(&place, file))
+    }
+
     fn writable(&self, op: &'static str, subject: &str) -> Result<()> {
         if self.read_only {
             return Err(Error::because(
@@ -325,10 +337,17 @@ impl Volume for Local {
         name: &str,
         content_type: Option<&ContentType>,
     ) -> Result<Stat> {
-        let store = self.folder.store(store)?;
-        let (place, file) =
-            store.commit(draft.folder()?, name, content_type, &CommitIf::Any, false)?;
-        Ok(stat_of(&place, file))
+        self.commit_if((store, name), draft, content_type, &CommitIf::Any)
+    }
+
+    fn commit_new(
+        &self,
+        draft: &mut Draft,
+        store: &StoreName,
+        name: &str,
+        content_type: Option<&ContentType>,
+    ) -> Result<Stat> {
+        self.commit_if((store, name), draft, content_type, &CommitIf::Absent)
     }
 
     fn written_in_place(&self, store: &StoreName, name: &str) -> Result<()> {
@@ -392,24 +411,7 @@ impl Volume for Local {
     }
 
     fn status(&self) -> serde_json::Value {
-        let stores: Vec<_> = self
-            .folder
-            .stores()
-            .unwrap_or_default()
-            .iter()
-            .filter_map(|name| self.folder.store(name).ok())
-            .map(|store| {
-                serde_json::json!({
-                    "name": store.name().as_str(),
-                    "layout": store.layout().as_str(),
-                })
-            })
-            .collect();
-        serde_json::json!({
-            "folder": self.folder.stores_path().display().to_string(),
-            "readOnly": self.read_only,
-            "stores": stores,
-        })
+        looks::status(&self.folder, self.read_only)
     }
 }
 

@@ -61,3 +61,24 @@ pub(super) fn may_still_be_read(kind: Kind) -> bool {
         Kind::Denied | Kind::NotPermitted | Kind::ReadOnly | Kind::Busy
     )
 }
+
+/// What is told of a mounted folder.
+pub(super) fn status(folder: &Folder, read_only: bool) -> serde_json::Value {
+    let stores: Vec<_> = folder
+        .stores()
+        .unwrap_or_default()
+        .iter()
+        .filter_map(|name| folder.store(name).ok())
+        .map(|store| {
+            serde_json::json!({
+                "name": store.name().as_str(),
+                "layout": store.layout().as_str(),
+            })
+        })
+        .collect();
+    serde_json::json!({
+        "folder": folder.stores_path().display().to_string(),
+        "readOnly": read_only,
+        "stores": stores,
+    })
+}

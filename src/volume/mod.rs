@@ -248,6 +248,17 @@ pub trait Volume: Send + Sync + 'static {
         name: &str,
         content_type: Option<&ContentType>,
     ) -> Result<Stat>;
+    /// The same for a record that was not there when the draft was made: `Kind::Exists` when it is now, where others may make one
+    /// at the same moment.
+    fn commit_new(
+        &self,
+        draft: &mut Draft,
+        store: &StoreName,
+        name: &str,
+        content_type: Option<&ContentType>,
+    ) -> Result<Stat> {
+        self.commit(draft, store, name, content_type)
+    }
     /// A draft with the same bytes as a file that was committed and is still being written.
     fn reopen(&self, store: &StoreName, _sealed: &File, _stat: &FileStat) -> Result<Draft> {
         Err(Error::new("write", store.as_str(), Kind::Unsupported))
