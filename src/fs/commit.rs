@@ -146,7 +146,7 @@ impl Fs {
             return Err(missing_bytes(&spot.name, kind));
         }
         let explicit = writing.explicit.clone();
-        let join = writing.join.filter(|join| join.appends || !changed);
+        let join = writing.join.filter(|join| join.is_due(changed, superseded));
         let Some(draft) = writing.draft.as_mut() else {
             return Ok(());
         };

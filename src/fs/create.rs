@@ -119,6 +119,7 @@ impl Fs {
             maker: caller.pid,
             join: (flags & (libc::O_EXCL | libc::O_TRUNC) == 0).then_some(Join {
                 appends: flags & libc::O_APPEND != 0,
+                begun: false,
                 done: 0,
             }),
             ..Writing::default()

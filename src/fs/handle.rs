@@ -86,8 +86,18 @@ pub(super) struct Writing {
 pub(super) struct Join {
     /// What is written goes to the end of what is there.
     pub(super) appends: bool,
+    /// It has joined another one, and goes on with that.
+    pub(super) begun: bool,
     /// So many bytes of the draft are in the other one's file already.
     pub(super) done: u64,
+}
+
+impl Join {
+    /// Whether the draft joins what it finds under its name. In this mount a newer draft takes the name, and who finishes last
+    /// replaces it.
+    pub(super) fn is_due(&self, changed: bool, superseded: bool) -> bool {
+        (self.appends || !changed) && (self.begun || !superseded)
+    }
 }
 
 impl Writing {

@@ -46,6 +46,8 @@ impl Fs {
         mut join: Join,
         spot: &Spot,
     ) -> Result<()> {
+        join.begun = true;
+        writing.join = Some(join);
         let size = file.stat()?.size;
         if join.done < size {
             let fault = |e: std::io::Error| Error::io("append to", &*spot.name, e);

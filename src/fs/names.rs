@@ -299,7 +299,7 @@ impl Fs {
         // Commits of both files wait; locked in the order of their numbers, so that two renames cannot wait for each other.
         let mut both: Vec<_> = [&moved, &replaced].into_iter().flatten().collect();
         both.sort_by_key(|file| file.ino);
-        let guards: Vec<_> = both.iter().map(|file| (file.ino, file.writing())).collect();
+        let mut guards: Vec<_> = both.iter().map(|file| (file.ino, file.writing())).collect();
         let drafts = |file: &Option<Arc<OpenFile>>| {
             file.as_ref().is_some_and(|file| {
                 guards
@@ -322,6 +322,11 @@ impl Fs {
         };
         if draft {
             self.rename_draft(&source, &target, no_replace)?;
+            let moved = moved.as_ref().map(|file| file.ino);
+            for (_, writing) in guards.iter_mut().filter(|(ino, _)| Some(*ino) == moved) {
+                // Now it replaces what has the name.
+                writing.join = None;
+            }
         } else {
             let done = self.volume.rename(
                 (&source.store, &source.name),
