@@ -277,7 +277,7 @@ impl Backend for Memory {
     ) -> Result<Meta> {
         let bytes = match body {
             Body::Bytes(bytes) => bytes,
-            Body::File(_) => body
+            Body::File(_) | Body::Counted(..) => body
                 .to_vec()
                 .map_err(|error| Error::io("put", id.to_string(), error))?
                 .into(),

@@ -7,6 +7,7 @@ use std::pin::Pin;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::task::{Context, Poll};
+use std::time::Duration;
 use tokio::task::JoinHandle;
 
 /// How many bytes are read in one step.
@@ -14,6 +15,17 @@ pub const PIECE: usize = 256 << 10;
 
 /// Counts the bytes that moved, so that what is slow is not taken for dead.
 pub type Moved = Arc<AtomicU64>;
+
+/// How many bytes the system may hold after they were handed on: what its buffers for one connection grow to on a slow line.
+const HELD: u64 = 1 << 20;
+/// The slowest line on which these are waited for, in bytes a second.
+const SLOWEST: u64 = 64 << 10;
+
+/// How long the last bytes of a body of this length may still be on their way after they were handed on. Short ones are not
+/// waited for beyond the usual.
+pub fn on_its_way(length: u64) -> Duration {
+    Duration::from_secs(length.min(HELD) / SLOWEST)
+}
 
 type Step = io::Result<(Box<dyn Read + Send>, Bytes)>;
 

@@ -81,18 +81,44 @@ impl Fs {
         flags: i32,
         caller: Caller,
     ) -> Now<(Attr, Opened)> {
-        let this = self.clone();
-        let name: Box<str> = name.into();
-        self.open(ino, flags & !libc::O_CREAT, caller)
-            .and_then(move |opened| {
-                let number = opened.handle;
-                this.clone().lookup(parent, &name).finally(move |attr| {
-                    if attr.is_err() {
-                        this.release(number);
-                    }
-                    Now::Ready(attr.map(|attr| (attr, opened)))
+        let flags = flags & !libc::O_CREAT;
+        let (this, name): (_, Box<str>) = (self.clone(), name.into());
+        let opened = self.open(ino, flags, caller).finally(move |opened| {
+            if !matches!(&opened, Err(e) if e.kind() == Kind::Stale) {
+                return Now::Ready(opened);
+            }
+            // As the kernel does.
+            let again = this.clone();
+            this.look_up(parent, &name, caller.pid)
+                .and_then(move |attr| {
+                    again.open(attr.ino, flags, caller).finally(move |opened| {
+                        again.forget(attr.ino, 1);
+                        Now::Ready(opened)
+                    })
                 })
-            })
+        });
+        let this = self.clone();
+        opened.then(move |opened| {
+            let attr = this.attr_of_created(&opened.open.file);
+            let attr = attr.inspect_err(|_| this.release(opened.handle))?;
+            Ok((attr, opened))
+        })
+    }
+
+    /// What the kernel is told of a file that was there and that it asked to be made. It knows the inode once more by that.
+    fn attr_of_created(&self, file: &OpenFile) -> Result<Attr> {
+        let drafting = {
+            let mut table = lock(&self.table);
+            let gone = || Error::new("create", "", Kind::Stale);
+            let inode = table.get_mut(file.ino).ok_or_else(gone)?;
+            inode.lookups += 1;
+            inode.drafting
+        };
+        match drafting {
+            true => self.draft_attr(file.ino, file),
+            false => self.open_attr(file),
+        }
+        .inspect_err(|_| self.forget(file.ino, 1))
     }
 
     fn create_new(
@@ -103,6 +129,7 @@ impl Fs {
         flags: i32,
         caller: Caller,
     ) -> Result<(Attr, Opened)> {
+        self.again.forget(caller.pid);
         let exclusive = flags & libc::O_EXCL != 0;
         let drafted = self.new_draft(spot, mode, caller).inspect_err(|_| {
             if exclusive {

@@ -289,6 +289,7 @@ impl Table {
         if let Some(inode) = self.get_mut(ino) {
             inode.handles += 1;
             inode.open = Some(file.clone());
+            inode.reserved = None;
         }
     }
 

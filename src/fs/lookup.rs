@@ -19,7 +19,7 @@ impl Fs {
         if parent == CONTROL {
             return self.lookup_control(name);
         }
-        self.lookup_record(parent, name, 3)
+        self.lookup_record(parent, name, super::again::TRIES_AGAIN)
     }
 
     pub(super) fn store_shown(&self, name: &StoreName) -> bool {
@@ -264,7 +264,7 @@ impl Fs {
             .map_or(ROOT, |inode| inode.parent)
     }
 
-    fn draft_attr(&self, ino: u64, file: &OpenFile) -> Result<Attr> {
+    pub(super) fn draft_attr(&self, ino: u64, file: &OpenFile) -> Result<Attr> {
         let attr = self.options.show.file(ino, &file.stat()?);
         let ttl = lock(&self.table).get(ino).map_or(Duration::ZERO, |inode| {
             self.name_ttl(inode.parent, &inode.name)

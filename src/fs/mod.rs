@@ -1,5 +1,6 @@
 //! A tree of inodes over a volume: the operations of a file system. It knows no kernel protocol.
 
+mod again;
 mod aside;
 pub mod attr;
 mod change;
@@ -99,6 +100,7 @@ pub struct Fs {
     /// What the operations counted.
     pub counters: Counters,
     watching: watching::Watching,
+    again: again::Again,
     /// The key of the run's input; it changes while the tree lives when the run gets another input.
     input_key: Mutex<Arc<str>>,
 }
@@ -116,6 +118,7 @@ impl Fs {
             notices: Mutex::default(),
             counters: Counters::default(),
             watching: watching::Watching::default(),
+            again: again::Again::default(),
         });
         tree.hear();
         tree
@@ -217,7 +220,8 @@ impl Fs {
                     let mut table = lock(&this.table);
                     let known = table.get(ino).is_some_and(|inode| inode.linked);
                     if !known {
-                        return Err(Error::new("stat", &*spot.name, Kind::Stale));
+                        // Another version has the name since the kernel looked it up. It asks again.
+                        return Ok(this.options.show.attr(ino, &stat));
                     }
                     if let Some(inode) = table.get_mut(ino)
                         && !lookup::is_link(&stat)

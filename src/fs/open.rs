@@ -18,6 +18,8 @@ pub struct Caller {
     pub gid: u32,
     /// Thread.
     pub pid: u32,
+    /// It was told to look the name up again, did so, and must not be told so once more.
+    pub second: bool,
 }
 
 /// An open that worked.
@@ -119,12 +121,7 @@ impl Fs {
         Ok(told != 0 && told != file.stat()?.changed_ns)
     }
 
-    /// Opens an inode. `Kind::Stale` tells the kernel to look the name up again, after the name was given a new inode.
-    pub fn open(self: &Arc<Self>, ino: u64, flags: i32, caller: Caller) -> Now<Opened> {
-        self.open_within(ino, flags, caller, TRIES)
-    }
-
-    /// The same; it is tried again so often when another version comes meanwhile.
+    /// Opens an inode; it is tried again so often when another version comes meanwhile.
     pub(super) fn open_within(
         self: &Arc<Self>,
         ino: u64,
@@ -137,7 +134,7 @@ impl Fs {
         }
         let write = writes(flags);
         let truncate = write && flags & libc::O_TRUNC != 0;
-        let (spot, parent, open, held, linked, drafting, before) = {
+        let (spot, parent, open, held, linked, drafting, before, reserved) = {
             let table = lock(&self.table);
             let Some(inode) = table.get(ino) else {
                 return Now::err(Error::new("open", "", Kind::Stale));
@@ -151,19 +148,23 @@ impl Fs {
                 inode.linked,
                 inode.drafting,
                 inode.version,
+                inode.reserved,
             )
         };
         let Some(spot) = spot else {
             return Now::err(Error::new("open", "", Kind::Stale));
         };
+        if reserved.is_some_and(|thread| !caller.second || thread != caller.pid) {
+            return Now::err(self.refuse_reserved(ino, parent, &spot));
+        }
         if !linked {
-            // An unlinked file that is open somewhere: only /proc/PID/fd leads here.
-            return match open {
-                Some(open) if held && (open.writable || !write) => {
-                    self.share(open, truncate, (flags, caller), tries)
-                }
-                _ => Now::err(Error::new("open", &*spot.name, Kind::Stale)),
-            };
+            return self.open_nameless(
+                (ino, parent, spot),
+                open.filter(|_| held || drafting),
+                flags,
+                caller,
+                tries,
+            );
         }
         if truncate {
             let alone = |open: &Arc<OpenFile>| drafting && (!held || self.began(open, caller));
@@ -185,7 +186,8 @@ impl Fs {
                 None => Now::err(Error::new("open", &*spot.name, Kind::Stale)),
             };
         }
-        if write && held && open.as_ref().is_some_and(|open| open.is_pinned()) {
+        let pinned = open.as_ref().is_some_and(|open| open.is_pinned());
+        if write && held && pinned && !caller.second {
             // Who reads keeps the version; the writer gets a copy, and so another inode.
             let given = self.give_new_inode(ino, parent, &spot);
             let stale = Error::new("open", &*spot.name, Kind::Stale);
@@ -205,17 +207,50 @@ impl Fs {
                         Ok(stat) if this.still(ino, stat.file.inode) => {
                             this.share(open, false, (flags, caller), tries)
                         }
+                        // It was what the name led to when this thread looked it up a moment ago.
+                        _ if caller.second && held => {
+                            this.share(open, false, (flags, caller), tries)
+                        }
                         Ok(_) | Err(_) if held => {
                             let given = this.give_new_inode(ino, parent, &spot);
                             Now::err(given.err().unwrap_or(stale))
                         }
-                        _ => {
+                        found => {
                             drop(lock(&this.table).close(ino));
-                            Now::err(stale)
+                            match found {
+                                Ok(_) if caller.second => {
+                                    this.open_record(ino, spot, flags, caller, tries)
+                                }
+                                _ => Now::err(stale),
+                            }
                         }
                     }
                 }),
             _ => self.open_record(ino, spot, flags, caller, tries),
+        }
+    }
+
+    /// Its name went or was given to another inode after it was looked up, or `/proc/PID/fd` leads here: then nobody may take
+    /// the bytes away from whoever is writing them.
+    fn open_nameless(
+        self: &Arc<Self>,
+        (ino, parent, spot): (u64, u64, Spot),
+        open: Option<Arc<OpenFile>>,
+        flags: i32,
+        caller: Caller,
+        tries: u32,
+    ) -> Now<Opened> {
+        let write = writes(flags);
+        let truncate = write && flags & libc::O_TRUNC != 0;
+        match open {
+            Some(open) if (open.writable || !write) && (caller.second || !truncate) => {
+                self.share(open, truncate, (flags, caller), tries)
+            }
+            None if caller.second && truncate => self
+                .open_truncated(ino, parent, &spot, flags, caller)
+                .into(),
+            None if caller.second => self.open_record(ino, spot, flags, caller, tries),
+            _ => Now::err(Error::new("open", &*spot.name, Kind::Stale)),
         }
     }
 
@@ -294,7 +329,7 @@ impl Fs {
                 let owner = Caller {
                     uid: stat.uid,
                     gid: stat.gid,
-                    pid: 0,
+                    ..Caller::default()
                 }
                 .owner();
                 Some(
@@ -335,16 +370,18 @@ impl Fs {
         caller: Caller,
     ) -> Result<Opened> {
         let stale = || Error::new("open", &*spot.name, Kind::Stale);
-        let draft = self
+        let drafted = self
             .volume
-            .draft(&spot.store, 0o600, None, Some(&spot.name))
-            .map_err(|e| {
-                if e.kind() == Kind::NotFound {
-                    stale()
-                } else {
-                    e
-                }
-            })?;
+            .draft(&spot.store, 0o600, None, Some(&spot.name));
+        let (draft, new) = match drafted {
+            // What it was to replace went after it was looked up.
+            Err(e) if e.kind() == Kind::NotFound && caller.second => {
+                let owner = caller.owner();
+                (self.volume.draft(&spot.store, 0o644, owner, None)?, true)
+            }
+            Err(e) if e.kind() == Kind::NotFound => return Err(stale()),
+            drafted => (drafted?, false),
+        };
         let file = draft.file.clone();
         let stat = FileStat::of_file(&*file)?;
         let writing = Writing {
@@ -355,7 +392,8 @@ impl Fs {
         let open = OpenFile::new(ino, file, true, writing);
         let mut table = lock(&self.table);
         let inode = table.get_mut(ino).ok_or_else(stale)?;
-        if !inode.linked || inode.drafting || inode.handles > 0 || inode.parent != parent {
+        let moved = !(inode.linked || caller.second) || inode.parent != parent;
+        if moved || inode.drafting || inode.handles > 0 {
             return Err(stale());
         }
         inode.drafting = true;
@@ -363,6 +401,9 @@ impl Fs {
         // The kernel drops what it knows of a file that it truncates.
         inode.told = 0;
         let parked = inode.open.take();
+        if new && inode.linked {
+            table.add_fresh(ino);
+        }
         table.opened(ino, &open);
         drop(table);
         drop(parked);

@@ -44,8 +44,14 @@ impl Fs {
         let both = write || self.options.shared_files;
         let before = lock(&self.table).get(ino).map(|inode| inode.version);
         let opened = self.volume.open(&spot.store, &spot.name, both, !write);
-        opened.and_then(move |opened| {
-            match this.place(ino, &spot, (flags, caller), before, opened) {
+        opened.finally(move |opened| {
+            let placed = match opened {
+                // Another version came while it was opened.
+                Err(e) if e.kind() == Kind::Stale && caller.second => Ok(Placed::Overtaken),
+                opened => opened
+                    .and_then(|opened| this.place(ino, &spot, (flags, caller), before, opened)),
+            };
+            match placed {
                 Ok(Placed::Open(opened)) => Now::ok(opened),
                 Ok(Placed::Overtaken) if tries > 0 => {
                     this.open_within(ino, flags, caller, tries - 1)
@@ -78,7 +84,7 @@ impl Fs {
         let stale = || Error::new("open", &*spot.name, Kind::Stale);
         let inode = table.get_mut(ino).ok_or_else(stale)?;
         let parent = inode.parent;
-        if !inode.linked {
+        if !inode.linked && !caller.second {
             return Err(stale());
         }
         if inode.drafting {
@@ -88,7 +94,10 @@ impl Fs {
         if inode.handles > 0 {
             // Somebody else opened it since; all handles of an inode share one file.
             if version != stat.file.inode {
-                return Err(stale());
+                return match caller.second {
+                    true => Ok(Placed::Overtaken),
+                    false => Err(stale()),
+                };
             }
             if let Some(first) = inode.open.clone().filter(|first| first.writable || !write) {
                 table.opened(ino, &first);
@@ -121,6 +130,7 @@ impl Fs {
             inode.told = 0;
         }
         table.opened(ino, &open);
+        table.note_stray(ino);
         drop(table);
         self.hand_out_counted(open, flags, caller).map(Placed::Open)
     }

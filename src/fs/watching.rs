@@ -324,8 +324,10 @@ impl Fs {
                         return now.is_none();
                     }
                     let same = table.get(ino).is_some_and(|inode| !inode.drafting);
-                    if same {
-                        table.unlink(ino);
+                    match now {
+                        Some(_) if same => table.supersede(ino),
+                        None if same => table.unlink(ino),
+                        _ => {}
                     }
                     table.close(ino)
                 };

@@ -60,6 +60,7 @@ fn caller(request: &Request) -> Caller {
         uid: request.uid(),
         gid: request.gid(),
         pid: request.pid(),
+        ..Caller::default()
     }
 }
 
@@ -127,8 +128,8 @@ impl Filesystem for Adapter {
         caching::negotiate(config, &self.passthrough)
     }
 
-    fn lookup(&self, _: &Request, parent: INodeNo, name: &OsStr, reply: ReplyEntry) {
-        self.entry("lookup", reply, |fs| named(name, |name| fs.lookup(parent.0, name)).not_found_if_illegal());
+    fn lookup(&self, request: &Request, parent: INodeNo, name: &OsStr, reply: ReplyEntry) {
+        self.entry("lookup", reply, |fs| named(name, |name| fs.look_up(parent.0, name, request.pid())).not_found_if_illegal());
     }
 
     fn forget(&self, _: &Request, ino: INodeNo, count: u64) {

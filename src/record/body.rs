@@ -4,6 +4,7 @@ use std::fs::File;
 use std::io::{self, Cursor, Read};
 use std::os::unix::fs::FileExt;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 
 /// Bytes in memory, or a file that nobody writes any more.
 #[derive(Clone, Debug)]
@@ -12,6 +13,8 @@ pub enum Body {
     Bytes(Arc<[u8]>),
     /// A sealed file; it is read from offset 0 whatever its position is.
     File(Arc<File>),
+    /// The same, and how many bytes were read of it by all its readers.
+    Counted(Arc<File>, Arc<AtomicU64>),
 }
 
 impl Body {
@@ -19,7 +22,7 @@ impl Body {
     pub fn len(&self) -> io::Result<u64> {
         match self {
             Self::Bytes(bytes) => Ok(bytes.len() as u64),
-            Self::File(file) => Ok(file.metadata()?.len()),
+            Self::File(file) | Self::Counted(file, _) => Ok(file.metadata()?.len()),
         }
     }
 
@@ -35,6 +38,12 @@ impl Body {
             Self::File(file) => Box::new(FileReader {
                 file: file.clone(),
                 at: 0,
+                read: None,
+            }),
+            Self::Counted(file, read) => Box::new(FileReader {
+                file: file.clone(),
+                at: 0,
+                read: Some(read.clone()),
             }),
         }
     }
@@ -63,12 +72,16 @@ impl From<Vec<u8>> for Body {
 struct FileReader {
     file: Arc<File>,
     at: u64,
+    read: Option<Arc<AtomicU64>>,
 }
 
 impl Read for FileReader {
     fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
         let count = self.file.read_at(buffer, self.at)?;
         self.at += count as u64;
+        if let Some(read) = &self.read {
+            read.fetch_add(count as u64, Ordering::Relaxed);
+        }
         Ok(count)
     }
 }

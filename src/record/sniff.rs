@@ -64,7 +64,7 @@ impl ReadAt for Body {
     fn fill_at(&self, buffer: &mut [u8], offset: u64) -> io::Result<usize> {
         match self {
             Self::Bytes(bytes) => bytes.fill_at(buffer, offset),
-            Self::File(file) => file.as_ref().fill_at(buffer, offset),
+            Self::File(file) | Self::Counted(file, _) => file.as_ref().fill_at(buffer, offset),
         }
     }
 }

@@ -216,6 +216,7 @@ pub fn caller() -> Caller {
         uid: rustix::process::geteuid().as_raw(),
         gid: rustix::process::getegid().as_raw(),
         pid: me(),
+        ..Caller::default()
     }
 }
 

@@ -27,7 +27,7 @@ impl Mount {
 
     pub fn look(&self, name: &str) -> Done<Attr> {
         let dir = self.dir("default")?;
-        self.wait(self.fs.lookup(dir, name).not_found_if_illegal())
+        self.wait(self.fs.look_up(dir, name, me()).not_found_if_illegal())
     }
 
     pub fn exists(&self, name: &str) -> bool {
@@ -38,9 +38,9 @@ impl Mount {
         }
     }
 
-    /// open(2). After ESTALE the name is looked up again.
+    /// open(2). After ESTALE the name is looked up again, once.
     pub fn open(&self, name: &str, flags: i32) -> Done<u64> {
-        for _ in 0..4 {
+        for _ in 0..2 {
             let known = self.look(name);
             let opened = match known {
                 Ok(_) if flags & libc::O_EXCL != 0 => return Err(Kind::Exists),

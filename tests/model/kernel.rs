@@ -52,6 +52,7 @@ fn caller(pid: u32) -> Caller {
         uid: rustix::process::geteuid().as_raw(),
         gid: rustix::process::getegid().as_raw(),
         pid,
+        ..Caller::default()
     }
 }
 
@@ -125,11 +126,15 @@ impl Kernel {
 
     /// Looks a name up, whatever was known of it.
     pub fn lookup(&mut self, name: Name) -> Done<Attr> {
+        self.lookup_by(name, 0)
+    }
+
+    fn lookup_by(&mut self, name: Name, thread: u32) -> Done<Attr> {
         let parent = self.store(name.store)?;
         self.names.remove(&name);
         let attr = self
             .fs
-            .lookup(parent, name.key)
+            .look_up(parent, name.key, thread)
             .wait()
             .map_err(|e| kind(&e))?;
         self.count(attr.ino);
@@ -137,10 +142,10 @@ impl Kernel {
         Ok(attr)
     }
 
-    fn ino(&mut self, name: Name) -> Done<u64> {
+    fn ino(&mut self, name: Name, thread: u32) -> Done<u64> {
         match self.names.get(&name) {
             Some(ino) => Ok(*ino),
-            None => self.lookup(name).map(|attr| attr.ino),
+            None => self.lookup_by(name, thread).map(|attr| attr.ino),
         }
     }
 
@@ -172,7 +177,7 @@ impl Kernel {
             let known = if blind {
                 Err(Kind::NotFound)
             } else {
-                self.ino(name)
+                self.ino(name, by)
             };
             let opened = match known {
                 Ok(_) if flags & libc::O_EXCL != 0 => return Err(Kind::Exists),
@@ -247,7 +252,7 @@ impl Kernel {
     }
 
     pub fn set(&mut self, name: Name, change: Change) -> Done {
-        let ino = self.ino(name)?;
+        let ino = self.ino(name, 0)?;
         self.change(ino, change, None)
     }
 
@@ -272,7 +277,7 @@ impl Kernel {
 
     pub fn unlink(&mut self, name: Name) -> Done {
         let parent = self.store(name.store)?;
-        self.ino(name)?;
+        self.ino(name, 0)?;
         self.fs
             .unlink(parent, name.key)
             .wait()
@@ -283,8 +288,8 @@ impl Kernel {
 
     pub fn rename(&mut self, from: Name, to: Name, no_replace: bool) -> Done {
         let parents = (self.store(from.store)?, self.store(to.store)?);
-        let ino = self.ino(from)?;
-        let _ = self.ino(to);
+        let ino = self.ino(from, 0)?;
+        let _ = self.ino(to, 0);
         if from == to {
             return if no_replace {
                 Err(Kind::Exists)
@@ -308,7 +313,7 @@ impl Kernel {
     }
 
     pub fn get_xattr(&mut self, name: Name, attribute: &str) -> Done<String> {
-        let ino = self.ino(name)?;
+        let ino = self.ino(name, 0)?;
         let value = self
             .fs
             .getxattr(ino, attribute)
@@ -319,7 +324,7 @@ impl Kernel {
 
     /// The listed attributes, without those that every record has.
     pub fn has_note(&mut self, name: Name) -> Done<bool> {
-        let ino = self.ino(name)?;
+        let ino = self.ino(name, 0)?;
         let list = self.fs.listxattr(ino).wait().map_err(|e| kind(&e))?;
         let names: Vec<_> = list
             .split(|byte| *byte == 0)
@@ -330,7 +335,7 @@ impl Kernel {
     }
 
     pub fn set_xattr(&mut self, name: Name, attribute: &str, to: Option<&str>) -> Done {
-        let ino = self.ino(name)?;
+        let ino = self.ino(name, 0)?;
         let done = match to {
             Some(to) => self.fs.setxattr(ino, attribute, to.as_bytes(), 0),
             None => self.fs.removexattr(ino, attribute),

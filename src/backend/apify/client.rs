@@ -5,7 +5,7 @@ use super::base::{Base, Token};
 use super::failure::{Asked, Told, rest_asked};
 use super::upload::Load;
 use crate::backend::pace::{Class, Pace, Rates};
-use crate::backend::streamed::Moved;
+use crate::backend::streamed::{Moved, on_its_way};
 use crate::backend::trouble::Trouble;
 use crate::error::{Error, Kind, Result};
 use crate::record::encoding::Encoding;
@@ -351,19 +351,24 @@ impl Client {
         tokio::select! {
             biased;
             response = request.send() => response.map_err(|why| call.asked.broken(&why)),
-            () = until_still(&moved, self.patience) => Err(call.asked.stalled(self.patience)),
+            () = until_still(&moved, self.patience, call.load.length()) => {
+                Err(call.asked.stalled(self.patience))
+            }
         }
     }
 }
 
-/// Returns when nothing has moved for so long.
-async fn until_still(moved: &Moved, patience: Duration) {
+/// Returns when nothing has moved for so long. What was handed on of a long body may still be on its way.
+async fn until_still(moved: &Moved, patience: Duration, length: u64) {
     loop {
         let before = moved.load(Ordering::Relaxed);
         sleep(patience).await;
         if moved.load(Ordering::Relaxed) == before {
-            return;
+            break;
         }
+    }
+    if moved.load(Ordering::Relaxed) >= length {
+        sleep(on_its_way(length)).await;
     }
 }
 

@@ -35,6 +35,14 @@ impl Load {
         }
     }
 
+    /// How many bytes of a record it has.
+    pub(super) fn length(&self) -> u64 {
+        match self {
+            Self::Record { length, .. } => *length,
+            Self::None | Self::Json(_) => 0,
+        }
+    }
+
     /// The body of a request. An error is one of reading the record here.
     pub(super) async fn body(&self, moved: &Moved) -> io::Result<reqwest::Body> {
         let (body, length, compressed) = match self {
@@ -71,7 +79,7 @@ impl Load {
         };
         let bytes = match body {
             Body::Bytes(_) => read()?,
-            Body::File(_) => tokio::task::spawn_blocking(read)
+            Body::File(_) | Body::Counted(..) => tokio::task::spawn_blocking(read)
                 .await
                 .map_err(io::Error::other)??,
         };

@@ -98,7 +98,7 @@ impl DirBackend {
         let draft = self.folder.draft(MODE)?;
         let copied = match body {
             Body::Bytes(bytes) => draft.file.write_all_at(bytes, 0),
-            Body::File(file) => sys::copy(file, &draft.file),
+            Body::File(file) | Body::Counted(file, _) => sys::copy(file, &draft.file),
         };
         copied
             .and_then(|()| stamp(&draft.file))

@@ -13,6 +13,8 @@ pub(in crate::fs) struct Rare {
     pub(in crate::fs) handles: u32,
     /// It lost its name to a newer draft; its own draft is still to be committed under it.
     pub(in crate::fs) superseded: bool,
+    /// Only this thread may open it first.
+    pub(in crate::fs) reserved: Option<u32>,
     /// Its file, while it is open or parked.
     pub(in crate::fs) open: Option<Arc<OpenFile>>,
     /// What its type was guessed to be when it was made here, if it was, as far as this mount knows.
@@ -33,6 +35,7 @@ impl Rare {
             node,
             handles: 0,
             superseded: false,
+            reserved: None,
             open: None,
             guessed: None,
             paged: None,

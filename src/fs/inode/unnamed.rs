@@ -3,11 +3,19 @@
 use super::{Table, slot_of};
 
 impl Table {
-    /// Unlinks an inode whose draft is still to be committed under the name.
+    /// Unlinks an inode whose draft is still to be committed under the name, or that of a thread which is about to make one.
     pub(in crate::fs) fn supersede(&mut self, ino: u64) {
-        self.unlink(ino);
         if let Some(inode) = self.get_mut(ino)
             && inode.drafting
+            && inode.handles == 0
+        {
+            // Its empty draft goes with the name, which has another one.
+            inode.drafting = false;
+        }
+        self.unlink(ino);
+        if let Some(inode) = self.get_mut(ino)
+            && (inode.drafting || inode.reserved.is_some())
+            && !inode.superseded
         {
             inode.superseded = true;
             self.superseded.push(ino);
@@ -38,6 +46,14 @@ impl Table {
             .filter(|inode| inode.version == version && !inode.linked && !inode.drafting)
             .map(|inode| inode.ino)
             .collect()
+    }
+
+    /// An inode was opened that may have lost its name before.
+    pub(in crate::fs) fn note_stray(&mut self, ino: u64) {
+        let lost = self.get(ino).is_some_and(|inode| !inode.linked);
+        if lost && !self.strays.contains(&ino) {
+            self.strays.push(ino);
+        }
     }
 
     /// Notes a draft that is on disk under no name.

@@ -7,7 +7,7 @@ use crate::record::key::StoreId;
 use crate::record::{Meta, RecordId, Size, StoreName};
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::sync::Weak;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 /// So many names that do not exist are remembered for a store.
 const MOST_ABSENT: usize = 4096;
@@ -44,6 +44,8 @@ pub(super) struct Index {
     awaited: BTreeSet<u64>,
     /// What is being sent.
     pub(super) in_flight: BTreeSet<RecordId>,
+    /// Until when a record is sent at the latest that is edited again and again.
+    latest: HashMap<RecordId, Instant>,
     /// Cached files of versions that are gone.
     pub(super) dropped: Vec<Kept>,
     count: u64,
@@ -246,7 +248,21 @@ impl Index {
         if let Some(due) = gone.due {
             self.queue.remove(&(due, id.clone()));
         }
+        self.latest.remove(id);
         Some(gone)
+    }
+
+    /// When an edit is sent that was to be sent at a time, so that each does not put off the next for ever: `most` after the
+    /// first that waits, or its own time where that one was given more.
+    pub(super) fn due_of_edit(&mut self, id: &RecordId, due: Instant, most: Duration) -> Instant {
+        let latest = Instant::now() + most;
+        let latest = *self.latest.entry(id.clone()).or_insert(latest.max(due));
+        due.min(latest)
+    }
+
+    /// It is being sent: the next edit is the first again.
+    pub(super) fn is_sent_now(&mut self, id: &RecordId) {
+        self.latest.remove(id);
     }
 
     /// Puts it into the queue, for this moment.

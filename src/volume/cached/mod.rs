@@ -156,8 +156,7 @@ pub(in crate::volume) struct Inner {
     store_looks: Mutex<HashSet<StoreName>>,
     /// Names that are being made exclusively, and whether as a temporary one is.
     claims: Mutex<HashMap<(StoreName, Box<str>), bool>>,
-    /// How many uploads ended, and how many of them worked.
-    progress: watch::Sender<(u64, u64)>,
+    progress: watch::Sender<Progress>,
     attempts: AtomicU64,
     /// Since when the backend cannot be reached, and when that was last tried.
     offline: Mutex<Option<Offline>>,
@@ -169,6 +168,17 @@ pub(in crate::volume) struct Inner {
     /// None after the end.
     tasks: Mutex<Option<Vec<JoinHandle<()>>>>,
     _lock: File,
+}
+
+/// What uploads did so far.
+#[derive(Clone, Copy, Default, Debug)]
+struct Progress {
+    /// Uploads that ended.
+    ended: u64,
+    /// Those of them that worked.
+    accepted: u64,
+    /// How often bytes of one were seen to move.
+    moves: u64,
 }
 
 /// The backend cannot be reached.
@@ -230,7 +240,7 @@ impl Cached {
             listings: Mutex::default(),
             store_looks: Mutex::default(),
             claims: Mutex::default(),
-            progress: watch::Sender::new((0, 0)),
+            progress: watch::Sender::new(Progress::default()),
             attempts: AtomicU64::new(0),
             offline: Mutex::new(None),
             silence: Mutex::default(),

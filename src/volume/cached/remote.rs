@@ -29,20 +29,26 @@ impl Inner {
         asked: impl Future<Output = Result<T>>,
     ) -> Result<T> {
         match tokio::time::timeout(time, asked).await {
-            Ok(answer) => {
-                let failure = answer.as_ref().err();
-                self.note_answer(match failure.is_some_and(is_silent) {
-                    true => Some(Kind::Offline),
-                    false => failure.map(Error::kind),
-                });
-                answer
-            }
-            Err(_) => {
-                let why = format!("no answer within {} seconds", time.as_secs());
-                self.note_answer(Some(Kind::Offline));
-                Err(Error::because(op, subject, Kind::TimedOut, why))
-            }
+            Ok(answer) => self.answered(answer),
+            Err(_) => Err(self.unanswered(time, op, subject)),
         }
+    }
+
+    /// Notes of an answer whether the backend can be reached.
+    pub(super) fn answered<T>(&self, answer: Result<T>) -> Result<T> {
+        let failure = answer.as_ref().err();
+        self.note_answer(match failure.is_some_and(is_silent) {
+            true => Some(Kind::Offline),
+            false => failure.map(Error::kind),
+        });
+        answer
+    }
+
+    /// The same of an answer that did not come.
+    pub(super) fn unanswered(&self, time: Duration, op: &'static str, subject: &str) -> Error {
+        let why = format!("no answer within {} seconds", time.as_secs());
+        self.note_answer(Some(Kind::Offline));
+        Error::because(op, subject, Kind::TimedOut, why)
     }
 
     /// The answer to a look-up: soon or not at all.

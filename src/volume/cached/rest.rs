@@ -141,12 +141,12 @@ impl Cached {
         let inner = &self.inner;
         let limit = limit.max(wait::KICKS);
         loop {
-            let before = inner.progress.borrow().1;
+            let before = inner.progress.borrow().accepted;
             if let Ok(Ok(())) = tokio::time::timeout(limit, inner.wait_all(None)).await {
                 return Ok(());
             }
             // A long record may take its time, as long as nothing fails.
-            let works = inner.progress.borrow().1 != before;
+            let works = inner.progress.borrow().accepted != before;
             if !works && (inner.is_offline() || inner.all_tried()) {
                 return Err(self.not_sent());
             }

@@ -14,6 +14,9 @@ use std::path::Path;
 use std::sync::{Arc, MutexGuard, PoisonError};
 use std::time::Instant;
 
+/// A record that is edited all the time is sent after so many times the pause that is waited for.
+const MOST_DEBOUNCES: u32 = 10;
+
 impl Inner {
     /// Takes a saved edit into the index. The number it has there; on failure the one it has in the spool.
     pub(super) fn saved(
@@ -76,6 +79,7 @@ impl Inner {
         record.notes.insert(seq, Arc::new(note));
         let stat = record.stat();
         let forget = apply_in(&mut index, &id, Event::Saved(edit, base)).map(|step| seqs(&step));
+        let due = index.due_of_edit(&id, due, self.options.debounce * MOST_DEBOUNCES);
         if index.in_flight.contains(&id) {
             if let Some(record) = index.record_mut(&id) {
                 record.due = Some(due);
@@ -274,7 +278,7 @@ impl Inner {
                     Some(after) => self.forget_replaced(seqs, after),
                     None => self.forget(seqs),
                 }
-                self.progress.send_modify(|(ended, _)| *ended += 1);
+                self.progress.send_modify(|progress| progress.ended += 1);
                 return Ok(());
             }
             record.base()

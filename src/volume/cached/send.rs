@@ -4,15 +4,18 @@ use super::Inner;
 use super::note::Note;
 use super::settle::apply_in;
 use super::state::{Change, Edit, Event, Remote, State};
+use crate::backend::streamed::{Moved, on_its_way};
 use crate::error::{Error, Kind, Result};
 use crate::record::{Body, ContentType, ETag, Meta, Precondition, RecordId, Size};
 use std::fs::File;
 use std::io::Read;
+use std::pin::pin;
 use std::sync::Arc;
-use std::time::Duration;
+use std::sync::atomic::Ordering;
+use std::time::Instant;
 
-/// The slowest upload that is waited for, in bytes a second.
-const SLOWEST: u64 = 64 << 10;
+/// How often in the time that nothing may move for it is looked whether an upload did.
+const LOOKS: u32 = 10;
 
 /// What is sent.
 pub(super) struct Parcel {
@@ -72,9 +75,11 @@ impl Inner {
             Change::Put => {
                 let (body, content_type) = self.body(id, parcel).await?;
                 let size = parcel.note.size.unwrap_or_default();
-                let time = self.options.patience + Duration::from_secs(size / SLOWEST);
+                let moved = Moved::default();
+                let body = Body::Counted(body, moved.clone());
                 let put = self.backend.put(id, body, &content_type, only_if);
-                match self.within(time, "put", &subject, put).await {
+                let put = self.while_moving((&moved, size), "put", &subject, put);
+                match put.await {
                     Ok(mut meta) => {
                         meta.content_type.get_or_insert(content_type);
                         let event = Event::Accepted(remote_of(&meta));
@@ -209,17 +214,49 @@ impl Inner {
         }
     }
 
-    async fn body(&self, id: &RecordId, parcel: &Parcel) -> Result<(Body, ContentType)> {
+    /// An answer, however long it takes while bytes move: who waits for uploads is told that they do.
+    async fn while_moving<T>(
+        &self,
+        (moved, size): (&Moved, u64),
+        op: &'static str,
+        subject: &str,
+        asked: impl Future<Output = Result<T>>,
+    ) -> Result<T> {
+        let mut asked = pin!(asked);
+        let patience = self.options.patience;
+        let (mut seen, mut last) = (0, Instant::now());
+        loop {
+            match tokio::time::timeout(patience / LOOKS, &mut asked).await {
+                Ok(answer) => return self.answered(answer),
+                Err(_) => {
+                    let now = moved.load(Ordering::Relaxed);
+                    if now != seen {
+                        (seen, last) = (now, Instant::now());
+                    }
+                    // The backend, which knows better, gives up first.
+                    let rest = on_its_way(size) + patience / LOOKS * 2;
+                    if last.elapsed() > patience + rest {
+                        return Err(self.unanswered(patience, op, subject));
+                    }
+                    if last.elapsed() <= on_its_way(size) {
+                        self.progress.send_modify(|progress| progress.moves += 1);
+                    }
+                }
+            }
+        }
+    }
+
+    async fn body(&self, id: &RecordId, parcel: &Parcel) -> Result<(Arc<File>, ContentType)> {
         let path = self.spool.data(parcel.edit.seq);
         let failed = |e| Error::io("read the spool", path.display().to_string(), e);
-        let body = Body::File(Arc::new(File::open(&path).map_err(failed)?));
+        let file = Arc::new(File::open(&path).map_err(failed)?);
         if let Some(known) = &parcel.note.content_type {
-            return Ok((body, known.clone()));
+            return Ok((file, known.clone()));
         }
         // The type that the record has was not known when it was written.
         let existing = self.head(id).await?.and_then(|meta| meta.content_type);
-        let decided = ContentType::decide(None, existing.as_ref(), id.key.as_str(), &body);
-        Ok((body, decided.map_err(failed)?))
+        let decided = ContentType::decide(None, existing.as_ref(), id.key.as_str(), &*file);
+        Ok((file, decided.map_err(failed)?))
     }
 }
 

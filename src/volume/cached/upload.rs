@@ -62,6 +62,7 @@ impl Inner {
                 return None;
             }
             index.queue.pop_first();
+            index.is_sent_now(&id);
             let after = index
                 .record(&id)
                 .and_then(|record| record.newest_note()?.after);
@@ -169,9 +170,9 @@ impl Inner {
             self.failed(id, &error, attempt, parcel.edit.seq);
         }
         self.land(id);
-        self.progress.send_modify(|(ended, accepted)| {
-            *ended += 1;
-            *accepted += u64::from(worked);
+        self.progress.send_modify(|progress| {
+            progress.ended += 1;
+            progress.accepted += u64::from(worked);
         });
         self.reschedule();
     }

@@ -1,7 +1,7 @@
 //! Waiting for what was saved to be sent: fsync, sync, unmount, and closes that write through.
 
-use super::Inner;
 use super::upload::may_be_accepted;
+use super::{Inner, Progress};
 use crate::error::{Error, Kind, Result};
 use crate::record::RecordId;
 use crate::record::key::StoreId;
@@ -12,29 +12,34 @@ use tokio::sync::watch;
 /// How often who waits for everything looks for what was saved since.
 pub(super) const KICKS: Duration = Duration::from_millis(100);
 
-/// Waits for uploads to end, and gives up when none works for too long.
+/// Waits for uploads to end, and gives up when none works or moves for too long.
 struct Watch {
-    progress: watch::Receiver<(u64, u64)>,
-    accepted: u64,
+    progress: watch::Receiver<Progress>,
+    /// Uploads that worked, and moves of others, when it was last looked at.
+    seen: (u64, u64),
     patience: Duration,
     until: Instant,
 }
 
 impl Watch {
-    /// Returns after the next end of an upload; false when it was waited for long enough.
+    /// Returns after the next end of an upload, or when one has moved; false when it was waited for long enough.
     async fn moved(&mut self) -> bool {
         let until = tokio::time::Instant::from_std(self.until);
         match tokio::time::timeout_at(until, self.progress.changed()).await {
             Ok(Ok(())) => {}
             Ok(Err(_)) | Err(_) => return false,
         }
-        let accepted = self.progress.borrow_and_update().1;
-        if accepted != self.accepted {
-            self.accepted = accepted;
+        let now = seen(&self.progress.borrow_and_update());
+        if now != self.seen {
+            self.seen = now;
             self.until = Instant::now() + self.patience;
         }
         true
     }
+}
+
+fn seen(progress: &Progress) -> (u64, u64) {
+    (progress.accepted, progress.moves)
 }
 
 /// How a waiting for one edit stands.
@@ -93,10 +98,10 @@ impl Inner {
 
     fn watch(&self) -> Watch {
         let mut progress = self.progress.subscribe();
-        let accepted = progress.borrow_and_update().1;
+        let seen = seen(&progress.borrow_and_update());
         Watch {
             progress,
-            accepted,
+            seen,
             patience: self.options.patience,
             until: Instant::now() + self.options.patience,
         }
