@@ -48,6 +48,9 @@ pub enum Fault {
     HangAfter(Gate),
     /// Of a `get`: the bytes break off after so many with a reset connection. Nothing to any other operation.
     BreakOff(u64),
+    /// Of a `put`: the bytes are read so many at a time, each after this pause, before it begins. Nothing to any other
+    /// operation.
+    Crawl(u64, Duration),
 }
 
 /// Where operations wait until a test lets them go.
@@ -257,7 +260,7 @@ impl<B> Faulty<B> {
 async fn play<T>(fault: Option<Fault>, operation: impl Future<Output = Result<T>>) -> Result<T> {
     let failed = |kind: Kind| Error::because("follow the script", "", kind, kind.reason());
     match fault {
-        None | Some(Fault::BreakOff(_)) => operation.await,
+        None | Some(Fault::BreakOff(_) | Fault::Crawl(..)) => operation.await,
         Some(Fault::Fail(kind)) => Err(failed(kind)),
         Some(Fault::FailAfter(kind)) => operation.await.and(Err(failed(kind))),
         Some(Fault::Delay(time)) => {
@@ -272,6 +275,17 @@ async fn play<T>(fault: Option<Fault>, operation: impl Future<Output = Result<T>
             let answer = operation.await;
             gate.pass().await;
             answer
+        }
+    }
+}
+
+/// Reads all of a body slowly.
+async fn crawl(body: &Body, piece: u64, pause: Duration) -> io::Result<()> {
+    let mut bytes = body.reader();
+    loop {
+        tokio::time::sleep(pause).await;
+        if io::copy(&mut bytes.by_ref().take(piece), &mut io::sink())? == 0 {
+            return Ok(());
         }
     }
 }
@@ -366,6 +380,11 @@ impl<B: Backend> Backend for Faulty<B> {
         only_if: Precondition,
     ) -> Result<Meta> {
         let fault = self.note_record(Verb::Put, id);
+        if let Some(Fault::Crawl(piece, pause)) = fault {
+            crawl(&body, piece, pause)
+                .await
+                .map_err(|e| Error::io("put", id.to_string(), e))?;
+        }
         play(fault, self.inner.put(id, body, content_type, only_if)).await
     }
 

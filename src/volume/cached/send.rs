@@ -12,7 +12,7 @@ use std::io::Read;
 use std::pin::pin;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 /// How often in the time that nothing may move for it is looked whether an upload did.
 const LOOKS: u32 = 10;
@@ -230,15 +230,19 @@ impl Inner {
                 Ok(answer) => return self.answered(answer),
                 Err(_) => {
                     let now = moved.load(Ordering::Relaxed);
-                    if now != seen {
+                    let moves = now != seen;
+                    if moves {
                         (seen, last) = (now, Instant::now());
                     }
+                    let rest = match now >= size {
+                        true => on_its_way(size),
+                        false => Duration::ZERO,
+                    };
                     // The backend, which knows better, gives up first.
-                    let rest = on_its_way(size) + patience / LOOKS * 2;
-                    if last.elapsed() > patience + rest {
+                    if last.elapsed() > patience + rest + patience / LOOKS * 2 {
                         return Err(self.unanswered(patience, op, subject));
                     }
-                    if last.elapsed() <= on_its_way(size) {
+                    if moves || last.elapsed() < rest {
                         self.progress.send_modify(|progress| progress.moves += 1);
                     }
                 }
