@@ -4,6 +4,7 @@
 mod support;
 
 use std::fs;
+use std::io::ErrorKind;
 use std::os::unix::fs::{MetadataExt, PermissionsExt};
 use std::process::Command;
 use support::{World, as_nobody, said};
@@ -106,6 +107,25 @@ fn the_layout_decides_what_is_on_disk() {
         fs::read_to_string(world.source("default/OUTPUT.json")).unwrap(),
         "{\"a\":1}"
     );
+}
+
+#[test]
+fn with_noexec_no_program_can_be_run_out_of_the_mount() {
+    for (options, runs) in [("noexec", false), ("noexec,exec", true)] {
+        let world = World::new();
+        let mount = world.mount(&["-o", options]);
+        let path = mount.path("default/hello");
+        fs::write(&path, "#!/bin/sh\necho hello\n").unwrap();
+        fs::set_permissions(&path, fs::Permissions::from_mode(0o755)).unwrap();
+        let done = Command::new(&path).output();
+        match done {
+            Ok(done) => assert!(runs && done.stdout == b"hello\n", "{options}: {done:?}"),
+            Err(why) => assert!(
+                !runs && why.kind() == ErrorKind::PermissionDenied,
+                "{options}: {why}"
+            ),
+        }
+    }
 }
 
 // README: S49

@@ -241,6 +241,23 @@ fn mount_8_mounts_it_as_a_line_of_fstab_would() {
 }
 
 #[test]
+fn umount_returns_when_the_disk_of_the_folder_can_be_unmounted() {
+    let world = World::new();
+    let script = r#"set -e
+        mkdir disk mnt
+        for round in 1 2 3 4 5; do
+            mount -t tmpfs none disk
+            mkdir -p disk/default
+            "$STOREFS" mount disk mnt >/dev/null
+            echo one > mnt/default/OUTPUT
+            "$STOREFS" umount mnt
+            umount disk
+        done"#;
+    let said = in_private_namespace(&world, script);
+    assert_eq!(said.code, Some(0), "{said:?}");
+}
+
+#[test]
 fn without_the_device_the_error_says_how_to_get_it() {
     let world = World::new();
     // An empty /dev but for what the shell needs.

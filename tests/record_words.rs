@@ -36,6 +36,22 @@ proptest! {
     }
 
     #[test]
+    fn a_file_name_of_any_bytes_has_a_text_of_its_own(
+        name in prop_oneof![
+            prop::collection::vec(any::<u8>(), 0..12),
+            name().prop_map(String::into_bytes),
+            "[a\u{10ff7f}-\u{10ffff}]{0,3}".prop_map(String::into_bytes),
+        ]
+    ) {
+        let text = text_of(&name);
+        prop_assert_eq!(&*bytes_of(&text), &name[..]);
+        let spelling = encode_foreign(&text);
+        if key_fault(text.as_bytes()).is_some() && !text.is_empty() && !is_scratch(&spelling) {
+            prop_assert_eq!(classify(&spelling), NameKind::Foreign(text.into_owned()));
+        }
+    }
+
+    #[test]
     fn every_legal_key_is_a_key_letter_for_letter(key in key()) {
         prop_assert_eq!(Key::new(&key).unwrap().to_string(), key.clone());
         prop_assert_eq!(classify(&key), NameKind::Key(&key));

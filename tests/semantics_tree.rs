@@ -8,6 +8,7 @@ mod kernel;
 use kernel::support::{self, World, wait_until};
 use kernel::{DUAL, EVERY, Mount, PLAIN, errno, names_in};
 use std::fs;
+use std::os::unix::ffi::OsStrExt;
 use std::os::unix::fs::PermissionsExt;
 use std::process::Command;
 
@@ -148,10 +149,39 @@ fn a_name_that_is_no_key_can_be_read_and_not_changed() {
         let replaced = fs::rename(mount.path("default/name"), &path);
         assert_eq!(errno(replaced), libc::EPERM, "{way}");
         let made = fs::write(mount.path("default/z%20z"), "no");
-        assert_eq!(errno(made), libc::EPERM, "{way}");
+        assert_eq!(errno(made), libc::EINVAL, "{way}");
         let there = fs::read_to_string(mount.backing("default").join("x y.txt"));
         assert_eq!(there.unwrap(), "here", "{way}");
         assert!(!mount.log().contains("is lost"), "{way}: {}", mount.log());
+    }
+}
+
+// README: S9
+#[test]
+fn a_name_that_is_not_utf_8_is_listed_and_can_be_read() {
+    for way in EVERY {
+        let world = World::new();
+        let file = std::ffi::OsStr::from_bytes(b"caf\xe9.txt");
+        fs::write(world.source("default").join(file), "here").unwrap();
+        let mount = Mount::of(way, world);
+        let [name] = &mount.names()[..] else {
+            panic!("{way}: {:?}", mount.names())
+        };
+        assert!(name.starts_with("caf%E9"), "{way}: {name}");
+        let path = mount.path("default").join(name);
+        assert_eq!(fs::read_to_string(&path).unwrap(), "here", "{way}");
+        assert_eq!(fs::metadata(&path).unwrap().len(), 4, "{way}");
+        assert_eq!(errno(fs::write(&path, "no")), libc::EACCES, "{way}");
+        assert_eq!(errno(fs::remove_file(&path)), libc::EPERM, "{way}");
+        let store = fs::remove_dir(mount.path("default"));
+        assert_eq!(errno(store), libc::ENOTEMPTY, "{way}");
+        let behind = mount.backing("default").join(file);
+        fs::write(&behind, "longer").unwrap();
+        wait_until("the change is seen", || {
+            fs::read_to_string(&path).is_ok_and(|text| text == "longer")
+        });
+        fs::remove_file(behind).unwrap();
+        wait_until("it is gone", || !path.exists() && mount.names().is_empty());
     }
 }
 

@@ -2,6 +2,7 @@
 
 use crate::error::{Error, Result};
 use crate::record::StoreName;
+use crate::record::file_name::text_of;
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::fs::inotify::{self, CreateFlags, ReadFlags, WatchFlags};
 use std::collections::HashMap;
@@ -257,11 +258,11 @@ fn gather(inner: &Inner, buffer: &mut [MaybeUninit<u8>]) -> Batch {
             continue;
         };
         drop(watched);
-        let Some(name) = event.file_name().and_then(|name| name.to_str().ok()) else {
+        let Some(name) = event.file_name().map(|name| text_of(name.to_bytes())) else {
             continue;
         };
         let files = batch.files.entry(store).or_default();
-        let happened = files.entry(name.into()).or_default();
+        let happened = files.entry((&*name).into()).or_default();
         happened.came |= flags.intersects(ReadFlags::CREATE | ReadFlags::MOVED_TO);
         happened.went |= flags.intersects(ReadFlags::DELETE | ReadFlags::MOVED_FROM);
         happened.changed |= flags.intersects(ReadFlags::MODIFY | ReadFlags::ATTRIB);

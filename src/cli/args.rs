@@ -293,15 +293,18 @@ const LONGEST: Duration = Duration::from_secs(100 * 365 * 24 * 60 * 60);
 
 /// A length of time as people write it: `0`, `500ms`, `1s`, `2m`. A bare number is seconds.
 pub(super) fn duration(text: &str) -> Result<Duration, String> {
+    let too_long = || format!("`{text}` is more than 100 years");
     let read = match text.parse::<f64>() {
-        Ok(seconds) => Duration::try_from_secs_f64(seconds).map_err(|why| why.to_string()),
-        Err(_) => humantime::parse_duration(text)
-            .map_err(|_| format!("`{text}` is no length of time such as 500ms, 30s or 2m")),
+        Ok(seconds) if seconds > LONGEST.as_secs_f64() => return Err(too_long()),
+        Ok(seconds) => Duration::try_from_secs_f64(seconds).ok(),
+        Err(_) => humantime::parse_duration(text).ok(),
     };
-    let is_too_long = |long: &Duration| *long > LONGEST;
     match read {
-        Ok(long) if is_too_long(&long) => Err(format!("`{text}` is more than 100 years")),
-        other => other,
+        Some(long) if long > LONGEST => Err(too_long()),
+        Some(long) => Ok(long),
+        None => Err(format!(
+            "`{text}` is no length of time such as 500ms, 30s or 2m"
+        )),
     }
 }
 
@@ -383,7 +386,7 @@ mod tests {
         assert_eq!(duration("500ms").unwrap(), Duration::from_millis(500));
         assert_eq!(duration("2m").unwrap(), Duration::from_secs(120));
         assert!(duration("soon").is_err() && duration("8000y").is_err());
-        assert!(duration("-1").is_err());
+        assert!(duration("-1").unwrap_err().contains("500ms"));
         assert!(duration("inf").is_err());
     }
 

@@ -141,6 +141,7 @@ pub(super) fn mount_options(options: &Options, source_label: String) -> MountOpt
     MountOptions {
         read_only: options.read_only,
         allow_other: options.allow_other,
+        no_exec: options.no_exec,
         uid: options.uid,
         gid: options.gid,
         umask: options.umask,

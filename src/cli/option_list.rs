@@ -38,10 +38,12 @@ impl Listed {
     }
 }
 
-const ALL: [Listed; 25] = [
+const ALL: [Listed; 27] = [
     flag("ro", "nothing can be written"),
     flag("rw", "it can be written (the default)"),
     flag("allow_other", "other users may use the mount"),
+    flag("noexec", "no program can be run out of it"),
+    flag("exec", "programs can be run out of it (the default)"),
     valued("uid", "N", "every file belongs to this user"),
     valued("gid", "N", "every file belongs to this group"),
     valued(

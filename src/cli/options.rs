@@ -15,6 +15,8 @@ pub(super) struct Options {
     pub read_only: bool,
     /// `allow_other`.
     pub allow_other: bool,
+    /// `noexec`.
+    pub no_exec: bool,
     /// `uid=`.
     pub uid: Option<u32>,
     /// `gid=`.
@@ -50,6 +52,7 @@ impl Default for Options {
         Self {
             read_only: false,
             allow_other: false,
+            no_exec: false,
             uid: None,
             gid: None,
             umask: None,
@@ -69,7 +72,7 @@ impl Default for Options {
 }
 
 /// What fstab and mount(8) pass on, and what is so anyway.
-const IGNORED: [&str; 34] = [
+const IGNORED: [&str; 33] = [
     "auto",
     "noauto",
     "user",
@@ -82,7 +85,6 @@ const IGNORED: [&str; 34] = [
     "defaults",
     "nodev",
     "nosuid",
-    "exec",
     "async",
     "nosync",
     "atime",
@@ -107,9 +109,7 @@ const IGNORED: [&str; 34] = [
 ];
 
 /// Ignored as well, but worth a warning: who asks for it expects something.
-const WITHOUT_EFFECT: [&str; 7] = [
-    "noexec", "sync", "dirsync", "suid", "dev", "remount", "bind",
-];
+const WITHOUT_EFFECT: [&str; 6] = ["sync", "dirsync", "suid", "dev", "remount", "bind"];
 
 const OP: &str = "read the mount option";
 
@@ -160,6 +160,8 @@ impl Options {
             ("ro", None) => self.read_only = true,
             ("rw", None) => self.read_only = false,
             ("allow_other", None) => self.allow_other = true,
+            ("noexec", None) => self.no_exec = true,
+            ("exec", None) => self.no_exec = false,
             ("nonempty", None) => self.nonempty = true,
             ("no_passthrough", None) => self.passthrough = false,
             ("no_spin", None) => self.spin = false,
@@ -304,8 +306,8 @@ mod tests {
         let text = "defaults,noauto,user,nofail,_netdev,x-systemd.automount,x-gvfs-name=a b,comment=x,noatime,,";
         assert_eq!(parse(&[text], false).unwrap(), Options::default());
         assert_eq!(
-            parse(&["noexec"], false).unwrap().without_effect,
-            ["noexec"]
+            parse(&["dirsync"], false).unwrap().without_effect,
+            ["dirsync"]
         );
     }
 

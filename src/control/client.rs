@@ -2,8 +2,11 @@
 
 use super::wire::{Line, MAX_LINE, Request};
 use crate::error::{Error, Kind, Result};
+use rustix::event::{PollFd, PollFlags, Timespec, poll};
+use rustix::process::{PidfdFlags, pidfd_open};
 use serde_json::Value;
 use std::io::{self, BufRead, BufReader, Read, Write};
+use std::os::fd::OwnedFd;
 use std::os::unix::net::UnixStream;
 use std::path::Path;
 use std::time::{Duration, Instant};
@@ -12,6 +15,8 @@ use std::time::{Duration, Instant};
 #[derive(Debug)]
 pub struct Client {
     stream: BufReader<UnixStream>,
+    /// The process at the other side.
+    process: Option<OwnedFd>,
     /// After so long without a word nobody is waited for any more.
     silence: Option<Duration>,
     was_silent: bool,
@@ -25,9 +30,12 @@ impl Client {
         if peer_was_killed(&stream) {
             return Err(io::ErrorKind::ConnectionRefused.into());
         }
+        let peer = rustix::net::sockopt::socket_peercred(&stream).ok();
+        let process = peer.and_then(|peer| pidfd_open(peer.pid, PidfdFlags::empty()).ok());
         let stream = BufReader::new(stream);
         Ok(Self {
             stream,
+            process,
             silence: None,
             was_silent: false,
         })
@@ -111,9 +119,18 @@ impl Client {
 
     /// Waits until the process at the other side has ended; false when it has not within `limit`.
     pub fn wait_for_end(&mut self, limit: Option<Duration>) -> bool {
+        let started = Instant::now();
         let mut rest = Vec::new();
-        self.stream.get_ref().set_read_timeout(limit).is_ok()
-            && self.stream.read_to_end(&mut rest).is_ok()
+        let hung_up = self.stream.get_ref().set_read_timeout(limit).is_ok()
+            && self.stream.read_to_end(&mut rest).is_ok();
+        // It closes this before it has let go of the folder.
+        let Some(process) = self.process.as_ref().filter(|_| hung_up) else {
+            return hung_up;
+        };
+        let left = limit.map(|limit| limit.saturating_sub(started.elapsed()));
+        let left = left.and_then(|left| Timespec::try_from(left).ok());
+        let mut ended = [PollFd::new(process, PollFlags::IN)];
+        poll(&mut ended, left.as_ref()).is_ok_and(|count| count > 0)
     }
 
     fn line(&mut self, until: Option<Instant>) -> io::Result<Line> {

@@ -34,6 +34,8 @@ pub struct MountOptions {
     pub read_only: bool,
     /// Other users may use it.
     pub allow_other: bool,
+    /// No program can be run out of it.
+    pub no_exec: bool,
     /// Show this owner.
     pub uid: Option<u32>,
     /// Show this group.
@@ -334,6 +336,9 @@ fn config(options: &MountOptions) -> Config {
     }
     if options.read_only {
         config.mount_options.push(MountOption::RO);
+    }
+    if options.no_exec {
+        config.mount_options.push(MountOption::NoExec);
     }
     config.acl = if options.allow_other {
         SessionACL::All

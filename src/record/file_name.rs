@@ -18,6 +18,9 @@ pub const PYTHON_ROOM: usize = 36;
 /// The longest percent-encoded key in the Python and the dual layout.
 pub const MAX_PYTHON: usize = MAX_FILE_NAME - PYTHON_ROOM;
 
+/// The characters that stand for bytes which are not UTF-8 begin here: private ones that end with Unicode.
+const BYTES: u32 = 0x10_FF00;
+
 /// How much of a too long key stays readable in its plain file name.
 const LONG_HEAD: usize = 200;
 /// How many hexadecimal digits of the key's SHA-256 follow it.
@@ -61,10 +64,52 @@ pub fn is_scratch(name: &str) -> bool {
         || name.starts_with("~$")
 }
 
+/// A file's name as text, whatever bytes it has: what is not UTF-8 is one character for each byte, out of the last ones of
+/// Unicode, which nobody uses. Each name has a text of its own.
+pub fn text_of(name: &[u8]) -> Cow<'_, str> {
+    let stands_for_a_byte = |text: &str| text.chars().any(|c| byte_of(c).is_some());
+    let stand_in = |byte: u8| char::from_u32(BYTES + u32::from(byte)).unwrap_or_default();
+    match std::str::from_utf8(name) {
+        Ok(text) if text.is_ascii() || !stands_for_a_byte(text) => return Cow::Borrowed(text),
+        Ok(_) | Err(_) => {}
+    }
+    let mut text = String::new();
+    for chunk in name.utf8_chunks() {
+        for c in chunk.valid().chars() {
+            match byte_of(c) {
+                None => text.push(c),
+                Some(_) => text.extend(c.encode_utf8(&mut [0; 4]).bytes().map(stand_in)),
+            }
+        }
+        text.extend(chunk.invalid().iter().copied().map(stand_in));
+    }
+    Cow::Owned(text)
+}
+
+/// The bytes of a file's name that `text_of` gave.
+pub fn bytes_of(name: &str) -> Cow<'_, [u8]> {
+    if name.is_ascii() || name.chars().all(|c| byte_of(c).is_none()) {
+        return Cow::Borrowed(name.as_bytes());
+    }
+    let mut bytes = Vec::new();
+    for c in name.chars() {
+        match byte_of(c) {
+            Some(byte) => bytes.push(byte),
+            None => bytes.extend_from_slice(c.encode_utf8(&mut [0; 4]).as_bytes()),
+        }
+    }
+    Cow::Owned(bytes)
+}
+
+fn byte_of(c: char) -> Option<u8> {
+    let byte = u8::try_from(u32::from(c).checked_sub(BYTES)?).ok()?;
+    (!byte.is_ascii()).then_some(byte)
+}
+
 /// How a name that is no key is listed: every byte that no key may hold is `%XX`. A legal key is left as it is,
 /// so the spelling is unique and can be taken back.
 pub fn encode_foreign(name: &str) -> String {
-    let mut out = percent(name.as_bytes(), is_key_byte);
+    let mut out = percent(&bytes_of(name), is_key_byte);
     if out == name && key_fault(name.as_bytes()).is_some() {
         // `.`, `..` and names that are only too long: their own bytes are legal, so one of them has to give way.
         out = if name.len() > MAX_KEY {
@@ -81,7 +126,7 @@ fn decode_foreign(spelling: &str) -> Option<String> {
     if !spelling.contains('%') {
         return None;
     }
-    let name = python_decode(spelling)?;
+    let name = text_of(&percent_decoded(spelling)?).into_owned();
     (key_fault(name.as_bytes()).is_some() && encode_foreign(&name) == spelling).then_some(name)
 }
 
@@ -107,6 +152,10 @@ pub fn python_encode(key: &str) -> String {
 /// The key behind a Python file name. Every `%` must begin a pair of hexadecimal digits, and the result must be
 /// UTF-8; characters that Python would have encoded are taken as they are.
 pub fn python_decode(file: &str) -> Option<String> {
+    String::from_utf8(percent_decoded(file)?.into_owned()).ok()
+}
+
+fn percent_decoded(file: &str) -> Option<Cow<'_, [u8]>> {
     let bytes = file.as_bytes();
     let sound = bytes.iter().enumerate().all(|(at, &byte)| {
         let digit = |n: usize| bytes.get(at + n).is_some_and(u8::is_ascii_hexdigit);
@@ -115,10 +164,7 @@ pub fn python_decode(file: &str) -> Option<String> {
     if !sound {
         return None;
     }
-    percent_decode_str(file)
-        .decode_utf8()
-        .ok()
-        .map(Cow::into_owned)
+    Some(percent_decode_str(file).into())
 }
 
 /// The file name of a key in the plain layout: the key. One of 256 characters fits no file name: there it is its first

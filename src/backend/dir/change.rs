@@ -83,7 +83,7 @@ impl Store {
                 Some(sdk) => commit::install(self, sdk, source, key, content_type, new, inherit),
             },
             NameKind::Scratch => scratch::install(self, source, name, content_type, new, inherit),
-            NameKind::Foreign(_) => Err(foreign("write the record", name)),
+            NameKind::Foreign(_) => Err(self.no_key("write the record", name)),
             NameKind::Illegal(why) => Err(illegal("write the record", name, why)),
         }
     }

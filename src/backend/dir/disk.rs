@@ -1,8 +1,9 @@
 //! The system calls of a folder, each on one name of an open directory. Nothing here follows a link or leaves that
-//! directory.
+//! directory. Names are as `text_of` gives them; those of files that we make are plain text.
 
 use super::FileStat;
 use crate::error::{Error, Kind, Result};
+use crate::record::file_name::{bytes_of, text_of};
 use rustix::fs::{
     self, AtFlags, FileType, Gid, Mode, OFlags, RawDir, RenameFlags, ResolveFlags, Uid,
 };
@@ -17,7 +18,7 @@ const ENTRIES_BYTES: usize = 32 * 1024;
 /// Whether this may be the name of a file in a directory. Everything below is only called with such names.
 pub(super) fn is_file_name(name: &str) -> bool {
     !name.is_empty()
-        && name.len() <= 255
+        && bytes_of(name).len() <= 255
         && !name.contains(['/', '\0'])
         && name != "."
         && name != ".."
@@ -25,7 +26,7 @@ pub(super) fn is_file_name(name: &str) -> bool {
 
 /// fstatat without following a link.
 pub(super) fn stat(dir: BorrowedFd<'_>, file: &str) -> rustix::io::Result<FileStat> {
-    fs::statat(dir, file, AtFlags::SYMLINK_NOFOLLOW).map(|stat| FileStat::of(&stat))
+    fs::statat(dir, &*bytes_of(file), AtFlags::SYMLINK_NOFOLLOW).map(|stat| FileStat::of(&stat))
 }
 
 /// fstatat; `None` when there is no such file.
@@ -90,13 +91,14 @@ pub(super) fn open_beneath(
 ) -> rustix::io::Result<OwnedFd> {
     let flags = flags | OFlags::NOFOLLOW | OFlags::CLOEXEC;
     let resolve = ResolveFlags::BENEATH | ResolveFlags::NO_SYMLINKS | ResolveFlags::NO_MAGICLINKS;
+    let name = bytes_of(name);
     for _ in 0..RACES {
-        match fs::openat2(dir, name, flags, Mode::empty(), resolve) {
+        match fs::openat2(dir, &*name, flags, Mode::empty(), resolve) {
             // The file was moved out of the directory while it was opened, as a version is that another one replaces. One
             // name cannot lead out of a directory by itself.
             Err(Errno::XDEV | Errno::AGAIN) => {}
             Err(Errno::NOSYS | Errno::PERM) => {
-                return fs::openat(dir, name, flags, Mode::empty());
+                return fs::openat(dir, &*name, flags, Mode::empty());
             }
             other => return other,
         }
@@ -224,8 +226,7 @@ thread_local! {
     static ENTRIES: RefCell<Vec<u8>> = const { RefCell::new(Vec::new()) };
 }
 
-/// Walks a directory from a position of its own (0 is the start), through a descriptor of its own. Names that are not
-/// UTF-8 are left out: nothing above can say them. True when the end was reached.
+/// Walks a directory from a position of its own (0 is the start), through a descriptor of its own. True when the end was reached.
 pub(super) fn walk(
     dir: BorrowedFd<'_>,
     from: u64,
@@ -246,9 +247,7 @@ pub(super) fn walk(
             None => break Ok(true),
             Some(Err(error)) => break Err(failed(error)),
             Some(Ok(entry)) => {
-                let Ok(name) = entry.file_name().to_str() else {
-                    continue;
-                };
+                let name = &*text_of(entry.file_name().to_bytes());
                 if name == "." || name == ".." {
                     continue;
                 }

@@ -9,7 +9,7 @@ use super::{
 };
 use crate::error::{Error, Kind, Result};
 use crate::record::file_name::{MAX_PYTHON, NameKind, classify};
-use crate::record::key::MAX_KEY;
+use crate::record::key::{MAX_KEY, key_fault};
 use crate::record::{ContentType, StoreName};
 use rustix::fs;
 use rustix::io::Errno;
@@ -207,8 +207,16 @@ impl Store {
                 Some(sdk) => look::may_create(self, sdk, key),
             },
             NameKind::Scratch => scratch::may_create(name),
-            NameKind::Foreign(_) => Err(foreign("make the record", name)),
+            NameKind::Foreign(_) => Err(self.no_key("make the record", name)),
             NameKind::Illegal(why) => Err(illegal("make the record", name, why)),
+        }
+    }
+
+    /// The error for a name that is no key: a file of the folder may be listed so.
+    pub(super) fn no_key(&self, op: &'static str, name: &str) -> Error {
+        match key_fault(name.as_bytes()) {
+            Some(why) if self.find(name).is_err() => illegal(op, name, why),
+            _ => foreign(op, name),
         }
     }
 
