@@ -186,8 +186,11 @@ fn a_foreign_name_has_one_spelling() {
     assert_eq!(encode_foreign("a/b ž%"), "a%2Fb%20%C5%BE%25");
     assert_eq!(classify("a%20b"), NameKind::Foreign("a b".into()));
     assert_eq!(classify("%2E%2E"), NameKind::Foreign("..".into()));
-    // Lower-case digits, an encoded letter, half a character: a second spelling of a name, or of none.
-    for name in ["a%2fb", "%61%20b", "a%C5", "%41"] {
+    // Half a character is a name, too.
+    let half = text_of(b"a\xC5");
+    assert_eq!(classify("a%C5"), NameKind::Foreign(half.into()));
+    // Lower-case digits, an encoded letter, half a pair: a second spelling of a name, or of none.
+    for name in ["a%2fb", "%61%20b", "a%C", "%41"] {
         assert!(matches!(classify(name), NameKind::Illegal(_)), "{name}");
     }
 }

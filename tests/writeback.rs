@@ -5,7 +5,7 @@ mod cached;
 
 use cached::{World, names_in, notes_in, options, until};
 use std::time::Duration;
-use storefs::backend::faulty::{Fault, Gate, Rule, Verb};
+use storefs::backend::faulty::{Fault, Rule, Verb};
 use storefs::error::Kind;
 use storefs::fs::Change;
 use storefs::volume::Volume;
@@ -396,72 +396,4 @@ fn a_record_is_renamed_into_another_store_unless_it_is_very_long() {
     mount.remove("long.bin").unwrap();
     mount.sync().unwrap();
     assert!(world.keys_there().is_empty());
-}
-
-// README: S111
-#[test]
-fn a_record_that_is_edited_all_the_time_is_sent_all_the_same() {
-    let world = World::new();
-    let options = Options {
-        debounce: Duration::from_millis(100),
-        ..options()
-    };
-    let mount = world.mount_with("one", options);
-    let mut edits = 0;
-    until("a version is there", || {
-        // Each edit comes before the last one is due.
-        mount
-            .write("OUTPUT", format!("{edits}").as_bytes())
-            .unwrap();
-        edits += 1;
-        world.there("OUTPUT").is_some()
-    });
-    // They were put together all the same.
-    assert!(world.count(Verb::Put) < 3 && edits > 10, "{edits} edits");
-    mount.sync().unwrap();
-    let last = (edits - 1).to_string();
-    assert_eq!(world.there("OUTPUT").unwrap(), last.as_bytes());
-}
-
-// README: S122
-#[test]
-fn who_waits_for_a_slow_upload_waits_as_long_as_it_moves() {
-    for write_through in [true, false] {
-        let world = World::new();
-        let options = Options {
-            write_through,
-            patience: Duration::from_millis(300),
-            ..options()
-        };
-        let mount = world.mount_with("one", options);
-        // Four times as long as nothing may move.
-        let crawl = Fault::Crawl(10, Duration::from_millis(60));
-        world.behind.add(Rule::on(Verb::Put, crawl).times(1));
-        let bytes = [b'x'; 200];
-        let handle = mount.open("slow", libc::O_CREAT | libc::O_WRONLY).unwrap();
-        mount.write_at(handle, 0, &bytes).unwrap();
-        mount.close(handle).unwrap();
-        mount.fsync("slow").unwrap();
-        assert_eq!(world.there("slow").unwrap(), bytes);
-        assert_eq!(world.count(Verb::Put), 1);
-    }
-}
-
-// README: S122
-#[test]
-fn who_waits_for_an_upload_that_stands_still_is_told_so_soon() {
-    let world = World::new();
-    let options = Options {
-        write_through: true,
-        patience: Duration::from_millis(300),
-        ..options()
-    };
-    let mount = world.mount_with("one", options);
-    let gate = Gate::closed();
-    world
-        .behind
-        .add(Rule::on(Verb::Put, Fault::Hang(gate.clone())).times(1));
-    assert_eq!(mount.write("still", b"bytes"), Err(Kind::TimedOut));
-    gate.open();
-    until("it was sent after all", || world.there("still").is_some());
 }

@@ -230,8 +230,8 @@ impl Fs {
         }
     }
 
-    /// Its name went or was given to another inode after it was looked up, or `/proc/PID/fd` leads here: then nobody may take
-    /// the bytes away from whoever is writing them.
+    /// Its name went or was given to another inode, which the kernel need not know yet, or `/proc/PID/fd` leads here. Only who
+    /// looked again, or cannot, gets it.
     fn open_nameless(
         self: &Arc<Self>,
         (ino, parent, spot): (u64, u64, Spot),
@@ -243,7 +243,7 @@ impl Fs {
         let write = writes(flags);
         let truncate = write && flags & libc::O_TRUNC != 0;
         match open {
-            Some(open) if (open.writable || !write) && (caller.second || !truncate) => {
+            Some(open) if caller.second && (open.writable || !write) => {
                 self.share(open, truncate, (flags, caller), tries)
             }
             None if caller.second && truncate => self
