@@ -71,7 +71,7 @@ fn help_of_mount_tells_of_servers_and_of_every_option() {
     for option in options {
         assert!(help.contains(&format!("  {option}")), "{option}: {help}");
         assert!(
-            option == "rw" || readme.contains(&format!("`{option}")),
+            ["rw", "exec"].contains(&option) || readme.contains(&format!("`{option}")),
             "{option}"
         );
     }

@@ -109,3 +109,16 @@ fn the_default_store_can_be_named_by_the_id_that_the_api_gave_it() {
     assert!(!world.source(&id).exists());
     mount.unmount();
 }
+
+#[test]
+fn status_names_a_store_as_it_is_called_now() {
+    let world = World::new();
+    let mount = world.mount(&[]);
+    fs::create_dir(mount.path("before")).unwrap();
+    fs::write(mount.path("before/OUTPUT"), "1").unwrap();
+    fs::rename(mount.path("before"), mount.path("after")).unwrap();
+    let status = mount.status();
+    let stores = status["backend"]["stores"].as_array().unwrap();
+    let names: Vec<_> = stores.iter().map(|store| &store["name"]).collect();
+    assert_eq!(names, ["after", "default"]);
+}

@@ -3,7 +3,7 @@
 //! is not answered so again, however many others use the name: a writer gets an inode that nobody else may open before him,
 //! and a reader the version that his lookup found.
 
-use super::handle::lock;
+use super::handle::{OpenFile, lock};
 use super::inode::{Node, Spot};
 use super::open::{Opened, TRIES, writes};
 use super::{Attr, Caller, Fs};
@@ -179,6 +179,75 @@ impl Fs {
             inode.reserved = Some(thread);
         }
         true
+    }
+
+    /// Its name went or was given to another inode, which the kernel need not know yet, or `/proc/PID/fd` leads here. Only who
+    /// looked again, or cannot, gets it.
+    pub(super) fn open_nameless(
+        self: &Arc<Self>,
+        (ino, parent, spot): (u64, u64, Spot),
+        open: Option<Arc<OpenFile>>,
+        flags: i32,
+        caller: Caller,
+        tries: u32,
+    ) -> Now<Opened> {
+        let write = writes(flags);
+        let truncate = write && flags & libc::O_TRUNC != 0;
+        match open {
+            Some(open) if caller.second && (open.writable || !write) => {
+                self.share(open, truncate, (flags, caller), tries)
+            }
+            None if caller.second && truncate => self
+                .open_truncated(ino, parent, &spot, flags, caller)
+                .into(),
+            None if caller.second && write && !self.volume.has_descriptors() => {
+                self.open_beside((ino, parent, spot), flags, caller, tries)
+            }
+            None if caller.second => self.open_record(ino, spot, flags, caller, tries),
+            _ => Now::err(Error::new("open", &*spot.name, Kind::Stale)),
+        }
+    }
+
+    /// Opens a record to go on in it, by an inode that lost the name to another one since it was looked up. There must be one
+    /// copy for all who do so: where somebody writes into it already, his, and else this inode gets the name back.
+    fn open_beside(
+        self: &Arc<Self>,
+        (ino, parent, spot): (u64, u64, Spot),
+        flags: i32,
+        caller: Caller,
+        tries: u32,
+    ) -> Now<Opened> {
+        let now = {
+            let mut table = lock(&self.table);
+            let now = table.find(parent, &spot.name).map(|inode| {
+                let writing = inode.drafting && inode.handles > 0;
+                let awaited = inode.reserved.is_some() && tries > 0;
+                (inode.ino, inode.open.clone().filter(|_| writing), awaited)
+            });
+            match now {
+                Some((_, Some(open), _)) => Some(open),
+                // It is about to be opened.
+                Some((_, None, true)) => None,
+                other => {
+                    if let Some((other, ..)) = other {
+                        table.supersede(other);
+                    }
+                    table.take_back(ino, parent, &spot.name);
+                    drop(table);
+                    return self.open_record(ino, spot, flags, caller, tries);
+                }
+            }
+        };
+        if let Some(open) = now {
+            return self.share(open, false, (flags, caller), tries);
+        }
+        let this = self.clone();
+        let pause = Duration::from_millis(u64::from(TRIES_AGAIN - tries.min(TRIES_AGAIN)) + 1);
+        Now::blocking(move || {
+            std::thread::sleep(pause);
+            Ok(())
+        })
+        .and_then(move |()| this.open_within(ino, flags, caller, tries - 1))
     }
 
     fn free(&self, ino: u64, thread: u32) {

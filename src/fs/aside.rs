@@ -35,7 +35,7 @@ impl Fs {
         }
         let by_handle = handle
             .and_then(|number| self.handles.get(number))
-            .filter(|handle| handle.file.ino == ino && handle.writer)
+            .filter(|handle| handle.writer)
             .map(|handle| handle.file.clone());
         let (open, spot, is_store) = {
             let table = lock(&self.table);

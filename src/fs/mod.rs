@@ -182,9 +182,11 @@ impl Fs {
         }
         if let Some(number) = handle
             && let Some(handle) = self.handles.get(number)
-            && handle.file.ino == ino
+            && handle.text.is_none()
         {
-            return self.open_attr(&handle.file).into();
+            let attr = self.open_attr(&handle.file);
+            // It may be the file of another inode, which has the name.
+            return attr.map(|attr| Attr { ino, ..attr }).into();
         }
         let (node, spot, file, parent) = {
             let table = lock(&self.table);

@@ -230,30 +230,6 @@ impl Fs {
         }
     }
 
-    /// Its name went or was given to another inode, which the kernel need not know yet, or `/proc/PID/fd` leads here. Only who
-    /// looked again, or cannot, gets it.
-    fn open_nameless(
-        self: &Arc<Self>,
-        (ino, parent, spot): (u64, u64, Spot),
-        open: Option<Arc<OpenFile>>,
-        flags: i32,
-        caller: Caller,
-        tries: u32,
-    ) -> Now<Opened> {
-        let write = writes(flags);
-        let truncate = write && flags & libc::O_TRUNC != 0;
-        match open {
-            Some(open) if caller.second && (open.writable || !write) => {
-                self.share(open, truncate, (flags, caller), tries)
-            }
-            None if caller.second && truncate => self
-                .open_truncated(ino, parent, &spot, flags, caller)
-                .into(),
-            None if caller.second => self.open_record(ino, spot, flags, caller, tries),
-            _ => Now::err(Error::new("open", &*spot.name, Kind::Stale)),
-        }
-    }
-
     /// Whether this caller made the file itself and nothing was written to it: to truncate it then changes nothing.
     fn began(&self, open: &OpenFile, caller: Caller) -> bool {
         let maker = open.writing().maker;

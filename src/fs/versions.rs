@@ -84,6 +84,10 @@ impl Fs {
         let stale = || Error::new("open", &*spot.name, Kind::Stale);
         let inode = table.get_mut(ino).ok_or_else(stale)?;
         let parent = inode.parent;
+        if !inode.linked && copied {
+            // Another one took the name, in which somebody may write by now.
+            return Ok(Placed::Overtaken);
+        }
         if !inode.linked && !caller.second {
             return Err(stale());
         }

@@ -68,10 +68,10 @@ pub(super) fn status(folder: &Folder, read_only: bool) -> serde_json::Value {
         .stores()
         .unwrap_or_default()
         .iter()
-        .filter_map(|name| folder.store(name).ok())
-        .map(|store| {
+        .filter_map(|name| Some((name, folder.store(name).ok()?)))
+        .map(|(name, store)| {
             serde_json::json!({
-                "name": store.name().as_str(),
+                "name": name.as_str(),
                 "layout": store.layout().as_str(),
             })
         })

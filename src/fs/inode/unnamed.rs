@@ -22,6 +22,15 @@ impl Table {
         }
     }
 
+    /// Gives the name, which nobody has now, back to an inode that was superseded.
+    pub(in crate::fs) fn take_back(&mut self, ino: u64, parent: u64, name: &str) {
+        self.superseded.retain(|other| *other != ino);
+        if let Some(inode) = self.get_mut(ino) {
+            inode.superseded = false;
+        }
+        self.relink(ino, parent, name);
+    }
+
     /// The name was removed or given away: what was superseded under it must not come back.
     pub(in crate::fs) fn forsake(&mut self, parent: u64, name: &str) {
         let Self {
