@@ -6,7 +6,7 @@ mod shop;
 mod support;
 
 use shop::Shop;
-use std::fs::{self, OpenOptions};
+use std::fs::{self, File, OpenOptions};
 use std::io::{self, Write};
 use std::path::Path;
 use std::process::Command;
@@ -86,6 +86,11 @@ fn cut(path: &Path, round: u32) -> io::Result<()> {
     }
 }
 
+/// A copy of the descriptor is closed, as a shell does that ran a command with it.
+fn closed_once(file: &File) -> io::Result<()> {
+    file.try_clone().map(drop)
+}
+
 fn everything(mount: &Mount, from: &Mount) {
     let at = |name: &str| mount.path("default").join(name);
     let seen = |name: &str| from.path("default").join(name);
@@ -127,6 +132,47 @@ fn everything(mount: &Mount, from: &Mount) {
             overwrite("cut", format!("{round}\n"))
         }],
     );
+
+    fs::write(at("emptied"), "").unwrap();
+    meet(
+        &at("emptied"),
+        &seen("emptied"),
+        &[&|round| {
+            overwrite("emptied", "x".to_owned())?;
+            drop(File::create(at("emptied"))?);
+            let left = fs::read(at("emptied"))?;
+            assert!(left.is_empty(), "round {round}");
+            assert_eq!(fs::metadata(at("emptied"))?.len(), 0, "round {round}");
+            Ok(())
+        }],
+    );
+
+    fs::write(at("twice"), "").unwrap();
+    meet(
+        &at("twice"),
+        &seen("twice"),
+        &[&|round| {
+            let mut file = File::create(at("twice"))?;
+            file.write_all(b"a\n")?;
+            closed_once(&file)?;
+            file.write_all(b"b\n")?;
+            drop(file);
+            assert_eq!(fs::read(at("twice"))?, b"a\nb\n", "round {round}");
+            assert_eq!(fs::metadata(at("twice"))?.len(), 4, "round {round}");
+            Ok(())
+        }],
+    );
+
+    fs::write(at("lines"), "").unwrap();
+    let lines = |round| {
+        let mut log = OpenOptions::new().append(true).open(at("lines"))?;
+        log.write_all(format!("{round}\n").as_bytes())?;
+        closed_once(&log)?;
+        log.write_all(format!("{round} again\n").as_bytes())
+    };
+    meet(&at("lines"), &seen("lines"), &[&lines, &lines]);
+    let log = fs::read_to_string(at("lines")).unwrap();
+    assert_eq!(log.lines().count(), 4 * ROUNDS as usize);
 
     fs::write(at("log"), "").unwrap();
     let append = |round| {

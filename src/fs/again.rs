@@ -1,51 +1,43 @@
 //! Opens that come again. An open that needs another file than its inode has is answered with "stale": the kernel looks the
-//! name up once more and opens what it finds, but it does that once only. So what the same thread looks up and opens next
-//! is not answered so again, however many others use the name: a writer gets an inode that nobody else may open before him,
-//! and a reader the version that his lookup found.
+//! name up once more and opens what it finds, but it does that once only. What the same thread looks up after that is an
+//! inode of its own, which nobody else has open: so it can have whatever file the name has when it is opened.
 
-use super::handle::{OpenFile, lock};
-use super::inode::{Node, Spot};
+use super::handle::{OpenFile, Stamp, Writing, lock};
 use super::open::{Opened, TRIES, writes};
-use super::{Attr, Caller, Fs};
-use crate::error::{Error, Kind};
-use crate::volume::Now;
+use super::{Attr, Caller, Change, FileKind, Fs, Notice};
+use crate::error::{Error, Kind, Result};
+use crate::volume::{FileStat, Now};
 use std::collections::HashMap;
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
-/// How often it is tried for a second open, whose failure a program would see.
-pub(super) const TRIES_AGAIN: u32 = 64;
+/// How often it is tried for an open whose failure a program would see.
+const TRIES_AGAIN: u32 = 64;
 /// So long it is known who was told to look again. The kernel does it at once, or never when a signal came.
 const REMEMBERED: Duration = Duration::from_secs(60);
 
 /// A thread that was told to look again.
 #[derive(Debug)]
-pub(super) struct Told {
+struct Told {
     parent: u64,
     name: Box<str>,
-    /// It wants to write.
-    writes: bool,
-    /// It wants to begin with no bytes.
-    truncates: bool,
     /// The inode for which it was told so.
     refused: u64,
-    /// The inode that it found since.
-    found: Option<u64>,
     at: Instant,
 }
 
 /// Who was told to look again.
 #[derive(Debug, Default)]
 pub(super) struct Again {
-    /// Read without the lock: most of the time there is nobody.
-    count: AtomicUsize,
+    /// Whether there ever was somebody: most mounts never need any of this.
+    used: AtomicBool,
     threads: Mutex<HashMap<u32, Told>>,
 }
 
 impl Again {
-    fn nobody(&self) -> bool {
-        self.count.load(Ordering::Acquire) == 0
+    fn used(&self) -> bool {
+        self.used.load(Ordering::Acquire)
     }
 
     fn tell(&self, thread: u32, told: Told) {
@@ -54,235 +46,327 @@ impl Again {
         if threads.len() > 64 {
             threads.retain(|_, told| told.at.elapsed() < REMEMBERED);
         }
-        self.count.store(threads.len(), Ordering::Release);
+        self.used.store(true, Ordering::Release);
     }
 
-    /// Whether the thread was told to look for this name; if it wants to write, and to truncate.
-    fn looks_for(&self, thread: u32, parent: u64, name: &str) -> Option<(bool, bool)> {
-        if self.nobody() {
-            return None;
-        }
-        lock(&self.threads)
-            .get(&thread)
-            .filter(|told| told.parent == parent && *told.name == *name)
-            .filter(|told| told.at.elapsed() < REMEMBERED)
-            .map(|told| (told.writes, told.truncates))
+    /// Whether the thread was told to look for this name.
+    fn looks_for(&self, thread: u32, parent: u64, name: &str) -> bool {
+        self.used()
+            && lock(&self.threads).get(&thread).is_some_and(|told| {
+                let recent = told.at.elapsed() < REMEMBERED;
+                told.parent == parent && *told.name == *name && recent
+            })
     }
 
-    fn found(&self, thread: u32, ino: u64) {
-        if let Some(told) = lock(&self.threads).get_mut(&thread) {
-            told.found = Some(ino);
-        }
-    }
-
-    /// Whether the thread opens what it found. A path such as `/proc/self/fd/3` leads to the inode itself, without a lookup.
-    fn takes_second(&self, thread: u32, ino: u64) -> bool {
-        self.forget(thread)
-            .is_some_and(|told| told.found.unwrap_or(told.refused) == ino)
-    }
-
-    /// The thread is done with it.
-    pub(super) fn forget(&self, thread: u32) -> Option<Told> {
-        if self.nobody() {
-            return None;
-        }
-        let mut threads = lock(&self.threads);
-        let told = threads.remove(&thread);
-        self.count.store(threads.len(), Ordering::Release);
-        told
+    /// The thread opens something: then it has looked. What it was refused, if that was just now.
+    fn takes(&self, thread: u32) -> Option<u64> {
+        let told = lock(&self.threads).remove(&thread)?;
+        (told.at.elapsed() < REMEMBERED).then_some(told.refused)
     }
 }
 
 impl Fs {
     /// Opens an inode. `Kind::Stale` tells the kernel to look the name up again, after the name was given a new inode.
     pub fn open(self: &Arc<Self>, ino: u64, flags: i32, caller: Caller) -> Now<Opened> {
-        let second = self.again.takes_second(caller.pid, ino);
-        let tries = if second { TRIES_AGAIN } else { TRIES };
-        let caller = Caller { second, ..caller };
+        if self.again.used() {
+            let refused = self.again.takes(caller.pid);
+            let (private, of) = {
+                let table = lock(&self.table);
+                let inode = table.get(ino);
+                (
+                    inode.and_then(|inode| inode.private),
+                    inode.map(|inode| (inode.parent, inode.name.clone())),
+                )
+            };
+            match (private, of) {
+                (Some(private), Some(of)) if private.is_for(caller.pid) => {
+                    return self.open_private(ino, of, flags, caller);
+                }
+                // No lookup was between: a path such as /proc/self/fd/3 leads to the inode itself.
+                (_, Some(of)) if refused == Some(ino) => {
+                    return self.open_itself(ino, of, flags, caller);
+                }
+                (Some(_), _) => {
+                    self.tell_to_look(ino, caller.pid);
+                    return Now::err(Error::new("open", "", Kind::Stale));
+                }
+                _ => {}
+            }
+        }
         let this = self.clone();
-        self.open_within(ino, flags, caller, tries)
+        self.open_within(ino, flags, caller, TRIES)
             .finally(move |opened| {
-                if let Err(e) = &opened {
-                    if second {
-                        this.free(ino, caller.pid);
-                    } else if e.kind() == Kind::Stale {
-                        this.tell_to_look(ino, flags, caller.pid);
-                    }
+                if opened.as_ref().is_err_and(|e| e.kind() == Kind::Stale) {
+                    this.tell_to_look(ino, caller.pid);
                 }
                 Now::Ready(opened)
             })
     }
 
-    /// The attributes of a name in a directory, for a thread that may open it next.
-    pub fn look_up(self: &Arc<Self>, parent: u64, name: &str, thread: u32) -> Now<Attr> {
-        match self.again.looks_for(thread, parent, name) {
-            Some(wants) => self.look_again(parent, name, (thread, wants), TRIES_AGAIN),
-            None => self.lookup(parent, name),
-        }
-    }
-
-    fn look_again(
-        self: &Arc<Self>,
-        parent: u64,
-        name: &str,
-        who: (u32, (bool, bool)),
-        tries: u32,
-    ) -> Now<Attr> {
-        let (thread, wants) = who;
-        let taken = {
-            let table = lock(&self.table);
-            let inode = table.find(parent, name);
-            inode
-                .filter(|inode| match inode.reserved {
-                    Some(other) => other != thread,
-                    None => {
-                        let known = inode.lookups > 0 || inode.handles > 0;
-                        known && wants_its_own(wants, inode.drafting)
-                    }
-                })
-                .filter(|inode| matches!(inode.node, Node::Record))
-                .and_then(|inode| Some((inode.ino, table.spot(inode.ino)?)))
-        };
-        if let Some((ino, spot)) = taken
-            && let Err(e) = self.give_new_inode(ino, parent, &spot)
-        {
-            return Now::err(e);
-        }
-        let (this, name): (_, Box<str>) = (self.clone(), name.into());
-        self.lookup(parent, &name).and_then(move |attr| {
-            if !this.reserve(attr.ino, thread, wants) && tries > 0 {
-                // Somebody else came to it first.
-                this.forget(attr.ino, 1);
-                return this.look_again(parent, &name, who, tries - 1);
-            }
-            this.again.found(thread, attr.ino);
-            Now::ok(attr)
-        })
-    }
-
-    /// Keeps what a thread found for its open. False when it is not free for that.
-    fn reserve(&self, ino: u64, thread: u32, wants: (bool, bool)) -> bool {
-        let mut table = lock(&self.table);
-        let Some(inode) = table.get_mut(ino).filter(|inode| inode.linked) else {
-            return false;
-        };
-        if !matches!(inode.node, Node::Record) || inode.reserved == Some(thread) {
-            return true;
-        }
-        if inode.reserved.is_some() {
-            return false;
-        }
-        if wants_its_own(wants, inode.drafting) {
-            if inode.handles > 0 || inode.lookups > 1 {
-                return false;
-            }
-            inode.reserved = Some(thread);
-        }
-        true
-    }
-
-    /// Its name went or was given to another inode, which the kernel need not know yet, or `/proc/PID/fd` leads here. Only who
-    /// looked again, or cannot, gets it.
-    pub(super) fn open_nameless(
-        self: &Arc<Self>,
-        (ino, parent, spot): (u64, u64, Spot),
-        open: Option<Arc<OpenFile>>,
-        flags: i32,
-        caller: Caller,
-        tries: u32,
-    ) -> Now<Opened> {
-        let write = writes(flags);
-        let truncate = write && flags & libc::O_TRUNC != 0;
-        match open {
-            Some(open) if caller.second && (open.writable || !write) => {
-                self.share(open, truncate, (flags, caller), tries)
-            }
-            None if caller.second && truncate => self
-                .open_truncated(ino, parent, &spot, flags, caller)
-                .into(),
-            None if caller.second && write && !self.volume.has_descriptors() => {
-                self.open_beside((ino, parent, spot), flags, caller, tries)
-            }
-            None if caller.second => self.open_record(ino, spot, flags, caller, tries),
-            _ => Now::err(Error::new("open", &*spot.name, Kind::Stale)),
-        }
-    }
-
-    /// Opens a record to go on in it, by an inode that lost the name to another one since it was looked up. There must be one
-    /// copy for all who do so: where somebody writes into it already, his, and else this inode gets the name back.
-    fn open_beside(
-        self: &Arc<Self>,
-        (ino, parent, spot): (u64, u64, Spot),
-        flags: i32,
-        caller: Caller,
-        tries: u32,
-    ) -> Now<Opened> {
-        let now = {
-            let mut table = lock(&self.table);
-            let now = table.find(parent, &spot.name).map(|inode| {
-                let writing = inode.drafting && inode.handles > 0;
-                let awaited = inode.reserved.is_some() && tries > 0;
-                (inode.ino, inode.open.clone().filter(|_| writing), awaited)
-            });
-            match now {
-                Some((_, Some(open), _)) => Some(open),
-                // It is about to be opened.
-                Some((_, None, true)) => None,
-                other => {
-                    if let Some((other, ..)) = other {
-                        table.supersede(other);
-                    }
-                    table.take_back(ino, parent, &spot.name);
-                    drop(table);
-                    return self.open_record(ino, spot, flags, caller, tries);
-                }
-            }
-        };
-        if let Some(open) = now {
-            return self.share(open, false, (flags, caller), tries);
-        }
-        let this = self.clone();
-        let pause = Duration::from_millis(u64::from(TRIES_AGAIN - tries.min(TRIES_AGAIN)) + 1);
-        Now::blocking(move || {
-            std::thread::sleep(pause);
-            Ok(())
-        })
-        .and_then(move |()| this.open_within(ino, flags, caller, tries - 1))
-    }
-
-    fn free(&self, ino: u64, thread: u32) {
-        let mut table = lock(&self.table);
-        let inode = table.get_mut(ino);
-        if let Some(inode) = inode.filter(|inode| inode.reserved == Some(thread)) {
-            inode.reserved = None;
-        }
-    }
-
-    fn tell_to_look(&self, ino: u64, flags: i32, thread: u32) {
+    fn tell_to_look(&self, ino: u64, thread: u32) {
         let table = lock(&self.table);
         let Some(inode) = table.get(ino) else { return };
         let told = Told {
             parent: inode.parent,
             name: inode.name.clone(),
-            writes: writes(flags),
-            truncates: writes(flags) && flags & libc::O_TRUNC != 0,
             refused: ino,
-            found: None,
             at: Instant::now(),
         };
         drop(table);
         self.again.tell(thread, told);
     }
 
-    /// A thread is about to open an inode that another one may open first: its name gets a new one.
-    pub(super) fn refuse_reserved(&self, ino: u64, parent: u64, spot: &Spot) -> Error {
-        let given = self.give_new_inode(ino, parent, spot);
-        let stale = Error::new("open", &*spot.name, Kind::Stale);
-        given.err().unwrap_or(stale)
+    /// What the thread found for itself.
+    fn open_private(
+        self: &Arc<Self>,
+        ino: u64,
+        (parent, name): (u64, Box<str>),
+        flags: i32,
+        caller: Caller,
+    ) -> Now<Opened> {
+        let caller = Caller {
+            beside: true,
+            ..caller
+        };
+        let this = self.clone();
+        let opened = self.open_named(parent, &name, flags, caller);
+        opened.and_then(move |opened| {
+            if let Some(inode) = lock(&this.table).get_mut(ino)
+                && let Some(private) = &mut inode.private
+            {
+                private.serves = Some(opened.open.file.ino);
+            }
+            if !opened.open.beside {
+                return Now::ok(opened);
+            }
+            // What the kernel kept of the file's inode it must not keep while that is written.
+            Now::blocking(move || {
+                this.deliver_notices();
+                Ok(opened)
+            })
+        })
+    }
+
+    /// The file of an inode is going to be written without the kernel knowing that it is this one's.
+    pub(super) fn write_beside(&self, ino: u64) {
+        let mut table = lock(&self.table);
+        let Some(inode) = table.get_mut(ino) else {
+            return;
+        };
+        inode.beside += 1;
+        let told = std::mem::take(&mut inode.told);
+        drop(table);
+        if told != 0 {
+            self.notify(Notice::Attributes(ino));
+        }
+    }
+
+    /// Opens what a name leads to, whichever inode that is, and however often it changes meanwhile.
+    pub(super) fn open_named(
+        self: &Arc<Self>,
+        parent: u64,
+        name: &str,
+        flags: i32,
+        caller: Caller,
+    ) -> Now<Opened> {
+        let (this, name): (_, Box<str>) = (self.clone(), name.into());
+        self.open_there(parent, &name, flags, caller)
+            .finally(move |opened| match opened {
+                Err(e) if e.kind() == Kind::NotFound && needs_no_bytes(flags) => {
+                    this.open_nameless(parent, &name, flags, caller).into()
+                }
+                opened => Now::Ready(opened),
+            })
+    }
+
+    /// The same of a record that is there.
+    pub(super) fn open_there(
+        self: &Arc<Self>,
+        parent: u64,
+        name: &str,
+        flags: i32,
+        caller: Caller,
+    ) -> Now<Opened> {
+        self.open_named_within(parent, name, (flags, caller), TRIES_AGAIN)
+    }
+
+    fn open_named_within(
+        self: &Arc<Self>,
+        parent: u64,
+        name: &str,
+        how: (i32, Caller),
+        tries: u32,
+    ) -> Now<Opened> {
+        let (this, name): (_, Box<str>) = (self.clone(), name.into());
+        self.look_untold(parent, &name).and_then(move |attr| {
+            let again = this.clone();
+            this.open_within(attr.ino, how.0, how.1, TRIES)
+                .finally(move |opened| {
+                    again.forget(attr.ino, 1);
+                    match opened {
+                        Err(e) if e.kind() == Kind::Stale && tries > 0 => {
+                            again.open_named_within(parent, &name, how, tries - 1)
+                        }
+                        opened => Now::Ready(opened),
+                    }
+                })
+        })
+    }
+
+    /// Opens a record that was removed since it was looked up: what is written goes with the last handle, as on any disk.
+    fn open_nameless(
+        self: &Arc<Self>,
+        parent: u64,
+        name: &str,
+        flags: i32,
+        caller: Caller,
+    ) -> Result<Opened> {
+        let spot = self.spot_of(parent, name)?;
+        let owner = caller.owner();
+        let draft = self.volume.draft(&spot.store, 0o600, owner, None)?;
+        let file = draft.file.clone();
+        let stat = FileStat::of_file(&*file)?;
+        let writing = Writing {
+            draft: Some(draft),
+            stamp: Stamp::from(&stat),
+            ..Writing::default()
+        };
+        let mut table = lock(&self.table);
+        let ino = table.insert_nameless(parent, name, stat.inode);
+        if let Some(inode) = table.get_mut(ino) {
+            inode.drafting = true;
+        }
+        let open = OpenFile::new(ino, file, true, writing);
+        table.opened(ino, &open);
+        drop(table);
+        self.hand_out_counted(open, flags, caller)
+    }
+
+    /// Opens the file that an inode has open already, whatever became of its name.
+    fn open_itself(
+        self: &Arc<Self>,
+        ino: u64,
+        (parent, name): (u64, Box<str>),
+        flags: i32,
+        caller: Caller,
+    ) -> Now<Opened> {
+        let write = writes(flags);
+        let truncate = write && flags & libc::O_TRUNC != 0;
+        let meant = self.meant(ino);
+        let open = {
+            let table = lock(&self.table);
+            let inode = table.get(meant).filter(|inode| inode.handles > 0);
+            inode.and_then(|inode| inode.open.clone())
+        };
+        match open {
+            Some(open) if open.writable || !write => {
+                self.share(open, truncate, (flags, caller), TRIES)
+            }
+            // The kernel has pages or a file of its own for the inode.
+            Some(_) if self.options.shared_files => {
+                Now::err(Error::new("open", &*name, Kind::Stale))
+            }
+            _ => self.open_private(ino, (parent, name), flags, caller),
+        }
+    }
+
+    /// The attributes of a name in a directory, for a thread that may open it next.
+    pub fn look_up(self: &Arc<Self>, parent: u64, name: &str, thread: u32) -> Now<Attr> {
+        if !self.again.looks_for(thread, parent, name) {
+            return self.lookup(parent, name);
+        }
+        let (this, name): (_, Box<str>) = (self.clone(), name.into());
+        self.look_untold(parent, &name).then(move |attr| {
+            if attr.kind != FileKind::Regular {
+                return Ok(attr.kept(Duration::ZERO));
+            }
+            let ino = lock(&this.table).insert_private(parent, &name, thread);
+            this.forget(attr.ino, 1);
+            Ok(Attr { ino, ..attr }.kept(Duration::ZERO))
+        })
+    }
+
+    /// A lookup of which the kernel is not told.
+    fn look_untold(self: &Arc<Self>, parent: u64, name: &str) -> Now<Attr> {
+        let before = {
+            let table = lock(&self.table);
+            table
+                .find(parent, name)
+                .map(|inode| (inode.ino, inode.told))
+        };
+        let this = self.clone();
+        self.lookup(parent, name).then(move |attr| {
+            let told = before.filter(|(ino, _)| *ino == attr.ino);
+            this.was_told(attr.ino, told.map_or(0, |(_, told)| told));
+            Ok(attr)
+        })
+    }
+
+    /// What the kernel was told last of an inode.
+    fn was_told(&self, ino: u64, told: i64) {
+        if let Some(inode) = lock(&self.table).get_mut(ino) {
+            inode.told = told;
+        }
+    }
+
+    /// The inode whose file is meant by one that a thread found for itself.
+    pub fn meant(&self, ino: u64) -> u64 {
+        if !self.again.used() {
+            return ino;
+        }
+        let table = lock(&self.table);
+        let Some(inode) = table.get(ino) else {
+            return ino;
+        };
+        let Some(private) = inode.private else {
+            return ino;
+        };
+        let held = |ino: &u64| table.get(*ino).is_some_and(|inode| inode.handles > 0);
+        let named = || table.find(inode.parent, &inode.name).map(|inode| inode.ino);
+        private.serves.filter(held).or_else(named).unwrap_or(ino)
+    }
+
+    /// The attributes of an inode that the kernel knows.
+    pub fn attributes(self: &Arc<Self>, ino: u64, handle: Option<u64>) -> Now<Attr> {
+        let meant = self.meant(ino);
+        if meant == ino {
+            return self.getattr(ino, handle);
+        }
+        let attr = self.getattr(meant, handle);
+        self.as_of(ino, meant, attr)
+    }
+
+    /// Changes attributes of an inode that the kernel knows.
+    pub fn change(
+        self: &Arc<Self>,
+        ino: u64,
+        change: Change,
+        handle: Option<u64>,
+        caller: Caller,
+    ) -> Now<Attr> {
+        let meant = self.meant(ino);
+        let attr = self.setattr(meant, change, handle, caller);
+        if meant == ino {
+            return attr;
+        }
+        self.as_of(ino, meant, attr)
+    }
+
+    /// Says of one inode what is so of another, of which the kernel is told nothing by that.
+    fn as_of(self: &Arc<Self>, ino: u64, meant: u64, attr: Now<Attr>) -> Now<Attr> {
+        let told = lock(&self.table).get(meant).map(|inode| inode.told);
+        let this = self.clone();
+        attr.finally(move |attr| {
+            if let Some(told) = told {
+                this.was_told(meant, told);
+            }
+            Now::Ready(attr.map(|attr| Attr { ino, ..attr }.kept(Duration::ZERO)))
+        })
     }
 }
 
-/// Whether an open needs an inode of its own. Who does not truncate goes on in what others are writing.
-fn wants_its_own((writes, truncates): (bool, bool), drafting: bool) -> bool {
-    writes && (truncates || !drafting)
+/// Whether an open can do without what was there.
+fn needs_no_bytes(flags: i32) -> bool {
+    let appends = flags & libc::O_ACCMODE == libc::O_WRONLY && flags & libc::O_APPEND != 0;
+    writes(flags) && (appends || flags & libc::O_TRUNC != 0)
 }

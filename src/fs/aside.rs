@@ -3,6 +3,7 @@
 use super::change::{apply, drop_privileges};
 use super::handle::{OpenFile, Stamp, lock};
 use super::inode::Spot;
+use super::open::TRIES;
 use super::{Caller, Change, Fs};
 use crate::error::{Error, Kind, Result};
 use crate::record::now_ns;
@@ -35,7 +36,7 @@ impl Fs {
         }
         let by_handle = handle
             .and_then(|number| self.handles.get(number))
-            .filter(|handle| handle.writer)
+            .filter(|handle| handle.file.ino == ino && handle.writer)
             .map(|handle| handle.file.clone());
         let (open, spot, is_store) = {
             let table = lock(&self.table);
@@ -86,7 +87,23 @@ impl Fs {
         caller: Caller,
     ) -> Now<()> {
         let this = self.clone();
-        let opened = self.open(ino, libc::O_WRONLY, caller);
+        let parent = self.parent_of(ino);
+        let again = self.clone();
+        let opened = self.open_there(parent, &spot.name, libc::O_WRONLY, caller);
+        let opened = opened.finally(move |opened| match opened {
+            // It lost its name while it was open.
+            Err(e) if e.kind() == Kind::NotFound => {
+                let open = lock(&again.table)
+                    .get(ino)
+                    .filter(|inode| inode.handles > 0)
+                    .and_then(|inode| inode.open.clone());
+                match open.filter(|open| open.writable) {
+                    Some(open) => again.share(open, false, (libc::O_WRONLY, caller), TRIES),
+                    None => Now::err(e),
+                }
+            }
+            opened => Now::Ready(opened),
+        });
         opened.then(move |opened| {
             let file = &opened.open.file;
             let resized = this.resize(file, &spot, &change, caller);

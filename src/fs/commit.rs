@@ -253,6 +253,11 @@ impl Fs {
                 self.lose(file);
             }
         }
+        if handle.beside
+            && let Some(inode) = lock(&self.table).get_mut(file.ino)
+        {
+            inode.beside = inode.beside.saturating_sub(1);
+        }
         if handle.writer {
             let mut writing = file.writing();
             writing.writers = writing.writers.saturating_sub(1);

@@ -201,6 +201,7 @@ impl Fs {
             writer: false,
             append: None,
             direct: false,
+            beside: false,
             durable: false,
             at_end: false,
             told_failure: AtomicBool::new(false),

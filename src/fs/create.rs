@@ -2,6 +2,7 @@
 
 use super::handle::{Join, OpenFile, Stamp, Writing, lock};
 use super::inode::{Node, Spot};
+use super::open::TRIES;
 use super::{Attr, Caller, Fs, Opened};
 use crate::error::{Error, Kind, Result};
 use crate::volume::{Draft, FileStat, Now};
@@ -16,6 +17,18 @@ impl Fs {
         mode: u32,
         flags: i32,
         caller: Caller,
+    ) -> Now<(Attr, Opened)> {
+        self.create_within(parent, name, mode, (flags, caller), TRIES)
+    }
+
+    /// The same; it is tried again so often when a record that was there is gone before it is opened.
+    fn create_within(
+        self: &Arc<Self>,
+        parent: u64,
+        name: &str,
+        mode: u32,
+        (flags, caller): (i32, Caller),
+        tries: u32,
     ) -> Now<(Attr, Opened)> {
         let spot = match self.spot_of(parent, name) {
             Ok(spot) => spot,
@@ -47,8 +60,8 @@ impl Fs {
                     Now::err(Error::new("create", &*spot.name, Kind::Exists))
                 }
                 Ok(_) => {
-                    let again = this.clone();
-                    this.lookup(parent, &spot.name).and_then(move |attr| {
+                    let (again, named) = (this.clone(), spot.name.clone());
+                    let opened = this.lookup(parent, &spot.name).and_then(move |attr| {
                         let opened =
                             again.open_created(parent, &spot.name, attr.ino, flags, caller);
                         // The kernel counts one lookup for the whole, which is the last.
@@ -56,6 +69,12 @@ impl Fs {
                             again.forget(attr.ino, 1);
                             Now::Ready(done)
                         })
+                    });
+                    opened.finally(move |done| match done {
+                        Err(e) if e.kind() == Kind::NotFound && tries > 0 => {
+                            this.create_within(parent, &named, mode, (flags, caller), tries - 1)
+                        }
+                        done => Now::Ready(done),
                     })
                 }
                 Err(e) if e.kind() == Kind::NotFound => {
@@ -83,19 +102,10 @@ impl Fs {
     ) -> Now<(Attr, Opened)> {
         let flags = flags & !libc::O_CREAT;
         let (this, name): (_, Box<str>) = (self.clone(), name.into());
-        let opened = self.open(ino, flags, caller).finally(move |opened| {
-            if !matches!(&opened, Err(e) if e.kind() == Kind::Stale) {
-                return Now::Ready(opened);
-            }
-            // As the kernel does.
-            let again = this.clone();
-            this.look_up(parent, &name, caller.pid)
-                .and_then(move |attr| {
-                    again.open(attr.ino, flags, caller).finally(move |opened| {
-                        again.forget(attr.ino, 1);
-                        Now::Ready(opened)
-                    })
-                })
+        let opened = self.open_within(ino, flags, caller, TRIES);
+        let opened = opened.finally(move |opened| match opened {
+            Err(e) if e.kind() == Kind::Stale => this.open_there(parent, &name, flags, caller),
+            opened => Now::Ready(opened),
         });
         let this = self.clone();
         opened.then(move |opened| {
@@ -129,7 +139,6 @@ impl Fs {
         flags: i32,
         caller: Caller,
     ) -> Result<(Attr, Opened)> {
-        self.again.forget(caller.pid);
         let exclusive = flags & libc::O_EXCL != 0;
         let drafted = self.new_draft(spot, mode, caller).inspect_err(|_| {
             if exclusive {

@@ -193,6 +193,8 @@ pub struct Handle {
     /// The daemon gets what is written and nobody reads through it: the kernel's cache would only cost a request for the
     /// file's capabilities.
     pub direct: bool,
+    /// What is written through it the kernel does not know of the file's own inode.
+    pub(super) beside: bool,
     /// Opened with O_SYNC or O_DSYNC.
     pub(super) durable: bool,
     /// Every write goes to the end of what is there by then.

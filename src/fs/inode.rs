@@ -152,6 +152,17 @@ impl Table {
         self.slots[*slot as usize].as_ref()
     }
 
+    fn free_slot(&mut self) -> usize {
+        match self.free.pop() {
+            Some(slot) => slot as usize,
+            None => {
+                self.slots.push(None);
+                self.generations.push(0);
+                self.slots.len() - 1
+            }
+        }
+    }
+
     /// Makes an inode and leads the name to it. A former inode of that name must have been unlinked before.
     pub(super) fn insert(
         &mut self,
@@ -160,14 +171,7 @@ impl Table {
         node: Node,
         version: u64,
     ) -> &mut Inode {
-        let slot = match self.free.pop() {
-            Some(slot) => slot as usize,
-            None => {
-                self.slots.push(None);
-                self.generations.push(0);
-                self.slots.len() - 1
-            }
-        };
+        let slot = self.free_slot();
         let ino = u64::from(self.generations[slot]) << 32 | slot as u64;
         let hash = self.hash(parent, name);
         let Self {
@@ -289,7 +293,6 @@ impl Table {
         if let Some(inode) = self.get_mut(ino) {
             inode.handles += 1;
             inode.open = Some(file.clone());
-            inode.reserved = None;
         }
     }
 

@@ -10,6 +10,9 @@ use crate::volume::{FileStat, Now, Stat};
 use std::sync::Arc;
 use std::time::Duration;
 
+/// How often a name is looked up again whose inode changes meanwhile.
+const LOOKS: u32 = 64;
+
 impl Fs {
     /// The attributes of a name in a directory, which the kernel then knows once more.
     pub fn lookup(self: &Arc<Self>, parent: u64, name: &str) -> Now<Attr> {
@@ -19,7 +22,7 @@ impl Fs {
         if parent == CONTROL {
             return self.lookup_control(name);
         }
-        self.lookup_record(parent, name, super::again::TRIES_AGAIN)
+        self.lookup_record(parent, name, LOOKS)
     }
 
     pub(super) fn store_shown(&self, name: &StoreName) -> bool {
@@ -329,6 +332,12 @@ impl Fs {
     /// How long the kernel may keep what it is told of a record: a length that nobody knows yet not at all.
     pub(super) fn kept_of(&self, attr: Attr, parent: u64, name: &str) -> Attr {
         let ttl = self.name_ttl(parent, name);
+        let beside = lock(&self.table)
+            .get(attr.ino)
+            .is_some_and(|inode| inode.beside > 0);
+        if beside {
+            return attr.name_kept(ttl);
+        }
         if self.volume.has_descriptors() {
             return attr.kept(ttl);
         }

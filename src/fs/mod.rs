@@ -182,11 +182,9 @@ impl Fs {
         }
         if let Some(number) = handle
             && let Some(handle) = self.handles.get(number)
-            && handle.text.is_none()
+            && handle.file.ino == ino
         {
-            let attr = self.open_attr(&handle.file);
-            // It may be the file of another inode, which has the name.
-            return attr.map(|attr| Attr { ino, ..attr }).into();
+            return self.open_attr(&handle.file).into();
         }
         let (node, spot, file, parent) = {
             let table = lock(&self.table);
@@ -256,7 +254,7 @@ impl Fs {
         let mut table = lock(&self.table);
         if let Some(inode) = table.get_mut(file.ino) {
             inode.told = if inode.drafting { 0 } else { stat.changed_ns };
-            let ttl = if inode.drafting {
+            let ttl = if inode.drafting || inode.beside > 0 {
                 Duration::ZERO
             } else {
                 self.name_ttl(inode.parent, &inode.name)

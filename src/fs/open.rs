@@ -18,8 +18,8 @@ pub struct Caller {
     pub gid: u32,
     /// Thread.
     pub pid: u32,
-    /// It was told to look the name up again, did so, and must not be told so once more.
-    pub second: bool,
+    /// It gets the file of another inode than the kernel knows.
+    pub beside: bool,
 }
 
 /// An open that worked.
@@ -83,11 +83,17 @@ impl Fs {
             && lock(&self.table)
                 .get(file.ino)
                 .is_some_and(|inode| inode.paged == tag);
+        let beside = writer && caller.beside;
+        if beside {
+            self.write_beside(file.ino);
+        }
         let handle = Handle {
             file,
             writer,
             append,
-            direct: direct && !self.options.shared_files,
+            // What the kernel knows has no pages of it.
+            direct: (direct || caller.beside) && !self.options.shared_files,
+            beside,
             durable,
             at_end,
             told_failure: AtomicBool::new(false),
@@ -121,7 +127,8 @@ impl Fs {
         Ok(told != 0 && told != file.stat()?.changed_ns)
     }
 
-    /// Opens an inode; it is tried again so often when another version comes meanwhile.
+    /// Opens an inode; it is tried again so often when another version comes meanwhile. `Kind::Stale` when the name leads to
+    /// another inode, or now does.
     pub(super) fn open_within(
         self: &Arc<Self>,
         ino: u64,
@@ -134,7 +141,7 @@ impl Fs {
         }
         let write = writes(flags);
         let truncate = write && flags & libc::O_TRUNC != 0;
-        let (spot, parent, open, held, linked, drafting, before, reserved) = {
+        let (spot, parent, open, held, linked, drafting, before) = {
             let table = lock(&self.table);
             let Some(inode) = table.get(ino) else {
                 return Now::err(Error::new("open", "", Kind::Stale));
@@ -148,23 +155,14 @@ impl Fs {
                 inode.linked,
                 inode.drafting,
                 inode.version,
-                inode.reserved,
             )
         };
         let Some(spot) = spot else {
             return Now::err(Error::new("open", "", Kind::Stale));
         };
-        if reserved.is_some_and(|thread| !caller.second || thread != caller.pid) {
-            return Now::err(self.refuse_reserved(ino, parent, &spot));
-        }
         if !linked {
-            return self.open_nameless(
-                (ino, parent, spot),
-                open.filter(|_| held || drafting),
-                flags,
-                caller,
-                tries,
-            );
+            // The kernel need not know that yet; and /proc/PID/fd leads here.
+            return Now::err(Error::new("open", &*spot.name, Kind::Stale));
         }
         if truncate {
             let alone = |open: &Arc<OpenFile>| drafting && (!held || self.began(open, caller));
@@ -186,8 +184,7 @@ impl Fs {
                 None => Now::err(Error::new("open", &*spot.name, Kind::Stale)),
             };
         }
-        let pinned = open.as_ref().is_some_and(|open| open.is_pinned());
-        if write && held && pinned && !caller.second {
+        if write && held && open.as_ref().is_some_and(|open| open.is_pinned()) {
             // Who reads keeps the version; the writer gets a copy, and so another inode.
             let given = self.give_new_inode(ino, parent, &spot);
             let stale = Error::new("open", &*spot.name, Kind::Stale);
@@ -207,22 +204,13 @@ impl Fs {
                         Ok(stat) if this.still(ino, stat.file.inode) => {
                             this.share(open, false, (flags, caller), tries)
                         }
-                        // It was what the name led to when this thread looked it up a moment ago.
-                        _ if caller.second && held => {
-                            this.share(open, false, (flags, caller), tries)
-                        }
                         Ok(_) | Err(_) if held => {
                             let given = this.give_new_inode(ino, parent, &spot);
                             Now::err(given.err().unwrap_or(stale))
                         }
-                        found => {
+                        _ => {
                             drop(lock(&this.table).close(ino));
-                            match found {
-                                Ok(_) if caller.second => {
-                                    this.open_record(ino, spot, flags, caller, tries)
-                                }
-                                _ => Now::err(stale),
-                            }
+                            Now::err(stale)
                         }
                     }
                 }),
@@ -249,7 +237,7 @@ impl Fs {
     }
 
     /// Another handle on a file that is open. It may be given up at that moment: then the inode is opened again.
-    fn share(
+    pub(super) fn share(
         self: &Arc<Self>,
         open: Arc<OpenFile>,
         truncate: bool,
@@ -346,18 +334,16 @@ impl Fs {
         caller: Caller,
     ) -> Result<Opened> {
         let stale = || Error::new("open", &*spot.name, Kind::Stale);
-        let drafted = self
+        let draft = self
             .volume
-            .draft(&spot.store, 0o600, None, Some(&spot.name));
-        let (draft, new) = match drafted {
-            // What it was to replace went after it was looked up.
-            Err(e) if e.kind() == Kind::NotFound && caller.second => {
-                let owner = caller.owner();
-                (self.volume.draft(&spot.store, 0o644, owner, None)?, true)
-            }
-            Err(e) if e.kind() == Kind::NotFound => return Err(stale()),
-            drafted => (drafted?, false),
-        };
+            .draft(&spot.store, 0o600, None, Some(&spot.name))
+            .map_err(|e| {
+                if e.kind() == Kind::NotFound {
+                    stale()
+                } else {
+                    e
+                }
+            })?;
         let file = draft.file.clone();
         let stat = FileStat::of_file(&*file)?;
         let writing = Writing {
@@ -368,8 +354,7 @@ impl Fs {
         let open = OpenFile::new(ino, file, true, writing);
         let mut table = lock(&self.table);
         let inode = table.get_mut(ino).ok_or_else(stale)?;
-        let moved = !(inode.linked || caller.second) || inode.parent != parent;
-        if moved || inode.drafting || inode.handles > 0 {
+        if !inode.linked || inode.drafting || inode.handles > 0 || inode.parent != parent {
             return Err(stale());
         }
         inode.drafting = true;
@@ -377,9 +362,6 @@ impl Fs {
         // The kernel drops what it knows of a file that it truncates.
         inode.told = 0;
         let parked = inode.open.take();
-        if new && inode.linked {
-            table.add_fresh(ino);
-        }
         table.opened(ino, &open);
         drop(table);
         drop(parked);

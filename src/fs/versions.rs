@@ -44,14 +44,8 @@ impl Fs {
         let both = write || self.options.shared_files;
         let before = lock(&self.table).get(ino).map(|inode| inode.version);
         let opened = self.volume.open(&spot.store, &spot.name, both, !write);
-        opened.finally(move |opened| {
-            let placed = match opened {
-                // Another version came while it was opened.
-                Err(e) if e.kind() == Kind::Stale && caller.second => Ok(Placed::Overtaken),
-                opened => opened
-                    .and_then(|opened| this.place(ino, &spot, (flags, caller), before, opened)),
-            };
-            match placed {
+        opened.and_then(move |opened| {
+            match this.place(ino, &spot, (flags, caller), before, opened) {
                 Ok(Placed::Open(opened)) => Now::ok(opened),
                 Ok(Placed::Overtaken) if tries > 0 => {
                     this.open_within(ino, flags, caller, tries - 1)
@@ -84,11 +78,7 @@ impl Fs {
         let stale = || Error::new("open", &*spot.name, Kind::Stale);
         let inode = table.get_mut(ino).ok_or_else(stale)?;
         let parent = inode.parent;
-        if !inode.linked && copied {
-            // Another one took the name, in which somebody may write by now.
-            return Ok(Placed::Overtaken);
-        }
-        if !inode.linked && !caller.second {
+        if !inode.linked {
             return Err(stale());
         }
         if inode.drafting {
@@ -98,10 +88,7 @@ impl Fs {
         if inode.handles > 0 {
             // Somebody else opened it since; all handles of an inode share one file.
             if version != stat.file.inode {
-                return match caller.second {
-                    true => Ok(Placed::Overtaken),
-                    false => Err(stale()),
-                };
+                return Err(stale());
             }
             if let Some(first) = inode.open.clone().filter(|first| first.writable || !write) {
                 table.opened(ino, &first);
@@ -134,7 +121,6 @@ impl Fs {
             inode.told = 0;
         }
         table.opened(ino, &open);
-        table.note_stray(ino);
         drop(table);
         self.hand_out_counted(open, flags, caller).map(Placed::Open)
     }

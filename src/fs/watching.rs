@@ -324,10 +324,8 @@ impl Fs {
                         return now.is_none();
                     }
                     let same = table.get(ino).is_some_and(|inode| !inode.drafting);
-                    match now {
-                        Some(_) if same => table.supersede(ino),
-                        None if same => table.unlink(ino),
-                        _ => {}
+                    if same {
+                        table.unlink(ino);
                     }
                     table.close(ino)
                 };

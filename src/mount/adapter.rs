@@ -138,12 +138,12 @@ impl Filesystem for Adapter {
     }
 
     fn getattr(&self, _: &Request, ino: INodeNo, fh: Option<FileHandle>, reply: ReplyAttr) {
-        self.attr("getattr", reply, |fs| fs.getattr(ino.0, fh.map(|fh| fh.0)));
+        self.attr("getattr", reply, |fs| fs.attributes(ino.0, fh.map(|fh| fh.0)));
     }
 
     fn setattr(&self, request: &Request, ino: INodeNo, mode: Option<u32>, uid: Option<u32>, gid: Option<u32>, size: Option<u64>, atime: Option<TimeOrNow>, mtime: Option<TimeOrNow>, _: Option<SystemTime>, fh: Option<FileHandle>, _: Option<SystemTime>, _: Option<SystemTime>, _: Option<SystemTime>, _: Option<BsdFileFlags>, reply: ReplyAttr) {
         let change = Change { mode, uid, gid, size, accessed: time_change(atime), modified: time_change(mtime) };
-        self.attr("setattr", reply, |fs| fs.setattr(ino.0, change, fh.map(|fh| fh.0), caller(request)));
+        self.attr("setattr", reply, |fs| fs.change(ino.0, change, fh.map(|fh| fh.0), caller(request)));
     }
 
     fn readlink(&self, _: &Request, ino: INodeNo, reply: ReplyData) {
@@ -224,10 +224,12 @@ impl Filesystem for Adapter {
 
     fn release(&self, _: &Request, ino: INodeNo, fh: FileHandle, _: OpenFlags, _: Option<LockOwner>, _: bool, reply: ReplyEmpty) {
         self.done("release", reply, |fs| {
+            // It may be the file of another inode.
+            let of = fs.handle(fh.0).map_or(ino.0, |handle| handle.file.ino);
             fs.release(fh.0);
+            self.passthrough.sweep(of);
             Now::ok(())
         });
-        self.passthrough.sweep(ino.0);
     }
 
     fn fsync(&self, _: &Request, _: INodeNo, fh: FileHandle, datasync: bool, reply: ReplyEmpty) {
@@ -287,19 +289,19 @@ impl Filesystem for Adapter {
     }
 
     fn setxattr(&self, _: &Request, ino: INodeNo, name: &OsStr, value: &[u8], flags: i32, _: u32, reply: ReplyEmpty) {
-        self.done("setxattr", reply, |fs| named(name, |name| fs.setxattr(ino.0, name, value, flags)));
+        self.done("setxattr", reply, |fs| named(name, |name| fs.setxattr(fs.meant(ino.0), name, value, flags)));
     }
 
     fn getxattr(&self, _: &Request, ino: INodeNo, name: &OsStr, size: u32, reply: ReplyXattr) {
-        self.value("getxattr", size, reply, |fs| named(name, |name| fs.getxattr(ino.0, name)));
+        self.value("getxattr", size, reply, |fs| named(name, |name| fs.getxattr(fs.meant(ino.0), name)));
     }
 
     fn listxattr(&self, _: &Request, ino: INodeNo, size: u32, reply: ReplyXattr) {
-        self.value("listxattr", size, reply, |fs| fs.listxattr(ino.0));
+        self.value("listxattr", size, reply, |fs| fs.listxattr(fs.meant(ino.0)));
     }
 
     fn removexattr(&self, _: &Request, ino: INodeNo, name: &OsStr, reply: ReplyEmpty) {
-        self.done("removexattr", reply, |fs| named(name, |name| fs.removexattr(ino.0, name)));
+        self.done("removexattr", reply, |fs| named(name, |name| fs.removexattr(fs.meant(ino.0), name)));
     }
 
     fn access(&self, _: &Request, _: INodeNo, _: AccessFlags, reply: ReplyEmpty) {

@@ -6,6 +6,28 @@ use crate::record::ETag;
 use std::ops::{Deref, DerefMut};
 use std::sync::Arc;
 
+/// An inode that has no file of its own: what its thread opens by it is the file of the one that has the name then.
+#[derive(Clone, Copy, Debug)]
+pub(in crate::fs) struct Private {
+    thread: u32,
+    /// The inode whose file was opened.
+    pub(in crate::fs) serves: Option<u64>,
+}
+
+impl Private {
+    /// Whether this thread found it and has not opened it yet.
+    pub(in crate::fs) fn is_for(&self, thread: u32) -> bool {
+        self.thread == thread && self.serves.is_none()
+    }
+
+    pub(super) fn of(thread: u32) -> Self {
+        Self {
+            thread,
+            serves: None,
+        }
+    }
+}
+
 #[derive(Debug)]
 pub(in crate::fs) struct Rare {
     pub(in crate::fs) node: Node,
@@ -13,8 +35,10 @@ pub(in crate::fs) struct Rare {
     pub(in crate::fs) handles: u32,
     /// It lost its name to a newer draft; its own draft is still to be committed under it.
     pub(in crate::fs) superseded: bool,
-    /// Only this thread may open it first.
-    pub(in crate::fs) reserved: Option<u32>,
+    /// Handles by which its file is written and that the kernel has of other inodes.
+    pub(in crate::fs) beside: u32,
+    /// A thread found it for itself.
+    pub(in crate::fs) private: Option<Private>,
     /// Its file, while it is open or parked.
     pub(in crate::fs) open: Option<Arc<OpenFile>>,
     /// What its type was guessed to be when it was made here, if it was, as far as this mount knows.
@@ -35,7 +59,8 @@ impl Rare {
             node,
             handles: 0,
             superseded: false,
-            reserved: None,
+            beside: 0,
+            private: None,
             open: None,
             guessed: None,
             paged: None,

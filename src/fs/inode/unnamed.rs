@@ -1,34 +1,46 @@
 //! The inodes whose file has no name on the disk, or not theirs any more: drafts, and what lost its name while it was open.
 
-use super::{Table, slot_of};
+use super::rare::Private;
+use super::{Inode, Table, slot_of};
 
 impl Table {
-    /// Unlinks an inode whose draft is still to be committed under the name, or that of a thread which is about to make one.
-    pub(in crate::fs) fn supersede(&mut self, ino: u64) {
-        if let Some(inode) = self.get_mut(ino)
-            && inode.drafting
-            && inode.handles == 0
-        {
-            // Its empty draft goes with the name, which has another one.
-            inode.drafting = false;
+    /// Makes an inode to which the name does not lead.
+    pub(in crate::fs) fn insert_nameless(&mut self, parent: u64, name: &str, version: u64) -> u64 {
+        let slot = self.free_slot();
+        let ino = u64::from(self.generations[slot]) << 32 | slot as u64;
+        self.slots[slot] = Some(Inode {
+            ino,
+            parent,
+            name: name.into(),
+            lookups: 0,
+            linked: false,
+            drafting: false,
+            version,
+            told: 0,
+            rare: None,
+        });
+        ino
+    }
+
+    /// Makes one that a thread found for itself, of which the kernel is told.
+    pub(in crate::fs) fn insert_private(&mut self, parent: u64, name: &str, thread: u32) -> u64 {
+        let ino = self.insert_nameless(parent, name, 0);
+        if let Some(inode) = self.get_mut(ino) {
+            inode.lookups = 1;
+            inode.private = Some(Private::of(thread));
         }
+        ino
+    }
+
+    /// Unlinks an inode whose draft is still to be committed under the name.
+    pub(in crate::fs) fn supersede(&mut self, ino: u64) {
         self.unlink(ino);
         if let Some(inode) = self.get_mut(ino)
-            && (inode.drafting || inode.reserved.is_some())
-            && !inode.superseded
+            && inode.drafting
         {
             inode.superseded = true;
             self.superseded.push(ino);
         }
-    }
-
-    /// Gives the name, which nobody has now, back to an inode that was superseded.
-    pub(in crate::fs) fn take_back(&mut self, ino: u64, parent: u64, name: &str) {
-        self.superseded.retain(|other| *other != ino);
-        if let Some(inode) = self.get_mut(ino) {
-            inode.superseded = false;
-        }
-        self.relink(ino, parent, name);
     }
 
     /// The name was removed or given away: what was superseded under it must not come back.
@@ -55,14 +67,6 @@ impl Table {
             .filter(|inode| inode.version == version && !inode.linked && !inode.drafting)
             .map(|inode| inode.ino)
             .collect()
-    }
-
-    /// An inode was opened that may have lost its name before.
-    pub(in crate::fs) fn note_stray(&mut self, ino: u64) {
-        let lost = self.get(ino).is_some_and(|inode| !inode.linked);
-        if lost && !self.strays.contains(&ino) {
-            self.strays.push(ino);
-        }
     }
 
     /// Notes a draft that is on disk under no name.
