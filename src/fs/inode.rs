@@ -282,9 +282,13 @@ impl Table {
         if self.generations[slot] != 0 {
             self.free.push(slot as u32);
         }
+        let kept_the_name = inode.linked && self.fresh.contains(&ino);
         self.fresh.retain(|other| *other != ino);
         self.superseded.retain(|other| *other != ino);
         self.strays.retain(|other| *other != ino);
+        if kept_the_name {
+            self.give_back(inode.parent, &inode.name);
+        }
         inode.close()
     }
 

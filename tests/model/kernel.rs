@@ -10,7 +10,8 @@ use std::fs::File;
 use std::os::unix::fs::FileExt;
 use std::path::Path;
 use std::sync::Arc;
-use std::sync::mpsc::{Receiver, channel};
+use std::sync::mpsc::{Receiver, Sender, channel};
+use std::time::Duration;
 use storefs::backend::dir::{Folder, FolderOptions};
 use storefs::error::{Error, Kind};
 use storefs::fs::{Attr, Caller, Change, Fs, Notice, Options, ROOT, Show};
@@ -29,6 +30,7 @@ struct Open {
 /// The kernel's side of one mount.
 pub struct Kernel {
     fs: Arc<Fs>,
+    sender: Sender<Notice>,
     notices: Receiver<Notice>,
     shared_files: bool,
     stores: BTreeMap<&'static str, u64>,
@@ -77,13 +79,25 @@ impl Kernel {
             source,
         };
         let fs = Fs::new(Arc::new(Local::new(folder, false)), options);
-        let (sender, notices) = channel();
-        fs.send_notices_to(sender);
+        let (sender, given) = channel();
+        let (pass_on, notices) = channel();
+        fs.send_notices_to(sender.clone());
+        // Ends with the tree and this.
+        std::thread::spawn(move || {
+            for notice in given {
+                match notice {
+                    // Dropped, it is answered.
+                    Notice::Barrier(_) => {}
+                    notice => drop(pass_on.send(notice)),
+                }
+            }
+        });
         if way.watches {
             fs.watch();
         }
         Self {
             fs,
+            sender,
             notices,
             shared_files: way.shared_files,
             stores: BTreeMap::new(),
@@ -96,6 +110,9 @@ impl Kernel {
 
     /// What the tree told to drop is dropped.
     pub fn settle(&mut self) {
+        let (done, all) = channel();
+        let _ = self.sender.send(Notice::Barrier(done));
+        let _ = all.recv();
         while let Ok(notice) = self.notices.try_recv() {
             if let Notice::Entry { parent, name } = notice {
                 let store = self
@@ -138,7 +155,9 @@ impl Kernel {
             .wait()
             .map_err(|e| kind(&e))?;
         self.count(attr.ino);
-        self.names.insert(name, attr.ino);
+        if attr.entry_ttl > Duration::ZERO {
+            self.names.insert(name, attr.ino);
+        }
         Ok(attr)
     }
 

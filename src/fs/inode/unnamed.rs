@@ -43,6 +43,23 @@ impl Table {
         }
     }
 
+    /// A name that only drafts have leads nowhere any more: it leads to the last of them again.
+    pub(super) fn give_back(&mut self, parent: u64, name: &str) {
+        let last = self.superseded.iter().rev().copied().find(|ino| {
+            self.get(*ino).is_some_and(|inode| {
+                let held = inode.drafting && inode.handles > 0;
+                held && inode.parent == parent && *inode.name == *name
+            })
+        });
+        let Some(ino) = last else { return };
+        self.superseded.retain(|other| *other != ino);
+        if let Some(inode) = self.get_mut(ino) {
+            inode.superseded = false;
+        }
+        self.relink(ino, parent, name);
+        self.add_fresh(ino);
+    }
+
     /// The name was removed or given away: what was superseded under it must not come back.
     pub(in crate::fs) fn forsake(&mut self, parent: u64, name: &str) {
         let Self {
