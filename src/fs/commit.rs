@@ -178,7 +178,6 @@ impl Fs {
                 inode.drafting = false;
                 let kept = decided.map_or(Guessed::Unknown, Guessed::Kept);
                 inode.guessed = (made && guessed).then_some(kept);
-                inode.superseded = false;
                 inode.version = committed.file.inode;
                 if made {
                     // How long it is the kernel knows by what it wrote; nothing else changed that it keeps.

@@ -318,6 +318,9 @@ impl Table {
             }
         } else {
             dropped.extend(inode.close());
+            if std::mem::take(&mut inode.superseded) {
+                self.superseded.retain(|other| *other != ino);
+            }
         }
         while self.parked.len() > self.most_parked {
             if let Some(oldest) = self.parked.pop_front()

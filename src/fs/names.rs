@@ -14,6 +14,14 @@ fn not_permitted(op: &'static str, name: &str, why: &str) -> Error {
     Error::because(op, name, Kind::NotPermitted, why)
 }
 
+/// Files in the order in which several of them are locked, so that nobody waits for who waits for him.
+fn in_order<'a>(files: impl Iterator<Item = &'a Arc<OpenFile>>) -> Vec<&'a Arc<OpenFile>> {
+    let mut files: Vec<_> = files.collect();
+    files.sort_by_key(|file| Arc::as_ptr(file).addr());
+    files.dedup_by_key(|file| Arc::as_ptr(file).addr());
+    files
+}
+
 impl Fs {
     /// Makes a store.
     pub fn mkdir(
@@ -150,11 +158,15 @@ impl Fs {
             .spot_of(parent, name)
             .map_err(|e| e.with_kind(Kind::NotPermitted))?;
         let open = self.open_at(parent, name);
-        // A commit of the same file waits until the name is gone, or was done before.
-        let writing = open.as_ref().map(|open| open.writing());
-        let drafting = writing
-            .as_ref()
-            .is_some_and(|writing| writing.draft.is_some());
+        // A commit under the name waits until that is gone, or was done before.
+        let superseded = lock(&self.table).superseded_at(parent, name);
+        let files = in_order(open.iter().chain(&superseded));
+        let writing: Vec<_> = files.iter().map(|file| (file.ino, file.writing())).collect();
+        let drafting = open.as_ref().is_some_and(|open| {
+            let own = |(ino, _): &&(u64, _)| *ino == open.ino;
+            let found = writing.iter().find(own);
+            found.is_some_and(|(_, writing)| writing.draft.is_some())
+        });
         self.removing(parent, name);
         match self.volume.remove(&spot.store, name) {
             Err(e) if e.kind() == Kind::NotFound && drafting => {}
@@ -296,9 +308,13 @@ impl Fs {
         {
             return Ok(());
         }
-        // Commits of both files wait; locked in the order of their numbers, so that two renames cannot wait for each other.
-        let mut both: Vec<_> = [&moved, &replaced].into_iter().flatten().collect();
-        both.sort_by_key(|file| file.ino);
+        // Commits under both names wait.
+        let superseded = {
+            let table = lock(&self.table);
+            let of = |at: (u64, &str)| table.superseded_at(at.0, at.1);
+            [of(from), of(to)].concat()
+        };
+        let both = in_order(moved.iter().chain(&replaced).chain(&superseded));
         let mut guards: Vec<_> = both.iter().map(|file| (file.ino, file.writing())).collect();
         let drafts = |file: &Option<Arc<OpenFile>>| {
             file.as_ref().is_some_and(|file| {

@@ -1,7 +1,8 @@
 //! The inodes whose file has no name on the disk, or not theirs any more: drafts, and what lost its name while it was open.
 
 use super::rare::Private;
-use super::{Inode, Table, slot_of};
+use super::{Inode, OpenFile, Table, slot_of};
+use std::sync::Arc;
 
 impl Table {
     /// Makes an inode to which the name does not lead.
@@ -77,6 +78,15 @@ impl Table {
         });
     }
 
+    /// The files whose drafts are still to be committed under the name, or may be again.
+    pub(in crate::fs) fn superseded_at(&self, parent: u64, name: &str) -> Vec<Arc<OpenFile>> {
+        let inodes = self.superseded.iter().filter_map(|ino| self.get(*ino));
+        inodes
+            .filter(|inode| inode.parent == parent && *inode.name == *name)
+            .filter_map(|inode| inode.open.clone())
+            .collect()
+    }
+
     /// The open inodes without a name whose file has this number on the disk: another process may have renamed it.
     pub(in crate::fs) fn strays(&self, version: u64) -> Vec<u64> {
         let strays = self.strays.iter().filter_map(|ino| self.get(*ino));
@@ -95,7 +105,6 @@ impl Table {
     pub(in crate::fs) fn settle_fresh(&mut self, ino: u64) -> bool {
         let before = self.fresh.len();
         self.fresh.retain(|other| *other != ino);
-        self.superseded.retain(|other| *other != ino);
         self.fresh.len() < before
     }
 
