@@ -161,7 +161,10 @@ impl Fs {
         // A commit under the name waits until that is gone, or was done before.
         let superseded = lock(&self.table).superseded_at(parent, name);
         let files = in_order(open.iter().chain(&superseded));
-        let writing: Vec<_> = files.iter().map(|file| (file.ino, file.writing())).collect();
+        let writing: Vec<_> = files
+            .iter()
+            .map(|file| (file.ino, file.writing()))
+            .collect();
         let drafting = open.as_ref().is_some_and(|open| {
             let own = |(ino, _): &&(u64, _)| *ino == open.ino;
             let found = writing.iter().find(own);

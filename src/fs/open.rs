@@ -186,7 +186,7 @@ impl Fs {
         }
         if write && held && open.as_ref().is_some_and(|open| open.is_pinned()) {
             // Who reads keeps the version; the writer gets a copy, and so another inode.
-            let given = self.give_new_inode(ino, parent, &spot);
+            let given = self.leave_old_version(ino, parent, &spot);
             let stale = Error::new("open", &*spot.name, Kind::Stale);
             return Now::err(given.err().unwrap_or(stale));
         }
@@ -196,16 +196,17 @@ impl Fs {
                 .volume
                 .stat(&spot.store, &spot.name)
                 .finally(move |found| {
-                    if tries > 0 && this.was_overtaken(ino, before) {
+                    // Both are asked in one moment: somebody may begin to write in the next.
+                    let version = found.as_ref().map_or(0, |stat| stat.file.inode);
+                    let (overtaken, still) = this.standing(ino, before, version);
+                    if tries > 0 && overtaken {
                         return this.open_within(ino, flags, caller, tries - 1);
                     }
                     let stale = Error::new("open", &*spot.name, Kind::Stale);
                     match found {
-                        Ok(stat) if this.still(ino, stat.file.inode) => {
-                            this.share(open, false, (flags, caller), tries)
-                        }
+                        Ok(_) if still => this.share(open, false, (flags, caller), tries),
                         Ok(_) | Err(_) if held => {
-                            let given = this.give_new_inode(ino, parent, &spot);
+                            let given = this.leave_old_version(ino, parent, &spot);
                             Now::err(given.err().unwrap_or(stale))
                         }
                         _ => {
@@ -275,7 +276,16 @@ impl Fs {
     }
 
     /// Gives the name a new inode, so that the next lookup finds that one. Open handles keep the old.
-    pub(super) fn give_new_inode(&self, ino: u64, parent: u64, spot: &Spot) -> Result<()> {
+    fn give_new_inode(&self, ino: u64, parent: u64, spot: &Spot) -> Result<()> {
+        self.new_inode(ino, parent, spot, true)
+    }
+
+    /// The same of an inode whose version others keep, unless somebody writes into it by now: then all meet there.
+    pub(super) fn leave_old_version(&self, ino: u64, parent: u64, spot: &Spot) -> Result<()> {
+        self.new_inode(ino, parent, spot, false)
+    }
+
+    fn new_inode(&self, ino: u64, parent: u64, spot: &Spot, drafts: bool) -> Result<()> {
         let mut table = lock(&self.table);
         let Some(inode) = table
             .find(parent, &spot.name)
@@ -304,7 +314,8 @@ impl Fs {
             None => None,
         };
         table = lock(&self.table);
-        if table.find(parent, &spot.name).map(|inode| inode.ino) != Some(ino) {
+        let now = table.find(parent, &spot.name);
+        if !now.is_some_and(|inode| inode.ino == ino && (drafts || !inode.drafting)) {
             return Ok(());
         }
         table.supersede(ino);

@@ -17,18 +17,15 @@ enum Placed {
 }
 
 impl Fs {
-    /// Whether a record is this version, which nobody changes.
-    pub(super) fn still(&self, ino: u64, version: u64) -> bool {
-        lock(&self.table)
-            .get(ino)
-            .is_some_and(|i| i.version == version && i.linked && !i.drafting)
-    }
-
-    /// Whether somebody wrote the record since it was this version, or does so now.
-    pub(super) fn was_overtaken(&self, ino: u64, before: u64) -> bool {
-        lock(&self.table)
-            .get(ino)
-            .is_some_and(|i| i.linked && (i.drafting || i.version != before))
+    /// Whether somebody wrote the record since it was `before`, or does so now; and whether it is `version`, which nobody
+    /// changes.
+    pub(super) fn standing(&self, ino: u64, before: u64, version: u64) -> (bool, bool) {
+        let table = lock(&self.table);
+        let Some(inode) = table.get(ino).filter(|inode| inode.linked) else {
+            return (false, false);
+        };
+        let overtaken = inode.drafting || inode.version != before;
+        (overtaken, !inode.drafting && inode.version == version)
     }
 
     pub(super) fn open_record(
@@ -99,7 +96,7 @@ impl Fs {
             }
             if copied {
                 drop(table);
-                self.give_new_inode(ino, parent, spot)?;
+                self.leave_old_version(ino, parent, spot)?;
                 return Err(stale());
             }
             if self.options.shared_files {

@@ -88,7 +88,9 @@ impl Kernel {
                 match notice {
                     // Dropped, it is answered.
                     Notice::Barrier(_) => {}
-                    notice => drop(pass_on.send(notice)),
+                    Notice::Entry { .. } | Notice::Attributes(_) | Notice::Contents(_) => {
+                        let _ = pass_on.send(notice);
+                    }
                 }
             }
         });
