@@ -174,6 +174,10 @@ impl Fs {
         {
             let mut table = lock(&self.table);
             let made = table.settle_fresh(file.ino);
+            if self.volume.has_descriptors() {
+                // What is written after this goes into the record itself.
+                table.is_in_place(file.ino);
+            }
             if let Some(inode) = table.get_mut(file.ino) {
                 inode.drafting = false;
                 let kept = decided.map_or(Guessed::Unknown, Guessed::Kept);

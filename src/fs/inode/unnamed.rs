@@ -108,6 +108,14 @@ impl Table {
         self.fresh.len() < before
     }
 
+    /// A superseded inode needs no further commit.
+    pub(in crate::fs) fn is_in_place(&mut self, ino: u64) {
+        self.superseded.retain(|other| *other != ino);
+        if let Some(inode) = self.get_mut(ino).filter(|inode| inode.superseded) {
+            inode.superseded = false;
+        }
+    }
+
     /// Whether the inode's draft is on disk under no name.
     pub(in crate::fs) fn is_fresh(&self, ino: u64) -> bool {
         self.fresh.contains(&ino)
