@@ -64,9 +64,9 @@ pub(super) fn may_still_be_read(kind: Kind) -> bool {
 
 /// What is told of a mounted folder.
 pub(super) fn status(folder: &Folder, read_only: bool) -> serde_json::Value {
-    let stores: Vec<_> = folder
-        .stores()
-        .unwrap_or_default()
+    let mut names = folder.stores().unwrap_or_default();
+    names.sort();
+    let stores: Vec<_> = names
         .iter()
         .filter_map(|name| Some((name, folder.store(name).ok()?)))
         .map(|(name, store)| {
