@@ -16,12 +16,13 @@ pub const PIECE: usize = 256 << 10;
 /// Counts the bytes that moved, so that what is slow is not taken for dead.
 pub type Moved = Arc<AtomicU64>;
 
-/// How many bytes the system may hold after they were handed on: what its buffers for one connection grow to on a slow line.
+/// How many bytes the system may hold after they were handed on. An estimate: Linux lets the buffer of a connection grow to
+/// 4 MiB (`tcp_wmem` in tcp(7)), but on a slow line only with what that carries.
 const HELD: u64 = 1 << 20;
 /// The slowest line on which these are waited for, in bytes a second.
 const SLOWEST: u64 = 64 << 10;
 
-/// How long the last bytes of a body of this length may still be on their way after they were handed on. Short ones are not
+/// How long the last bytes of a body of this length, in bytes, may still be on their way after they were handed on. Short ones are not
 /// waited for beyond the usual.
 pub fn on_its_way(length: u64) -> Duration {
     Duration::from_secs(length.min(HELD) / SLOWEST)

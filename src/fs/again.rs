@@ -2,7 +2,7 @@
 //! name up once more and opens what it finds, but it does that once only. What the same thread looks up after that is an
 //! inode of its own, which nobody else has open: so it can have whatever file the name has when it is opened.
 
-use super::handle::{OpenFile, Stamp, Writing, lock};
+use super::handle::{OpenFile, lock};
 use super::open::{Opened, TRIES, writes};
 use super::{Attr, Caller, Change, FileKind, Fs, Notice};
 use crate::error::{Error, Kind, Result};
@@ -224,19 +224,13 @@ impl Fs {
         let spot = self.spot_of(parent, name)?;
         let owner = caller.owner();
         let draft = self.volume.draft(&spot.store, 0o600, owner, None)?;
-        let file = draft.file.clone();
-        let stat = FileStat::of_file(&*file)?;
-        let writing = Writing {
-            draft: Some(draft),
-            stamp: Stamp::from(&stat),
-            ..Writing::default()
-        };
+        let stat = FileStat::of_file(&*draft.file)?;
         let mut table = lock(&self.table);
         let ino = table.insert_nameless(parent, name, stat.inode);
         if let Some(inode) = table.get_mut(ino) {
             inode.drafting = true;
         }
-        let open = OpenFile::new(ino, file, true, writing);
+        let open = OpenFile::of_draft(ino, draft, &stat);
         table.opened(ino, &open);
         drop(table);
         self.hand_out_counted(open, flags, caller)

@@ -161,6 +161,17 @@ impl OpenFile {
         lock(&self.state)
     }
 
+    /// The file of a draft into which nothing was written yet.
+    pub(super) fn of_draft(ino: u64, draft: Draft, stat: &FileStat) -> Arc<Self> {
+        let (file, stamp) = (draft.file.clone(), Stamp::from(stat));
+        let writing = Writing {
+            draft: Some(draft),
+            stamp,
+            ..Writing::default()
+        };
+        Self::new(ino, file, true, writing)
+    }
+
     /// Remembers that bytes are missing in the draft.
     pub(super) fn note_failure<T>(&self, done: Result<T>) -> Result<T> {
         if let Err(e) = &done

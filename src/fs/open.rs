@@ -1,6 +1,6 @@
 //! Opening, creating and releasing files. It decides which file an inode has; it never gives an open inode another one.
 
-use super::handle::{Handle, OpenFile, Stamp, Writing, lock};
+use super::handle::{Handle, OpenFile, Stamp, lock};
 use super::inode::{Node, Spot};
 use super::{Fs, control, processes};
 use crate::error::{Error, Kind, Result};
@@ -320,17 +320,11 @@ impl Fs {
         }
         table.supersede(ino);
         if let Some(draft) = next {
-            let file = draft.file.clone();
-            let stat = FileStat::of_file(&*file)?;
+            let stat = FileStat::of_file(&*draft.file)?;
             let inode = table.insert(parent, &spot.name, Node::Record, stat.inode);
             inode.drafting = true;
-            let writing = Writing {
-                draft: Some(draft),
-                stamp: Stamp::from(&stat),
-                ..Writing::default()
-            };
             let ino = inode.ino;
-            inode.open = Some(OpenFile::new(ino, file, true, writing));
+            inode.open = Some(OpenFile::of_draft(ino, draft, &stat));
             table.add_fresh(ino);
         }
         Ok(())
@@ -355,14 +349,8 @@ impl Fs {
                     e
                 }
             })?;
-        let file = draft.file.clone();
-        let stat = FileStat::of_file(&*file)?;
-        let writing = Writing {
-            draft: Some(draft),
-            stamp: Stamp::from(&stat),
-            ..Writing::default()
-        };
-        let open = OpenFile::new(ino, file, true, writing);
+        let stat = FileStat::of_file(&*draft.file)?;
+        let open = OpenFile::of_draft(ino, draft, &stat);
         let mut table = lock(&self.table);
         let inode = table.get_mut(ino).ok_or_else(stale)?;
         if !inode.linked || inode.drafting || inode.handles > 0 || inode.parent != parent {

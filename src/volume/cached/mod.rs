@@ -66,7 +66,7 @@ pub struct Options {
     pub read_only: bool,
     /// How old what is shown may be, where changes are not pushed.
     pub ttl: Duration,
-    /// How long after an edit it is sent, if no other follows.
+    /// How long after an edit it is sent, if no other follows; after ten times that in any case.
     pub debounce: Duration,
     /// A close waits until the backend has the record.
     pub write_through: bool,
