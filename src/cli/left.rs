@@ -44,7 +44,8 @@ impl Home {
         let fault = |why: io::Error| Error::io(OP, path.display().to_string(), why);
         DirBuilder::new().mode(0o700).create(&path).map_err(fault)?;
         let lock = File::create(path.join(LOCK)).map_err(fault)?;
-        flock(&lock, FlockOperation::NonBlockingLockExclusive)
+        // Another run that cleans up may hold it for a moment, to see whether this one lives.
+        rustix::io::retry_on_intr(|| flock(&lock, FlockOperation::LockExclusive))
             .map_err(|why| Error::io(OP, path.display().to_string(), why))?;
         Ok(Self { path, _lock: lock })
     }
@@ -88,7 +89,9 @@ fn homes(here: &Surroundings) -> PathBuf {
 pub(super) fn sweep(here: &Surroundings) {
     for entry in fs::read_dir(homes(here)).into_iter().flatten().flatten() {
         let home = entry.path();
-        let is_free = is_free(&home);
+        // Kept while it is looked at: a run writes nothing down before it has the lock, and then until its end.
+        let lock = take(&home);
+        let is_free = lock.is_some();
         let noted = fs::read(home.join(LEFT)).ok();
         let Some(left) = noted.and_then(|text| serde_json::from_slice::<Left>(&text).ok()) else {
             if is_free && is_old(&home) {
@@ -112,11 +115,13 @@ pub(super) fn sweep(here: &Surroundings) {
     }
 }
 
-/// Whether no process holds the lock of a run's folder.
-fn is_free(home: &Path) -> bool {
+/// Takes the lock of a run's folder. None when a process holds it, or when a run is just beginning there.
+fn take(home: &Path) -> Option<Option<File>> {
     match File::open(home.join(LOCK)) {
-        Ok(lock) => flock(&lock, FlockOperation::NonBlockingLockExclusive).is_ok(),
-        Err(why) => why.kind() == io::ErrorKind::NotFound,
+        Ok(lock) => flock(&lock, FlockOperation::NonBlockingLockExclusive)
+            .is_ok()
+            .then_some(Some(lock)),
+        Err(why) => (why.kind() == io::ErrorKind::NotFound && is_old(home)).then_some(None),
     }
 }
 
@@ -205,5 +210,50 @@ fn remove_parts(left: &Left) {
     }
     if let Some((spool, cache)) = &left.spool {
         cached::remove_spent(spool, cache);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+    use super::*;
+    use std::sync::Barrier;
+    use std::sync::atomic::{AtomicBool, Ordering};
+
+    #[test]
+    fn runs_that_begin_while_others_clean_up_keep_their_folders() {
+        let temp = tempfile::tempdir().unwrap();
+        let below = temp.path().to_str().unwrap();
+        let uid = rustix::process::geteuid().as_raw();
+        let here = Surroundings::made_of(&[("XDG_RUNTIME_DIR", below)], temp.path(), uid.max(1));
+        let ended = AtomicBool::new(false);
+        let begin = Barrier::new(3);
+        let began = std::thread::scope(|threads| {
+            for _ in 0..2 {
+                threads.spawn(|| {
+                    begin.wait();
+                    while !ended.load(Ordering::Relaxed) {
+                        sweep(&here);
+                    }
+                });
+            }
+            begin.wait();
+            let began = (0..1000).try_for_each(|run| {
+                let home = Home::make(&format!("run{run}"), &here)?;
+                let left = Left {
+                    home: home.path().into(),
+                    server: temp.path().join("server").into(),
+                    ..Left::default()
+                };
+                home.note(&left)?;
+                std::thread::yield_now();
+                home.note(&left)?;
+                tidy(&left);
+                Ok::<(), Error>(())
+            });
+            ended.store(true, Ordering::Relaxed);
+            began
+        });
+        began.unwrap();
     }
 }

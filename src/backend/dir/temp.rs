@@ -35,10 +35,14 @@ impl TempDir {
             let Ok(dir) = disk::open_dir(tmp.as_fd(), &name) else {
                 continue;
             };
-            let locked = fs::flock(&dir, FlockOperation::NonBlockingLockExclusive);
+            let locked = match fs::flock(&dir, FlockOperation::NonBlockingLockExclusive) {
+                Err(Errno::WOULDBLOCK | Errno::INTR) => false,
+                // Network file systems may have no such locks; then nobody cleans up there.
+                Ok(()) | Err(_) => true,
+            };
             let there = disk::stat(tmp.as_fd(), &name).map(|stat| stat.inode);
             let own = disk::stat_open(&dir).map(|stat| stat.inode);
-            if locked.is_ok() && there.is_ok() && there == own {
+            if locked && there.is_ok() && there == own {
                 return Ok(Arc::new(Self {
                     parent: tmp,
                     name,
