@@ -6,6 +6,8 @@ mod support;
 
 use std::fs;
 use std::path::{Path, PathBuf};
+use std::thread;
+use std::time::Duration;
 use support::{Mount, World, is_root};
 
 const TEXT: &str = "text/plain; charset=utf-8";
@@ -88,6 +90,36 @@ fn after_sync_what_an_sdk_wrote_is_mended_for_the_other() {
         store.replace("note", "half of Python's write");
         store.mount.sync();
         store.both_read("half of Python's write");
+        store.mount.unmount();
+    }
+}
+
+// README: S83
+#[test]
+fn who_opens_a_record_that_javascript_writes_in_place_reads_it_whole() {
+    if !is_root() {
+        return; // only root can mount here
+    }
+    for options in ["layout=dual", "layout=js", "layout=js,no_passthrough"] {
+        let store = Store::new(options);
+        let read = || fs::read_to_string(store.mount.path("default/note")).unwrap();
+        let lock = store.file("note.txt.lock");
+        let mut text = "by the mount".to_owned();
+        for turn in 0..5 {
+            // The mount has the file open by now, or keeps it so.
+            assert_eq!(read(), text, "{options}");
+            text = format!("by JavaScript, {turn}");
+            fs::create_dir(&lock).unwrap();
+            fs::write(store.file("note.txt"), "").unwrap();
+            let got = thread::scope(|threads| {
+                let reader = threads.spawn(read);
+                thread::sleep(Duration::from_millis(30));
+                fs::write(store.file("note.txt"), &text).unwrap();
+                fs::remove_dir(&lock).unwrap();
+                reader.join().unwrap()
+            });
+            assert_eq!(got, text, "{options}");
+        }
         store.mount.unmount();
     }
 }

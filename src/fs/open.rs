@@ -194,7 +194,7 @@ impl Fs {
         match open {
             Some(open) if open.writable || !write => self
                 .volume
-                .stat(&spot.store, &spot.name)
+                .stat_to_open(&spot.store, &spot.name)
                 .finally(move |found| {
                     // Both are asked in one moment: somebody may begin to write in the next.
                     let version = found.as_ref().map_or(0, |stat| stat.file.inode);

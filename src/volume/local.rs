@@ -1,10 +1,10 @@
 //! A volume straight onto a folder of stores: no copy and no index of its own; open files are the records' own files.
 
 use super::claims::Claims;
-use super::looks::{self, Looks};
+use super::looks::{self, Looks, stat_of};
 use super::mending::Later;
 use super::{Draft, Entry, FileStat, Now, Opened, Space, Stat, Volume};
-use crate::backend::dir::{Area, CommitIf, Folder, Listed, Origin, Place, Store};
+use crate::backend::dir::{Area, CommitIf, Folder, Listed, Origin, Store};
 use crate::error::{Error, Kind, Result};
 use crate::record::{ContentType, StoreName};
 use rustix::io::Errno;
@@ -58,13 +58,6 @@ impl Local {
             ));
         }
         Ok(())
-    }
-}
-
-fn stat_of(place: &Place, file: FileStat) -> Stat {
-    Stat {
-        file,
-        origin: place.origin,
     }
 }
 
@@ -169,6 +162,10 @@ impl Volume for Local {
         let store = self.looks.store(store)?;
         let (place, file) = store.find(name)?;
         Ok(stat_of(&place, file))
+    }
+
+    fn stat_to_open(&self, store: &StoreName, name: &str) -> Now<Stat> {
+        self.looks.settled(store, name).into()
     }
 
     fn prepare_list(&self, _store: Option<&StoreName>) -> Now<()> {

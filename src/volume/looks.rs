@@ -1,9 +1,11 @@
 //! Looking things up in a folder without checking at each step that its directories are still the same. Nothing is written
 //! through a store that was found so.
 
-use crate::backend::dir::{Folder, Store};
+use super::Stat;
+use crate::backend::dir::{Folder, Place, Store};
 use crate::error::{Kind, Result};
 use crate::record::StoreName;
+use crate::volume::FileStat;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
@@ -48,9 +50,27 @@ impl Looks {
         Ok(store)
     }
 
+    /// What is known of a name, once no SDK writes into its file any more.
+    pub(super) fn settled(&self, store: &StoreName, name: &str) -> Result<Stat> {
+        let store = self.store(store)?;
+        let (place, file) = store.find(name)?;
+        let (place, file) = match store.wait_for_writer(&place)? {
+            true => store.find(name)?,
+            false => (place, file),
+        };
+        Ok(stat_of(&place, file))
+    }
+
     /// The directories have other names now.
     pub(super) fn forget(&self) {
         *self.last.lock().unwrap_or_else(PoisonError::into_inner) = None;
+    }
+}
+
+pub(super) fn stat_of(place: &Place, file: FileStat) -> Stat {
+    Stat {
+        file,
+        origin: place.origin,
     }
 }
 

@@ -158,6 +158,10 @@ pub trait Volume: Send + Sync + 'static {
     fn stat(&self, store: &StoreName, name: &str) -> Now<Stat>;
     /// The same from what is known here, without asking anybody.
     fn known(&self, store: &StoreName, name: &str) -> Result<Stat>;
+    /// The same as `stat`, of a record that is about to be read: waits a moment when another program writes into its file.
+    fn stat_to_open(&self, store: &StoreName, name: &str) -> Now<Stat> {
+        self.stat(store, name)
+    }
     /// Whether the length that is told of a record is its own. Where the source tells none it shows when it is opened.
     fn knows_length(&self, _store: &StoreName, _name: &str) -> bool {
         true

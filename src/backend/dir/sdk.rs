@@ -289,12 +289,15 @@ pub(super) fn mark(stat: &FileStat) -> String {
     format!("{:x}-{:x}", stat.size, stat.modified_ns)
 }
 
-/// Waits a moment while an SDK is writing the file in place, so that no half of it is read.
-pub(super) fn wait_for_writer(dir: BorrowedFd<'_>, file: &str) {
+/// Waits a moment while an SDK is writing the file in place. True when it had to.
+pub(super) fn wait_for_writer(dir: BorrowedFd<'_>, file: &str) -> bool {
     let start = Instant::now();
+    let mut waited = false;
     while is_held(dir, file) && start.elapsed() < TORN {
         std::thread::sleep(Duration::from_millis(10));
+        waited = true;
     }
+    waited
 }
 
 /// Takes in what changed, and tells the names that came, went or changed since the last call. Without any file it only

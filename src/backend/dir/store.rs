@@ -107,6 +107,17 @@ impl Store {
         self.sdk.as_ref().is_none_or(|sdk| sdk.is_fresh(&self.dir))
     }
 
+    /// Waits a moment while an SDK writes into the file in place, so that no half of it is read. True when it had to.
+    pub fn wait_for_writer(&self, place: &Place) -> Result<bool> {
+        if self.sdk.is_none() || place.area != Area::Store {
+            return Ok(false);
+        }
+        Ok(sdk::wait_for_writer(
+            self.found_dir(place.area)?,
+            &place.file,
+        ))
+    }
+
     /// Whether an SDK is writing this file just now.
     pub(super) fn is_held(&self, place: &Place) -> bool {
         place.area == Area::Store && is_held(self.dir.as_fd(), &place.file)
@@ -245,9 +256,7 @@ impl Store {
             }
         }
         let dir = self.found_dir(place.area)?;
-        if self.sdk.is_some() && place.area == Area::Store {
-            sdk::wait_for_writer(dir, &place.file);
-        }
+        self.wait_for_writer(place)?;
         disk::open_file(dir, &place.file, write)
             .map_err(|error| disk::failed("open", &place.file, error))
     }
