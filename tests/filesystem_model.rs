@@ -3,7 +3,7 @@
 
 mod model;
 
-use model::{Closer, How, Name, Op, Opener, Way};
+use model::{Bytes, Closer, How, Name, Op, Opener, Way};
 use proptest::test_runner::{Config, TestCaseError, TestError, TestRunner};
 use std::path::{Path, PathBuf};
 use storefs::backend::dir::Layout;
@@ -126,5 +126,74 @@ fn a_type_that_was_removed_after_the_last_close_does_not_come_back() {
         for _ in 0..100 {
             model::run(&memory(), way, &operations).unwrap();
         }
+    }
+}
+
+/// The draft that a truncation began keeps the name alive; when the older one is finished after it, the name is on the disk.
+#[test]
+fn a_store_that_holds_only_a_scratch_file_can_be_removed_while_another_version_is_written() {
+    let name = Name {
+        store: "default",
+        key: "OUTPUT~",
+    };
+    let open = |how, by| Op::Open {
+        name,
+        how,
+        mode: 0o600,
+        by,
+        blind: false,
+    };
+    let operations = [
+        open(How::Log, Opener::Other(0)),
+        open(How::Truncate, Opener::Me),
+        Op::Write {
+            handle: 0,
+            at: 0,
+            bytes: Bytes::Json,
+        },
+        Op::Flush {
+            handle: 0,
+            by: Closer::Opener,
+        },
+        Op::RemoveStore { store: "default" },
+    ];
+    for layout in [Layout::Plain, Layout::Dual] {
+        model::run(&memory(), served(layout), &operations).unwrap();
+    }
+}
+
+/// A type that was set while somebody wrote is the record's by the time that he is done, and no more his than anybody's.
+#[test]
+fn a_type_that_the_last_writer_has_left_follows_other_bytes() {
+    let name = Name {
+        store: "default",
+        key: "b.txt",
+    };
+    let open = |how| Op::Open {
+        name,
+        how,
+        mode: 0o600,
+        by: Opener::Me,
+        blind: false,
+    };
+    let operations = [
+        open(How::Save),
+        Op::Flush {
+            handle: 0,
+            by: Closer::Opener,
+        },
+        open(How::Read),
+        Op::SetType {
+            name,
+            to: Some("application/json; charset=utf-8"),
+        },
+        Op::Close {
+            handle: 0,
+            by: Closer::Opener,
+        },
+        Op::SetSize { name, size: 3 },
+    ];
+    for way in [served(Layout::Plain), passed_through(Layout::Plain)] {
+        model::run(&memory(), way, &operations).unwrap();
     }
 }

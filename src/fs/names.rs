@@ -72,7 +72,7 @@ impl Fs {
             Ok(store) => store,
             Err(e) => return Now::err(e.with_kind(Kind::NotFound)),
         };
-        if self.holds_young(name) {
+        if self.holds_young(&store) {
             return Now::err(Error::new("rmdir", name, Kind::NotEmpty));
         }
         let this = self.clone();
@@ -90,10 +90,16 @@ impl Fs {
     }
 
     /// Whether something is being written for the first time in this store.
-    fn holds_young(&self, store: &str) -> bool {
+    fn holds_young(&self, store: &StoreName) -> bool {
         let table = lock(&self.table);
-        let ino = table.find(ROOT, store).map(|inode| inode.ino);
-        ino.is_some_and(|ino| !table.fresh_in(ino).is_empty())
+        let ino = table.find(ROOT, store.as_str()).map(|inode| inode.ino);
+        let fresh = ino.map(|ino| table.fresh_in(ino)).unwrap_or_default();
+        let named = |ino: u64| table.get(ino).map(|inode| inode.name.clone());
+        let names: Vec<_> = fresh.into_iter().filter_map(named).collect();
+        drop(table);
+        // Another version may have got the name since.
+        let young = |name: &str| self.volume.known(store, name).is_err();
+        names.iter().any(|name| young(name))
     }
 
     /// Makes an empty record; other kinds of nodes are refused.
@@ -275,7 +281,7 @@ impl Fs {
         if from == to {
             return Now::ok(());
         }
-        if !no_replace && self.holds_young(to.as_str()) {
+        if !no_replace && self.holds_young(&to) {
             return Now::err(Error::new("rename to", to.as_str(), Kind::NotEmpty));
         }
         let this = self.clone();

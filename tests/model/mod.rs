@@ -11,5 +11,5 @@ mod reference;
 mod run;
 mod types;
 
-pub use operation::{Closer, How, Name, Op, Opener, operations};
+pub use operation::{Bytes, Closer, How, Name, Op, Opener, operations};
 pub use run::{Way, run};

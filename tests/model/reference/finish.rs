@@ -31,6 +31,10 @@ impl Reference {
         let left = &mut self.nodes[node];
         left.handles -= 1;
         left.writers -= usize::from(handle.writer);
+        if handle.writer && left.writers == 0 && !left.drafting {
+            // The record has the type that was set by now.
+            left.explicit = None;
+        }
         if left.handles == 0 && left.linked && !left.drafting {
             let (store, key) = (left.store, left.key);
             self.unlink_node(store, key);
