@@ -48,9 +48,9 @@ pub enum Fault {
     HangAfter(Gate),
     /// Of a `get`: the bytes break off after so many with a reset connection. Nothing to any other operation.
     BreakOff(u64),
-    /// Of a `put`: the bytes are read so many at a time, each after this pause, before it begins. Nothing to any other
-    /// operation.
-    Crawl(u64, Duration),
+    /// Of a `put`: the bytes are read so many at a time, each after this pause, before it begins or fails. Nothing to any
+    /// other operation.
+    Crawl(u64, Duration, Option<Kind>),
 }
 
 /// Where operations wait until a test lets them go.
@@ -260,8 +260,8 @@ impl<B> Faulty<B> {
 async fn play<T>(fault: Option<Fault>, operation: impl Future<Output = Result<T>>) -> Result<T> {
     let failed = |kind: Kind| Error::because("follow the script", "", kind, kind.reason());
     match fault {
-        None | Some(Fault::BreakOff(_) | Fault::Crawl(..)) => operation.await,
-        Some(Fault::Fail(kind)) => Err(failed(kind)),
+        None | Some(Fault::BreakOff(_) | Fault::Crawl(_, _, None)) => operation.await,
+        Some(Fault::Fail(kind) | Fault::Crawl(_, _, Some(kind))) => Err(failed(kind)),
         Some(Fault::FailAfter(kind)) => operation.await.and(Err(failed(kind))),
         Some(Fault::Delay(time)) => {
             tokio::time::sleep(time).await;
@@ -380,7 +380,7 @@ impl<B: Backend> Backend for Faulty<B> {
         only_if: Precondition,
     ) -> Result<Meta> {
         let fault = self.note_record(Verb::Put, id);
-        if let Some(Fault::Crawl(piece, pause)) = fault {
+        if let Some(Fault::Crawl(piece, pause, _)) = fault {
             crawl(&body, piece, pause)
                 .await
                 .map_err(|e| Error::io("put", id.to_string(), e))?;

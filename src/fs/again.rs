@@ -66,7 +66,7 @@ impl Again {
 }
 
 impl Fs {
-    /// Opens an inode. `Kind::Stale` tells the kernel to look the name up again, after the name was given a new inode.
+    /// Opens an inode. `Kind::Stale` tells the kernel to look the name up again; what it finds then is opened by its name.
     pub fn open(self: &Arc<Self>, ino: u64, flags: i32, caller: Caller) -> Now<Opened> {
         if self.again.used() {
             let refused = self.again.takes(caller.pid);
@@ -198,6 +198,11 @@ impl Fs {
         tries: u32,
     ) -> Now<Opened> {
         let (this, name): (_, Box<str>) = (self.clone(), name.into());
+        let caller = Caller {
+            named: true,
+            ..how.1
+        };
+        let how = (how.0, caller);
         self.look_untold(parent, &name).and_then(move |attr| {
             let again = this.clone();
             this.open_within(attr.ino, how.0, how.1, TRIES)
@@ -247,10 +252,14 @@ impl Fs {
         let write = writes(flags);
         let truncate = write && flags & libc::O_TRUNC != 0;
         let meant = self.meant(ino);
-        let open = {
+        let (open, linked) = {
             let table = lock(&self.table);
-            let inode = table.get(meant).filter(|inode| inode.handles > 0);
-            inode.and_then(|inode| inode.open.clone())
+            let inode = table.get(meant);
+            let held = inode.filter(|inode| inode.handles > 0);
+            (
+                held.and_then(|inode| inode.open.clone()),
+                inode.is_some_and(|inode| inode.linked),
+            )
         };
         match open {
             Some(open) if open.writable || !write => {
@@ -260,6 +269,8 @@ impl Fs {
             Some(_) if self.options.shared_files => {
                 Now::err(Error::new("open", &*name, Kind::Stale))
             }
+            // The name is another file's by now.
+            _ if !linked => Now::err(Error::new("open", &*name, Kind::Stale)),
             _ => self.open_private(ino, (parent, name), flags, caller),
         }
     }

@@ -172,10 +172,14 @@ impl Fs {
         table.add_fresh(ino);
         table.opened(ino, &open);
         drop(table);
-        let opened = self.hand_out(open, flags, caller).inspect_err(|_| {
-            lock(&self.table).unlink(ino);
-            drop(lock(&self.table).released(ino));
-        })?;
+        let opened = self
+            .hand_out(open.clone(), flags, caller)
+            .inspect_err(|_| {
+                self.abandon(&open);
+                lock(&self.table).unlink(ino);
+                drop(lock(&self.table).released(ino));
+                self.forget(ino, 1);
+            })?;
         if flags & libc::O_ACCMODE == libc::O_RDONLY {
             // Nothing can be written through this handle, so there is no end of writing to wait for.
             self.commit(&opened.open.file, true)

@@ -4,7 +4,7 @@ use super::handle::{Handle, OpenFile, Stamp, lock};
 use super::inode::{Node, Spot};
 use super::{Fs, control, processes};
 use crate::error::{Error, Kind, Result};
-use crate::volume::{FileStat, Now};
+use crate::volume::{Draft, FileStat, Now};
 use std::os::fd::AsFd;
 use std::sync::atomic::AtomicBool;
 use std::sync::{Arc, OnceLock};
@@ -20,6 +20,8 @@ pub struct Caller {
     pub pid: u32,
     /// It gets the file of another inode than the kernel knows.
     pub beside: bool,
+    /// It opens what the name leads to, so that the name may be given another inode for that.
+    pub named: bool,
 }
 
 /// An open that worked.
@@ -169,10 +171,11 @@ impl Fs {
             if let Some(open) = open.clone().filter(alone) {
                 return self.share(open, true, (flags, caller), tries);
             }
+            if (held || drafting) && !caller.named {
+                return Now::err(Error::new("open", &*spot.name, Kind::Stale));
+            }
             if held || drafting {
-                let given = self.give_new_inode(ino, parent, &spot);
-                let stale = Error::new("open", &*spot.name, Kind::Stale);
-                return Now::err(given.err().unwrap_or(stale));
+                return self.open_over(ino, parent, &spot, flags, caller).into();
             }
             return self
                 .open_truncated(ino, parent, &spot, flags, caller)
@@ -186,9 +189,8 @@ impl Fs {
         }
         if write && held && open.as_ref().is_some_and(|open| open.is_pinned()) {
             // Who reads keeps the version; the writer gets a copy, and so another inode.
-            let given = self.leave_old_version(ino, parent, &spot);
-            let stale = Error::new("open", &*spot.name, Kind::Stale);
-            return Now::err(given.err().unwrap_or(stale));
+            self.leave_old_version(ino, parent, &spot, caller);
+            return Now::err(Error::new("open", &*spot.name, Kind::Stale));
         }
         let this = self.clone();
         match open {
@@ -206,8 +208,8 @@ impl Fs {
                     match found {
                         Ok(_) if still => this.share(open, false, (flags, caller), tries),
                         Ok(_) | Err(_) if held => {
-                            let given = this.leave_old_version(ino, parent, &spot);
-                            Now::err(given.err().unwrap_or(stale))
+                            this.leave_old_version(ino, parent, &spot, caller);
+                            Now::err(stale)
                         }
                         _ => {
                             drop(lock(&this.table).close(ino));
@@ -275,59 +277,75 @@ impl Fs {
         }
     }
 
-    /// Gives the name a new inode, so that the next lookup finds that one. Open handles keep the old.
-    fn give_new_inode(&self, ino: u64, parent: u64, spot: &Spot) -> Result<()> {
-        self.new_inode(ino, parent, spot, true)
-    }
-
-    /// The same of an inode whose version others keep, unless somebody writes into it by now: then all meet there.
-    pub(super) fn leave_old_version(&self, ino: u64, parent: u64, spot: &Spot) -> Result<()> {
-        self.new_inode(ino, parent, spot, false)
-    }
-
-    fn new_inode(&self, ino: u64, parent: u64, spot: &Spot, drafts: bool) -> Result<()> {
+    /// Leads the name away from an inode whose version others keep, unless somebody writes into it by now: then all meet there.
+    pub(super) fn leave_old_version(&self, ino: u64, parent: u64, spot: &Spot, caller: Caller) {
         let mut table = lock(&self.table);
-        let Some(inode) = table
-            .find(parent, &spot.name)
-            .filter(|inode| inode.ino == ino)
-        else {
-            return Ok(());
-        };
-        let old = inode.open.clone().filter(|_| inode.drafting);
-        drop(table);
-        let old = old.filter(|_| self.volume.known(&spot.store, &spot.name).is_err());
-        // While nothing is on disk under the name, only a draft of its own can keep the name alive.
-        let next = match &old {
-            Some(old) => {
-                let stat = old.stat()?;
+        let now = table.find(parent, &spot.name);
+        if caller.named && now.is_some_and(|inode| inode.ino == ino && !inode.drafting) {
+            table.supersede(ino);
+        }
+    }
+
+    /// Gives the name an inode of its own with a new draft, and opens that. Open handles keep the old one. It is one step:
+    /// whoever is refused may never come back, and nobody has use for an empty draft then.
+    fn open_over(
+        self: &Arc<Self>,
+        ino: u64,
+        parent: u64,
+        spot: &Spot,
+        flags: i32,
+        caller: Caller,
+    ) -> Result<Opened> {
+        let stale = || Error::new("open", &*spot.name, Kind::Stale);
+        let is_there = self.volume.known(&spot.store, &spot.name).is_ok();
+        let draft = match is_there {
+            true => self.draft_over(spot)?,
+            // While nothing is on disk under the name, the old draft alone says whose it is.
+            false => {
+                let table = lock(&self.table);
+                let old = table.get(ino).filter(|inode| inode.drafting);
+                let old = old.and_then(|inode| inode.open.clone());
+                drop(table);
+                let stat = old.ok_or_else(stale)?.stat()?;
                 let owner = Caller {
                     uid: stat.uid,
                     gid: stat.gid,
                     ..Caller::default()
                 }
                 .owner();
-                Some(
-                    self.volume
-                        .draft(&spot.store, stat.mode & 0o7777, owner, None)?,
-                )
+                let mode = stat.mode & 0o7777;
+                self.volume.draft(&spot.store, mode, owner, None)?
             }
-            None => None,
         };
-        table = lock(&self.table);
+        let stat = FileStat::of_file(&*draft.file)?;
+        let mut table = lock(&self.table);
         let now = table.find(parent, &spot.name);
-        if !now.is_some_and(|inode| inode.ino == ino && (drafts || !inode.drafting)) {
-            return Ok(());
+        // A draft that was committed meanwhile is on the disk.
+        if !now.is_some_and(|inode| inode.ino == ino && (is_there || inode.drafting)) {
+            return Err(stale());
         }
         table.supersede(ino);
-        if let Some(draft) = next {
-            let stat = FileStat::of_file(&*draft.file)?;
-            let inode = table.insert(parent, &spot.name, Node::Record, stat.inode);
-            inode.drafting = true;
-            let ino = inode.ino;
-            inode.open = Some(OpenFile::of_draft(ino, draft, &stat));
-            table.add_fresh(ino);
+        let inode = table.insert(parent, &spot.name, Node::Record, stat.inode);
+        inode.drafting = true;
+        let new = inode.ino;
+        if !is_there {
+            table.add_fresh(new);
         }
-        Ok(())
+        let open = OpenFile::of_draft(new, draft, &stat);
+        table.opened(new, &open);
+        drop(table);
+        self.hand_out_counted(open, flags, caller)
+    }
+
+    /// A draft that is to replace a record.
+    fn draft_over(&self, spot: &Spot) -> Result<Draft> {
+        let draft = self
+            .volume
+            .draft(&spot.store, 0o600, None, Some(&spot.name));
+        draft.map_err(|e| match e.kind() {
+            Kind::NotFound => Error::new("open", &*spot.name, Kind::Stale),
+            _ => e,
+        })
     }
 
     fn open_truncated(
@@ -339,16 +357,7 @@ impl Fs {
         caller: Caller,
     ) -> Result<Opened> {
         let stale = || Error::new("open", &*spot.name, Kind::Stale);
-        let draft = self
-            .volume
-            .draft(&spot.store, 0o600, None, Some(&spot.name))
-            .map_err(|e| {
-                if e.kind() == Kind::NotFound {
-                    stale()
-                } else {
-                    e
-                }
-            })?;
+        let draft = self.draft_over(spot)?;
         let stat = FileStat::of_file(&*draft.file)?;
         let open = OpenFile::of_draft(ino, draft, &stat);
         let mut table = lock(&self.table);
@@ -364,7 +373,9 @@ impl Fs {
         table.opened(ino, &open);
         drop(table);
         drop(parked);
+        // Without the handle there is no draft either, and the name leads to the record again.
         self.hand_out_counted(open, flags, caller)
+            .inspect_err(|_| lock(&self.table).unlink(ino))
     }
 
     /// The handle of a number.

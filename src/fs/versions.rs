@@ -96,7 +96,7 @@ impl Fs {
             }
             if copied {
                 drop(table);
-                self.leave_old_version(ino, parent, spot)?;
+                self.leave_old_version(ino, parent, spot, caller);
                 return Err(stale());
             }
             if self.options.shared_files {

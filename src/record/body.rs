@@ -13,8 +13,17 @@ pub enum Body {
     Bytes(Arc<[u8]>),
     /// A sealed file; it is read from offset 0 whatever its position is.
     File(Arc<File>),
-    /// The same, and how many bytes were read of it by all its readers.
-    Counted(Arc<File>, Arc<AtomicU64>),
+    /// The same, and what was read of it.
+    Counted(Arc<File>, Arc<Reads>),
+}
+
+/// What was read of a body, in bytes.
+#[derive(Debug, Default)]
+pub struct Reads {
+    /// By all its readers together, each of which begins anew.
+    pub all: AtomicU64,
+    /// By the one that came farthest.
+    pub farthest: AtomicU64,
 }
 
 impl Body {
@@ -72,7 +81,7 @@ impl From<Vec<u8>> for Body {
 struct FileReader {
     file: Arc<File>,
     at: u64,
-    read: Option<Arc<AtomicU64>>,
+    read: Option<Arc<Reads>>,
 }
 
 impl Read for FileReader {
@@ -80,7 +89,8 @@ impl Read for FileReader {
         let count = self.file.read_at(buffer, self.at)?;
         self.at += count as u64;
         if let Some(read) = &self.read {
-            read.fetch_add(count as u64, Ordering::Relaxed);
+            read.all.fetch_add(count as u64, Ordering::Relaxed);
+            read.farthest.fetch_max(self.at, Ordering::Relaxed);
         }
         Ok(count)
     }

@@ -394,7 +394,7 @@ impl Index {
             || self.waiting(store).next().is_some()
     }
 
-    fn waiting<'a>(
+    pub(super) fn waiting<'a>(
         &'a self,
         store: Option<&'a StoreId>,
     ) -> impl Iterator<Item = (&'a RecordId, Edit)> {

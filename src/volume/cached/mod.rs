@@ -43,7 +43,7 @@ pub use spool::{Spooled, private_dir};
 use super::Heard;
 use crate::backend::{Backend, Properties};
 use crate::error::{Error, Result};
-use crate::record::StoreName;
+use crate::record::{RecordId, StoreName};
 use evict::Budget;
 use index::Index;
 use keep::Keeper;
@@ -158,6 +158,8 @@ pub(in crate::volume) struct Inner {
     claims: Mutex<HashMap<(StoreName, Box<str>), bool>>,
     progress: watch::Sender<Progress>,
     attempts: AtomicU64,
+    /// How far the sending of each record came that is not done yet: the edit, and its bytes.
+    farthest: Mutex<HashMap<RecordId, (u64, u64)>>,
     /// Since when the backend cannot be reached, and when that was last tried.
     offline: Mutex<Option<Offline>>,
     /// When somebody had last waited in vain, and how long.
@@ -242,6 +244,7 @@ impl Cached {
             claims: Mutex::default(),
             progress: watch::Sender::new(Progress::default()),
             attempts: AtomicU64::new(0),
+            farthest: Mutex::default(),
             offline: Mutex::new(None),
             silence: Mutex::default(),
             heard: OnceLock::new(),

@@ -4,14 +4,15 @@ use super::Inner;
 use super::note::Note;
 use super::settle::apply_in;
 use super::state::{Change, Edit, Event, Remote, State};
-use crate::backend::streamed::{Moved, on_its_way};
+use crate::backend::streamed::on_its_way;
 use crate::error::{Error, Kind, Result};
+use crate::record::body::Reads;
 use crate::record::{Body, ContentType, ETag, Meta, Precondition, RecordId, Size};
 use std::fs::File;
 use std::io::Read;
 use std::pin::pin;
-use std::sync::Arc;
 use std::sync::atomic::Ordering;
+use std::sync::{Arc, PoisonError};
 use std::time::{Duration, Instant};
 
 /// How often in the time that nothing may move for it is looked whether an upload did.
@@ -75,10 +76,10 @@ impl Inner {
             Change::Put => {
                 let (body, content_type) = self.body(id, parcel).await?;
                 let size = parcel.note.size.unwrap_or_default();
-                let moved = Moved::default();
-                let body = Body::Counted(body, moved.clone());
+                let reads = Arc::default();
+                let body = Body::Counted(body, Arc::clone(&reads));
                 let put = self.backend.put(id, body, &content_type, only_if);
-                let put = self.while_moving((&moved, size), "put", &subject, put);
+                let put = self.while_moving((id, parcel.edit.seq), (&reads, size), put);
                 match put.await {
                     Ok(mut meta) => {
                         meta.content_type.get_or_insert(content_type);
@@ -214,40 +215,66 @@ impl Inner {
         }
     }
 
-    /// An answer, however long it takes while bytes move: who waits for uploads is told that they do.
+    /// An answer, however long it takes while bytes move. Who waits for uploads is told that they do, but not of bytes that were
+    /// sent before: a server that refuses the record every time would be waited for without end.
     async fn while_moving<T>(
         &self,
-        (moved, size): (&Moved, u64),
-        op: &'static str,
-        subject: &str,
+        (id, seq): (&RecordId, u64),
+        (reads, size): (&Reads, u64),
         asked: impl Future<Output = Result<T>>,
     ) -> Result<T> {
         let mut asked = pin!(asked);
         let patience = self.options.patience;
         let (mut seen, mut last) = (0, Instant::now());
+        let mut news = false;
         loop {
             match tokio::time::timeout(patience / LOOKS, &mut asked).await {
                 Ok(answer) => return self.answered(answer),
                 Err(_) => {
-                    let now = moved.load(Ordering::Relaxed);
-                    let moves = now != seen;
-                    if moves {
+                    let now = reads.all.load(Ordering::Relaxed);
+                    if now != seen {
                         (seen, last) = (now, Instant::now());
                     }
-                    let rest = match now >= size {
+                    let farthest = reads.farthest.load(Ordering::Relaxed);
+                    let rest = match farthest >= size {
                         true => on_its_way(size),
                         false => Duration::ZERO,
                     };
                     // The backend, which knows better, gives up first.
                     if last.elapsed() > patience + rest + patience / LOOKS * 2 {
-                        return Err(self.unanswered(patience, op, subject));
+                        return Err(self.unanswered(patience, "put", &id.to_string()));
                     }
-                    if moves || last.elapsed() < rest {
+                    let farther = self.comes_to(id, seq, farthest);
+                    news |= farther;
+                    if farther || (news && last.elapsed() < rest) {
                         self.progress.send_modify(|progress| progress.moves += 1);
                     }
                 }
             }
         }
+    }
+
+    /// So many bytes of an edit were sent by now. Whether no try of it came as far before.
+    fn comes_to(&self, id: &RecordId, seq: u64, bytes: u64) -> bool {
+        let mut farthest = self.farthest.lock().unwrap_or_else(PoisonError::into_inner);
+        let mark = farthest.entry(id.clone()).or_default();
+        let farther = (seq, bytes) > *mark && bytes > 0;
+        if farther {
+            *mark = (seq, bytes);
+        }
+        farther
+    }
+
+    /// How far the sending of a record has come, at most: the edit, and its bytes.
+    pub(super) fn farthest(&self, id: &RecordId) -> (u64, u64) {
+        let farthest = self.farthest.lock().unwrap_or_else(PoisonError::into_inner);
+        farthest.get(id).copied().unwrap_or_default()
+    }
+
+    /// The record is sent.
+    pub(super) fn forget_farthest(&self, id: &RecordId) {
+        let mut farthest = self.farthest.lock().unwrap_or_else(PoisonError::into_inner);
+        farthest.remove(id);
     }
 
     async fn body(&self, id: &RecordId, parcel: &Parcel) -> Result<(Arc<File>, ContentType)> {

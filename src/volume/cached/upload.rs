@@ -166,6 +166,9 @@ impl Inner {
         };
         let settled = answer.and_then(|answer| self.settle(id, &parcel, answer));
         let worked = settled.is_ok();
+        if worked {
+            self.forget_farthest(id);
+        }
         if let Err(error) = settled {
             self.failed(id, &error, attempt, parcel.edit.seq);
         }

@@ -17,21 +17,37 @@ struct Watch {
     progress: watch::Receiver<Progress>,
     /// Uploads that worked, and moves of others, when it was last looked at.
     seen: (u64, u64),
+    /// How far the edit had come that is waited for, since it failed.
+    farthest: (u64, u64),
     patience: Duration,
     until: Instant,
 }
 
+/// What makes it worth while to wait longer.
+enum Hope {
+    /// Any upload that works or moves: it may be the turn of others.
+    Any,
+    /// What was waited for has failed since. It must come farther than that.
+    Own((u64, u64)),
+    None,
+}
+
 impl Watch {
     /// Returns after the next end of an upload, or when one has moved; false when it was waited for long enough.
-    async fn moved(&mut self) -> bool {
+    async fn moved(&mut self, hope: impl FnOnce() -> Hope) -> bool {
         let until = tokio::time::Instant::from_std(self.until);
         match tokio::time::timeout_at(until, self.progress.changed()).await {
             Ok(Ok(())) => {}
             Ok(Err(_)) | Err(_) => return false,
         }
         let now = seen(&self.progress.borrow_and_update());
-        if now != self.seen {
-            self.seen = now;
+        let moved = now != std::mem::replace(&mut self.seen, now);
+        let hopeful = match hope() {
+            Hope::Any => moved,
+            Hope::Own(mark) => mark > std::mem::replace(&mut self.farthest, mark),
+            Hope::None => false,
+        };
+        if hopeful {
             self.until = Instant::now() + self.patience;
         }
         true
@@ -71,11 +87,18 @@ impl Inner {
     /// Waits until everything of a store, or everything, is sent. Ends when nothing moves for too long.
     pub(super) async fn wait_all(self: &Arc<Self>, store: Option<&StoreId>) -> Result<()> {
         let mut watch = self.watch();
+        let before = {
+            let index = self.index();
+            let newest = index.waiting(store).map(|(_, edit)| edit.seq).max();
+            newest.unwrap_or_default()
+        };
+        let started = self.next_attempt();
         self.kick(store, false);
         let mut kicked = Instant::now();
         while self.index().is_pending(store) {
             // Not for longer than that at a time: what was saved meanwhile may be due much later.
-            if tokio::time::timeout(KICKS, watch.moved()).await == Ok(false) {
+            let hope = || self.hope_for_all(store, before, started);
+            if tokio::time::timeout(KICKS, watch.moved(hope)).await == Ok(false) {
                 return Err(self.not_sent("sync"));
             }
             // What was saved meanwhile need not wait either.
@@ -85,6 +108,23 @@ impl Inner {
             }
         }
         Ok(())
+    }
+
+    /// When all that is left of what waited before has failed since, what works is other records.
+    fn hope_for_all(&self, store: Option<&StoreId>, before: u64, started: u64) -> Hope {
+        let index = self.index();
+        let mut left = index
+            .waiting(store)
+            .filter(|(_, edit)| edit.seq <= before)
+            .peekable();
+        let has_failed = |id: &RecordId| {
+            let failure = index.record(id).and_then(|record| record.failure.as_ref());
+            failure.is_some_and(|failure| failure.attempt > started)
+        };
+        match left.peek().is_none() || left.any(|(id, _)| !has_failed(id)) {
+            true => Hope::Any,
+            false => Hope::None,
+        }
     }
 
     /// The same, and what earlier runs left with it.
@@ -102,6 +142,7 @@ impl Inner {
         Watch {
             progress,
             seen,
+            farthest: (0, 0),
             patience: self.options.patience,
             until: Instant::now() + self.options.patience,
         }
@@ -111,7 +152,7 @@ impl Inner {
     pub(super) async fn wait_record(self: &Arc<Self>, id: &RecordId, seq: u64) -> Result<()> {
         let (mut id, mut seq) = (id.clone(), seq);
         let mut watch = self.watch();
-        let mut asides = 0;
+        let (mut asides, mut failed) = (0, false);
         let started = self.next_attempt();
         self.kick_record(&id);
         loop {
@@ -130,7 +171,17 @@ impl Inner {
                 }
                 Standing::Aside(..) | Standing::Waits => {}
             }
-            if !watch.moved().await {
+            let hope = || {
+                let index = self.index();
+                let failure = index.record(&id).and_then(|record| record.failure.as_ref());
+                failed |= failure.is_some_and(|failure| failure.attempt > started);
+                drop(index);
+                match failed {
+                    true => Hope::Own(self.farthest(&id)),
+                    false => Hope::Any,
+                }
+            };
+            if !watch.moved(hope).await {
                 let index = self.index();
                 let failure = index.record(&id).and_then(|record| record.failure.clone());
                 let why = failure.map_or_else(
