@@ -305,18 +305,19 @@ impl Fs {
     }
 
     fn rename_record(&self, from: (u64, &str), to: (u64, &str), no_replace: bool) -> Result<()> {
-        let source = self
-            .spot_of(from.0, from.1)
-            .map_err(|e| e.with_kind(Kind::CrossDevice))?;
-        let target = self
-            .spot_of(to.0, to.1)
-            .map_err(|e| e.with_kind(Kind::CrossDevice))?;
+        let spot = |(parent, name): (u64, &str)| {
+            let spot = self.spot_of(parent, name);
+            spot.map_err(|e| e.with_kind(Kind::CrossDevice))
+        };
+        let (source, target) = (spot(from)?, spot(to)?);
         let (moved, replaced) = (self.open_at(from.0, from.1), self.open_at(to.0, to.1));
         if let (Some(moved), Some(replaced)) = (&moved, &replaced)
             && moved.ino == replaced.ino
         {
             return Ok(());
         }
+        // A server may be asked for it, and whoever answers may wait for one of the files below.
+        let kept = self.type_to_keep(from, to, (&source, &target));
         // Commits under both names wait.
         let superseded = {
             let table = lock(&self.table);
@@ -338,13 +339,12 @@ impl Fs {
         }
         self.removing(from.0, from.1);
         // An event of the file that leaves the name may be handled first, and then the name leads nowhere any more.
-        let moving = lock(&self.table)
+        let found = lock(&self.table)
             .find(from.0, from.1)
-            .map(|inode| inode.ino);
-        let kept = match draft {
-            true => None,
-            false => self.type_to_keep(from, to, (&source, &target)),
-        };
+            .map(|inode| (inode.ino, inode.guessed.is_some()));
+        let moving = found.map(|(ino, _)| ino);
+        // A type may have been set since it was asked for.
+        let kept = kept.filter(|_| !draft && found.is_some_and(|(_, guessed)| guessed));
         if draft {
             self.rename_draft(&source, &target, no_replace)?;
             let moved = moved.as_ref().map(|file| file.ino);

@@ -186,7 +186,8 @@ impl Inner {
 
     /// There are more cached bytes: the ones not used for longest go when there are too many of all.
     pub(super) fn cache_grew(self: &Arc<Self>, bytes: u64) {
-        let cached = self.cache_bytes.fetch_add(bytes, Ordering::Relaxed) + bytes;
+        self.cache_bytes.fetch_add(bytes, Ordering::Relaxed);
+        let cached = self.cached_bytes();
         let used = cached.saturating_add(self.budget.used());
         // While it is known that more cannot go yet, looking through all records again would not help.
         if used <= self.options.cache_size || self.evicting.load(Ordering::Relaxed) {
@@ -235,6 +236,12 @@ impl Inner {
                 }
             });
         }
+    }
+
+    /// How many bytes are cached. A file may be dropped before it is counted, and then there seem to be less than none.
+    pub(super) fn cached_bytes(&self) -> u64 {
+        let cached = self.cache_bytes.load(Ordering::Relaxed).cast_signed();
+        cached.max(0).cast_unsigned()
     }
 
     pub(super) fn cache_shrank(&self, bytes: u64) {

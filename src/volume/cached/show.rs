@@ -85,7 +85,7 @@ impl Inner {
         serde_json::json!({
             "spool": self.spool.dir().display().to_string(),
             "cache": self.cache.display().to_string(),
-            "cachedBytes": self.cache_bytes.load(std::sync::atomic::Ordering::Relaxed),
+            "cachedBytes": self.cached_bytes(),
             "unsentBytes": self.budget.used(),
             "pending": pending.len(),
             "leftByRuns": self.rest_folders(),
