@@ -301,3 +301,50 @@ fn a_redirected_program_replaces_the_record_at_its_end() {
         assert_eq!(watch.seen(), values([ABSENT, "one\ntwo\n"]), "{way}");
     }
 }
+
+// README: S35
+#[test]
+fn shells_count_under_a_lock_file_that_they_append_to() {
+    for way in EVERY {
+        let mount = Mount::new(way);
+        let counted = mount.sh(
+            r#"
+            cd "$MNT/default"; echo 0 >count
+            for shell in 1 2 3; do
+                for i in $(seq 10); do (flock 9; n=$(cat count); echo $((n + 1)) >count) 9>>count.lock; done &
+            done
+            wait; cat count"#,
+        );
+        assert_eq!(counted, "30\n", "{way}");
+    }
+}
+
+// README: S19
+#[test]
+fn a_log_that_is_cut_in_place_is_the_one_that_is_written() {
+    for way in EVERY {
+        let mount = Mount::new(way);
+        let left = mount.sh(r#"
+            cd "$MNT/default"
+            exec 5>>log; echo one >&5; truncate -s 0 log; echo two >&5; cat log
+            : >log; echo three >&5; cat log"#);
+        assert_eq!(left, "two\n", "{way}");
+    }
+}
+
+/// A program that opens its own output by name truncates or continues what it has, and nothing is lost.
+#[test]
+fn a_program_that_opens_its_output_by_its_descriptor_meets_the_same_file() {
+    for way in EVERY {
+        let mount = Mount::new(way);
+        let written = mount.sh(r#"
+            cd "$MNT/default"
+            for record in new old; do
+                sh -c 'echo one; echo two >/dev/stdout; echo three' >$record
+                tr '\n' ' ' <$record; stat -c %s $record
+                echo before >old
+            done
+            exec 3>in; echo a >&3; (exec 4>/proc/self/fd/3; echo bb >&4); exec 3>&-; cat in"#);
+        assert_eq!(written, "two three 10\ntwo three 10\nbb\n", "{way}");
+    }
+}

@@ -273,3 +273,29 @@ fn a_stores_attributes_say_which_it_is() {
         assert_eq!(errno(missing), libc::ENOENT, "{way}");
     }
 }
+
+// README: S25
+#[test]
+fn a_descriptor_of_what_lost_its_name_says_and_changes_no_other_records_type() {
+    for way in EVERY {
+        let mount = Mount::new(way);
+        for lost_by in ["rename", "remove"] {
+            let path = written(&mount, "OUTPUT", b"words");
+            let old = File::options().read(true).write(true).open(&path).unwrap();
+            match lost_by {
+                "rename" => fs::rename(written(&mount, "other", b"more words"), &path).unwrap(),
+                _ => fs::remove_file(&path).unwrap(),
+            }
+            set(&written(&mount, "OUTPUT", b"words"), "text/x-new").unwrap();
+            let what = format!("{way}, {lost_by}");
+            let mut told = [0; 100];
+            let length = rustix::fs::fgetxattr(&old, TYPE, &mut told).unwrap();
+            assert_eq!(&told[..length], TEXT.as_bytes(), "{what}");
+            rustix::fs::fsetxattr(&old, TYPE, b"image/png", XattrFlags::empty()).unwrap();
+            assert_eq!(mount.content_type("OUTPUT"), "text/x-new", "{what}");
+            rustix::fs::fremovexattr(&old, TYPE).unwrap();
+            assert_eq!(mount.content_type("OUTPUT"), "text/x-new", "{what}");
+            fs::remove_file(&path).unwrap();
+        }
+    }
+}

@@ -282,3 +282,12 @@ fn what_cannot_be_is_refused_before_the_command_starts() {
     refused(&shop, &never, &token, 1, "try again when it can");
     assert_eq!((kept(&shop).len(), unsent(&shop)), (1, 0));
 }
+
+// README: S130
+#[test]
+fn scratch_files_of_a_run_leave_nothing_behind() {
+    let shop = Shop::open();
+    let text = r#"echo s >"$D/OUTPUT~"; rm "$D/OUTPUT~"; echo s >"$D/other~"; cat "$D/other~""#;
+    assert_eq!(script(&shop, &[], text), "s\n");
+    assert_eq!(unsent(&shop), 0);
+}

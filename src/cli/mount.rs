@@ -204,6 +204,7 @@ fn stay(plan: &Plan, here: &Surroundings, announce: &Announce) -> Outcome {
             return Err(why.into());
         }
     };
+    place.mounted();
     let log = match announce {
         Announce::Terminal => None,
         Announce::Pipe(path) => Some(path.clone()),

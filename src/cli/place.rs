@@ -3,17 +3,26 @@
 
 use super::mounts;
 use crate::error::{Error, Kind, Result};
+use rustix::fs::{FlockOperation, Mode, OFlags, flock};
+use rustix::io::Errno;
 use std::fs;
 use std::io;
+use std::os::fd::OwnedFd;
 use std::path::{Path, PathBuf};
+use std::sync::Mutex;
+use std::time::{Duration, Instant};
 
 const OP: &str = "mount at";
+/// How long somebody else may take to mount.
+const PATIENCE: Duration = Duration::from_secs(10);
 
 /// A directory that can be mounted over.
 #[derive(Debug)]
 pub(super) struct Place {
     path: PathBuf,
     made: bool,
+    /// Until it is mounted nobody else of ours mounts there.
+    lock: Mutex<Option<OwnedFd>>,
 }
 
 impl Place {
@@ -32,6 +41,7 @@ impl Place {
         let place = Self {
             path: mountpoint.to_owned(),
             made,
+            lock: Mutex::new(lock(mountpoint)?),
         };
         if !made && !nonempty && !is_empty(mountpoint)? {
             return Err(refused(
@@ -51,6 +61,11 @@ impl Place {
     /// Whether `prepare` made the directory.
     pub(super) fn was_made(&self) -> bool {
         self.made
+    }
+
+    /// It is mounted: whoever comes now sees that.
+    pub(super) fn mounted(&self) {
+        drop(self.lock.lock().map(|mut lock| lock.take()));
     }
 
     /// Removes the directory again if `prepare` made it and nothing is in it.
@@ -141,6 +156,26 @@ fn clear(mountpoint: &Path) -> Result<()> {
     Ok(())
 }
 
+/// Keeps others of ours from mounting there at the same moment. None where directories cannot be locked.
+fn lock(mountpoint: &Path) -> Result<Option<OwnedFd>> {
+    let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
+    let Ok(dir) = rustix::fs::open(mountpoint, flags, Mode::empty()) else {
+        return Ok(None);
+    };
+    let start = Instant::now();
+    while let Err(Errno::WOULDBLOCK) = flock(&dir, FlockOperation::NonBlockingLockExclusive) {
+        clear(mountpoint)?;
+        if start.elapsed() > PATIENCE {
+            let why = "somebody else is about to mount there (try again, or choose another place)";
+            return Err(refused(mountpoint, Kind::Busy, why));
+        }
+        std::thread::sleep(Duration::from_millis(5));
+    }
+    // Whoever had the lock may have mounted.
+    clear(mountpoint)?;
+    Ok(Some(dir))
+}
+
 /// Makes the directory when it is missing; true when it did.
 fn make(mountpoint: &Path) -> Result<bool> {
     match fs::create_dir(mountpoint) {
@@ -220,6 +255,25 @@ mod tests {
         let temp = tempfile::tempdir().unwrap();
         let path = temp.path().canonicalize().unwrap();
         (temp, path)
+    }
+
+    #[test]
+    fn nobody_else_prepares_a_place_before_it_is_mounted() {
+        let (_temp, root) = temp();
+        let at = root.join("mnt");
+        let first = Place::prepare(&at, None, false).unwrap();
+        let mounted = std::sync::atomic::AtomicBool::new(false);
+        let ordering = std::sync::atomic::Ordering::SeqCst;
+        std::thread::scope(|threads| {
+            let second = threads.spawn(|| {
+                Place::prepare(&at, None, false).unwrap();
+                mounted.load(ordering)
+            });
+            std::thread::sleep(Duration::from_millis(50));
+            mounted.store(true, ordering);
+            first.mounted();
+            assert!(second.join().unwrap());
+        });
     }
 
     #[test]

@@ -26,6 +26,14 @@ impl Fs {
             Err(e) => return Now::err(e),
         };
         let room = handle.file.make_room(offset.saturating_add(length));
+        // What was refused is missing in the file, as on a full disk.
+        let room = match room {
+            Now::Ready(Ok(())) => Now::ok(()),
+            refused @ (Now::Ready(Err(_)) | Now::Wait(_)) => {
+                let file = handle.file.clone();
+                refused.finally(move |done| Now::Ready(file.note_failure(done)))
+            }
+        };
         if !handle.writer || handle.file.sealed_length() <= LARGE {
             return room;
         }

@@ -13,6 +13,7 @@ mod inode;
 mod join;
 mod layer;
 mod lookup;
+mod nameless;
 mod names;
 mod open;
 mod processes;

@@ -11,7 +11,7 @@ use std::os::fd::AsRawFd;
 use std::sync::Arc;
 
 /// The attribute that is the content type: the name that freedesktop.org gives it.
-const MIME_TYPE: &str = "user.mime_type";
+pub(super) const MIME_TYPE: &str = "user.mime_type";
 /// Attributes with this prefix are ours: readable by name, never listed.
 const OURS: &str = "user.storefs.";
 
@@ -132,6 +132,9 @@ impl Fs {
     }
 
     fn content_type(self: &Arc<Self>, ino: u64, store: &StoreName, key: &str) -> Now<ContentType> {
+        if let Some(file) = self.nameless(ino) {
+            return self.nameless_type(file, key).into();
+        }
         let open = lock(&self.table)
             .get(ino)
             .and_then(|inode| inode.open.clone().filter(|_| inode.drafting));
@@ -239,6 +242,9 @@ impl Fs {
         key: &str,
         to: Option<ContentType>,
     ) -> Now<()> {
+        if let Some(file) = self.nameless(ino) {
+            return self.set_nameless_type(&file, key, to.as_ref()).into();
+        }
         let open = lock(&self.table)
             .get(ino)
             .and_then(|inode| inode.open.clone());

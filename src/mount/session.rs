@@ -125,7 +125,7 @@ impl Mounted {
             _alive,
         };
         let session = Session::new(adapter, mountpoint, &config(options)).map_err(failed)?;
-        invalidate::start(session.notifier(), notices).map_err(failed)?;
+        let notifier = session.notifier();
         tree.send_notices_to(sender);
         tree.watch();
         if options.spin {
@@ -135,6 +135,10 @@ impl Mounted {
             watched.unwrap_or_else(|e| tracing::warn!("requests are served less quickly: {e}"));
         }
         let session = session.spawn().map_err(failed)?;
+        // The kernel begins with a root that nobody but root may enter, and throws an answer away that a notice overtakes. So it
+        // is told nothing before it has the first.
+        let _ = rustix::fs::stat(mountpoint);
+        invalidate::start(notifier, notices).map_err(failed)?;
         raise_read_ahead(mountpoint);
         Ok(Self {
             fs: tree,

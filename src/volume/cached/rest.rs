@@ -32,7 +32,9 @@ pub fn remove_spent(spool: &Path, cache: &Path) {
     if holds_edits(spool) {
         return;
     }
-    let _ = fs::remove_dir_all(spool.join(super::spool::BYTES));
+    for name in [super::spool::BYTES, super::scratch::NAME] {
+        let _ = fs::remove_dir_all(spool.join(name));
+    }
     for name in [super::notes::NAME, "lock"] {
         let _ = fs::remove_file(spool.join(name));
     }
@@ -46,7 +48,8 @@ fn holds_edits(spool: &Path) -> bool {
         let name = entry.file_name();
         let empty = || entry.metadata().is_ok_and(|found| found.len() == 0);
         let none = name == super::notes::NAME && empty();
-        name != "lock" && name != super::spool::BYTES && !none
+        // Nobody but the run could see its scratch files.
+        name != "lock" && name != super::spool::BYTES && name != super::scratch::NAME && !none
     })
 }
 

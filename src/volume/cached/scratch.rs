@@ -16,6 +16,8 @@ use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
+/// Their folder in the spool.
+pub(super) const NAME: &str = "scratch";
 /// Where scratch names begin in a listing; records come before.
 pub(super) const LISTED_FROM: u64 = 1 << 61;
 
@@ -23,7 +25,7 @@ fn folder(inner: &Inner, dir: &StoreName) -> Result<PathBuf> {
     let index = inner.index();
     let id = index.dirs.get(dir).cloned();
     let id = id.ok_or_else(|| Error::new("find the store", dir.as_str(), Kind::StoreNotFound))?;
-    Ok(inner.spool.dir().join("scratch").join(id.as_str()))
+    Ok(inner.spool.dir().join(NAME).join(id.as_str()))
 }
 
 fn path(inner: &Inner, dir: &StoreName, name: &str) -> Result<PathBuf> {
