@@ -348,3 +348,25 @@ fn a_program_that_opens_its_output_by_its_descriptor_meets_the_same_file() {
         assert_eq!(written, "two three 10\ntwo three 10\nbb\n", "{way}");
     }
 }
+
+// README: S55
+#[test]
+fn what_programs_write_under_a_temporary_name_has_the_type_of_its_own() {
+    for way in EVERY {
+        let mount = Mount::new(way);
+        let types = mount.sh(
+            r#"
+            cd "$OUT"; mkdir sent; echo 'a{color:red}' >sent/style.css; echo x,y >sent/d.csv; echo '# h' >sent/r.md
+            rsync -a sent/ "$MNT/default/"; cd "$MNT/default"
+            echo text >set.AbC123; setfattr -n user.mime_type -v text/x-set set.AbC123; mv set.AbC123 set.css
+            echo '<p>' >page.html; mv page.html page
+            for record in style.css d.csv r.md set.css page; do
+                getfattr --only-values -n user.mime_type $record | cut -d';' -f1; echo
+            done | xargs"#,
+        );
+        assert_eq!(
+            types, "text/css text/csv text/markdown text/x-set text/html\n",
+            "{way}"
+        );
+    }
+}

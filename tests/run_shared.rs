@@ -7,6 +7,7 @@ mod support;
 use runs::{Running, kept, script};
 use std::collections::BTreeSet;
 use std::fs;
+use std::process::{Child, Stdio};
 use support::{World, wait_until};
 
 // README: S94
@@ -107,4 +108,47 @@ fn what_one_run_writes_another_sees_while_both_live() {
     script(&world, &[], r#"echo value >"$ACTOR_MOUNT/shared/key""#);
     wait_until("it is seen", || running.out().contains("value"));
     assert_eq!(running.ended().code, Some(0));
+}
+
+// README: S39, S107
+#[test]
+fn many_runs_of_a_user_without_rights_begin_at_once() {
+    let world = World::new();
+    // Each makes a store, which the others tell their kernels.
+    let script = r#"
+        for round in 1 2 3; do
+            for i in $(seq 10); do
+                storefs run "$SRC" -- sh -c 'echo 1 >"$ACTOR_MOUNT/default/OUTPUT"' 2>"err-$i" && echo good &
+            done
+            wait
+        done"#;
+    let said = support::as_nobody(&world, script);
+    assert_eq!(said, "good\n".repeat(30));
+}
+
+// README: S41
+#[test]
+fn of_runs_that_would_mount_at_one_place_only_one_does() {
+    let world = World::new();
+    let runs = (0..4).map(|number| {
+        let write = format!(
+            r#"echo {number} >"$ACTOR_MOUNT/default/OUTPUT"; sleep 0.3; cat "$ACTOR_MOUNT/default/OUTPUT""#
+        );
+        let mut run = world.storefs(&["run", "--mount", "at", "storage", "--", "sh", "-c"]);
+        run.arg(write)
+            .stdout(Stdio::piped())
+            .stderr(Stdio::null())
+            .spawn()
+            .unwrap()
+    });
+    let runs: Vec<Child> = runs.collect();
+    let mut good = 0;
+    for (number, run) in runs.into_iter().enumerate() {
+        let said = run.wait_with_output().unwrap();
+        if said.status.success() {
+            assert_eq!(String::from_utf8_lossy(&said.stdout), format!("{number}\n"));
+            good += 1;
+        }
+    }
+    assert!(good >= 1);
 }

@@ -342,9 +342,9 @@ impl Fs {
         let draft = self
             .volume
             .draft(&spot.store, 0o600, None, Some(&spot.name));
-        draft.map_err(|e| match e.kind() {
-            Kind::NotFound => Error::new("open", &*spot.name, Kind::Stale),
-            _ => e,
+        draft.map_err(|e| match e.kind() == Kind::NotFound {
+            true => Error::new("open", &*spot.name, Kind::Stale),
+            false => e,
         })
     }
 

@@ -2,6 +2,7 @@
 
 use super::handle::lock;
 use super::inode::{Guessed, Spot};
+use super::types::type_of_new_name;
 use super::{CONTROL, Fs, ROOT, control};
 use crate::error::{Error, Kind, Result};
 use crate::record::file_name::is_scratch;
@@ -300,8 +301,8 @@ impl Fs {
         .into()
     }
 
-    /// What a rename over a record does to its type, when this mount made the file that is renamed and nobody gave it a
-    /// type: editors save so. None when nothing is replaced or it is no such file, else the type to keep.
+    /// What a rename does to the type of a file that this mount made and nobody gave one: editors save so over a record, and
+    /// others under a new name. None when the file keeps what it has, else the type that it gets.
     pub(super) fn type_to_keep(
         &self,
         from: (u64, &str),
@@ -310,11 +311,16 @@ impl Fs {
     ) -> Option<Option<ContentType>> {
         let table = lock(&self.table);
         let guessed = table.find(from.0, from.1)?.guessed.clone()?;
-        table.find(to.0, to.1)?;
+        let is_new = table.find(to.0, to.1).is_none();
         drop(table);
-        let replaced = self.volume.content_type(&target.store, &target.name);
-        let replaced = replaced.wait().ok()?;
-        Some(self.is_still(&guessed, source).then_some(replaced))
+        let kept = match is_new {
+            true => type_of_new_name(from.1, to.1)?,
+            false => {
+                let replaced = self.volume.content_type(&target.store, &target.name);
+                replaced.wait().ok()?
+            }
+        };
+        Some(self.is_still(&guessed, source).then_some(kept))
     }
 
     /// Whether a file has still the type that was guessed here: another mount may have set one.
@@ -363,25 +369,6 @@ impl Fs {
             }
         }
         Ok(())
-    }
-
-    pub(super) fn keep_type(&self, target: &Spot, kept: &ContentType) -> Result<()> {
-        let opened = self
-            .volume
-            .open(&target.store, &target.name, false, true)
-            .wait()?;
-        let decided = ContentType::decide(None, Some(kept), &target.name, &*opened.file)
-            .map_err(|e| Error::io("read", &*target.name, e))?;
-        let now = self
-            .volume
-            .content_type(&target.store, &target.name)
-            .wait()?;
-        if now == decided {
-            return Ok(());
-        }
-        self.volume
-            .set_content_type(&target.store, &target.name, Some(&decided))
-            .wait()
     }
 
     /// The names of an inode's attributes, each ended by a NUL.

@@ -41,9 +41,21 @@ impl Reference {
                 let guessed = self.versions[version].guessed;
                 let replaced = self.disk(to).filter(|_| guessed);
                 let kept = replaced.map(|old| self.type_of(to.key, old));
+                let said = types::named(to.key).filter(|_| {
+                    let new = guessed && !types::is_scratch(to.key) && self.shown(to).is_none();
+                    new && types::named(from.key).is_none()
+                });
                 self.carry_type(version, from, to);
                 if let Some(kept) = kept {
                     self.keep_type(version, to, &kept);
+                }
+                match said {
+                    // It is decided anew anyway.
+                    Some(_) if types::is_scratch(from.key) => {
+                        self.versions[version].guessed = false
+                    }
+                    Some(said) => self.keep_type(version, to, &said),
+                    None => {}
                 }
                 if let Some(old) = self.stores[target].disk.insert(to.key, version) {
                     self.touch(old);

@@ -1,10 +1,12 @@
-//! The content type of a file that lost its name while it was open: another one may have the name by now, and that must not
-//! be told or given the type that is meant for this.
+//! The content type of a file whose name changes. When it lost that while it was open, another one may have the name by now,
+//! which must not be told or given the type that is meant for this.
 
 use super::Fs;
 use super::handle::lock;
+use super::inode::Spot;
 use super::xattr::MIME_TYPE;
 use crate::error::{Error, Kind, Result};
+use crate::record::file_name::is_scratch;
 use crate::record::{Body, ContentType};
 use std::fs::File;
 use std::os::fd::AsRawFd;
@@ -51,6 +53,32 @@ impl Fs {
             done => done.map_err(|e| Error::io("set the type of", key, e)),
         }
     }
+
+    /// Gives a record the type that it is to keep, unless its bytes contradict that.
+    pub(super) fn keep_type(&self, target: &Spot, kept: &ContentType) -> Result<()> {
+        let opened = self
+            .volume
+            .open(&target.store, &target.name, false, true)
+            .wait()?;
+        let decided = ContentType::decide(None, Some(kept), &target.name, &*opened.file)
+            .map_err(|e| Error::io("read", &*target.name, e))?;
+        let now = self
+            .volume
+            .content_type(&target.store, &target.name)
+            .wait()?;
+        if now == decided {
+            return Ok(());
+        }
+        self.volume
+            .set_content_type(&target.store, &target.name, Some(&decided))
+            .wait()
+    }
+}
+
+/// The type that a new name says, where the old one said none.
+pub(super) fn type_of_new_name(from: &str, to: &str) -> Option<ContentType> {
+    let said = ContentType::guess_from_name(to).filter(|_| !is_scratch(to));
+    said.filter(|_| ContentType::guess_from_name(from).is_none())
 }
 
 fn path(file: &File) -> String {
