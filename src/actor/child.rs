@@ -27,6 +27,8 @@ const TOO_LATE: i32 = 124;
 /// The exit codes of a command that cannot be started, as shells have them.
 const NO_PROGRAM: i32 = 127;
 const NOT_STARTED: i32 = 126;
+/// The exit code of a command whose end nobody told.
+const NOT_KNOWN: i32 = 1;
 
 /// A command to be started.
 #[derive(Clone, Debug)]
@@ -109,15 +111,13 @@ pub(super) struct Supervisor<'s> {
     pub tell: &'s dyn Fn(Option<Pid>),
     /// Where each command says its group by itself before its program starts: the guard's pipe.
     pub guard: BorrowedFd<'s>,
+    pub children: Children,
 }
 
 impl Supervisor<'_> {
     /// Runs a command, and what takes its place, to the end. Nothing of its process group is left then.
     pub(super) async fn run(&mut self, mut next: Next) -> Exit {
-        // What a command leaves running becomes our child when its parent ends, so that its end is told to us.
-        if let Err(why) = process::set_child_subreaper(Some(process::getpid())) {
-            tracing::debug!("the ends of orphans are not told: {why}");
-        }
+        self.children = Children::adopt();
         loop {
             let group = match start(&next, self.guard) {
                 Ok(group) => group,
@@ -205,19 +205,23 @@ impl Supervisor<'_> {
         }
     }
 
-    /// Takes note of what happened in the group; the exit code of its leader when that has ended.
-    fn reap(&mut self, group: Pid) -> Option<i32> {
-        let mut code = None;
-        while let Ok(Some((pid, status))) =
-            process::waitpgid(group, WaitOptions::NOHANG | WaitOptions::UNTRACED)
-        {
-            if pid == group {
-                match exit_code(status) {
-                    Some(ended) => code = Some(ended),
-                    None => self.stopped(group, status),
+    /// Takes note of what happened; the exit code of the command when that has ended. It is asked for by its number, since it may
+    /// have left its group.
+    fn reap(&mut self, command: Pid) -> Option<i32> {
+        let code = loop {
+            match process::waitpid(Some(command), WaitOptions::NOHANG | WaitOptions::UNTRACED) {
+                Ok(Some((_, status))) => match exit_code(status) {
+                    Some(code) => break Some(code),
+                    None => self.stopped(command, status),
+                },
+                Ok(None) => break None,
+                Err(why) => {
+                    tracing::warn!("how the command ended is not known: {why}");
+                    break Some(NOT_KNOWN);
                 }
             }
-        }
+        };
+        self.children.reap(Some(command));
         code
     }
 
@@ -260,11 +264,12 @@ impl Supervisor<'_> {
     async fn end_rest(&mut self, group: Pid) -> bool {
         let mut asked = false;
         for signal in [SIGTERM, libc::SIGKILL] {
-            pass(group, signal);
-            pass(group, SIGCONT);
+            pass_to_group(group, signal);
+            pass_to_group(group, SIGCONT);
             let until = Instant::now() + REST.min(self.grace);
             loop {
-                self.reap(group);
+                while let Ok(Some(_)) = process::waitpgid(group, WaitOptions::NOHANG) {}
+                self.children.reap(None);
                 if process::test_kill_process_group(group).is_err() {
                     while let Ok(signal) = self.signals.try_recv() {
                         asked |= is_end(signal);
@@ -344,7 +349,17 @@ fn start(next: &Next, guard: BorrowedFd<'_>) -> std::result::Result<Pid, (i32, E
     Ok(Pid::from_child(&started))
 }
 
-fn pass(group: Pid, signal: i32) {
+/// Passes a signal on to the group of a command that has not ended, and to the command itself if it has left that group.
+fn pass(command: Pid, signal: i32) {
+    pass_to_group(command, signal);
+    if let Some(signal) = Signal::from_named_raw(signal)
+        && process::getpgid(Some(command)).is_ok_and(|group| group != command)
+    {
+        let _ = process::kill_process(command, signal);
+    }
+}
+
+fn pass_to_group(group: Pid, signal: i32) {
     if let Some(signal) = Signal::from_named_raw(signal) {
         let _ = process::kill_process_group(group, signal);
     }
@@ -365,8 +380,10 @@ async fn until(time: Option<Instant>) {
     }
 }
 
+mod children;
 mod terminal;
 #[cfg(test)]
 mod tests;
 
+pub(super) use children::Children;
 pub use terminal::Terminal;

@@ -3,7 +3,7 @@
 
 use super::api::Api;
 use super::asked::Living;
-use super::child::{Launch, Supervisor, Terminal, signals};
+use super::child::{Children, Launch, Supervisor, Terminal, signals};
 use super::end::{self, Before, Ended};
 use super::guard::{Guard, Left};
 use super::input::Input;
@@ -283,6 +283,7 @@ impl Begun {
             orders: self.orders,
             tell: &tell,
             guard: guard.pipe(),
+            children: Children::default(),
         };
         let first = self.living.next(plan.launch.clone(), "INPUT");
         let exit = runtime.block_on(supervisor.run(first));

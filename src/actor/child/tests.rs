@@ -69,6 +69,7 @@ fn a_signal_between_two_commands_is_not_lost() {
             orders,
             tell: &|_| (),
             guard: writer.as_fd(),
+            children: Children::default(),
         };
         let group = start(&next(&["sleep", "100"]), writer.as_fd()).unwrap();
         sender.send(signal).unwrap();
