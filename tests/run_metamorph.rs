@@ -221,3 +221,22 @@ fn no_log_shows_the_environment_of_a_metamorph() {
         assert!(!said.err.contains(secret), "{}", said.err);
     }
 }
+
+#[test]
+fn a_run_that_metamorphs_often_keeps_nothing_of_those_that_asked() {
+    let world = World::new();
+    step(
+        &world,
+        "again",
+        r#"
+        if [ "$1" -lt 30 ]; then exec storefs metamorph --input "$1" -- ./again $(($1 + 1)); fi
+        asked() { cat /proc/$PPID/task/*/comm | grep -cx control || true; }
+        until [ "$(asked)" -lt 5 ]; do sleep 0.02; done
+        echo "$ACTOR_INPUT_KEY"
+        "#,
+    );
+    assert_eq!(
+        script(&world, &[], "exec ./again 0"),
+        "INPUT-METAMORPH-30\n"
+    );
+}

@@ -224,10 +224,9 @@ fn answer(stream: UnixStream, served: &dyn Served, underway: &AtomicUsize) {
     }
     underway.fetch_sub(1, Ordering::SeqCst);
     if ends && matches!(line, Line::Done(_)) {
-        // The connection ends with the process, so that whoever asked knows when that is gone.
-        loop {
-            thread::park();
-        }
+        // The connection ends with this process, so that whoever asked knows when that is gone; or with whoever asked.
+        let _ = stream.set_read_timeout(None);
+        let _ = io::copy(&mut &stream, &mut io::sink());
     }
 }
 
