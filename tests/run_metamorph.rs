@@ -8,7 +8,7 @@ use runs::{Running, attempt, kept, only_run, script, store_of_last};
 use serde_json::Value;
 use std::fs;
 use std::process::Command;
-use support::{STOREFS, World, clean, said};
+use support::{STOREFS, World, clean, said, wait_until};
 
 /// A program that shows what it finds, to be run by another command of the same run.
 fn step(world: &World, name: &str, body: &str) {
@@ -238,5 +238,82 @@ fn a_run_that_metamorphs_often_keeps_nothing_of_those_that_asked() {
     assert_eq!(
         script(&world, &[], "exec ./again 0"),
         "INPUT-METAMORPH-30\n"
+    );
+}
+
+/// What `storefs metamorph` ended with that a process of another session asked for, once that is told.
+fn told(world: &World) -> String {
+    let path = world.root().join("told");
+    let read = || fs::read_to_string(&path).unwrap_or_default();
+    wait_until("the metamorph is answered", || read().ends_with('\n'));
+    let told = read();
+    fs::remove_file(path).unwrap();
+    told
+}
+
+// README: S104
+#[test]
+fn one_that_comes_after_the_end_of_the_command_is_refused_and_leaves_no_input() {
+    let world = World::new();
+    // The mount is held for a moment, so that the run is still there.
+    step(
+        &world,
+        "late",
+        r#"
+        trap '' TERM
+        exec 9>"$ACTOR_MOUNT/default/held"
+        touch ready
+        while kill -0 "$1" 2>/dev/null; do sleep 0.02; done
+        storefs metamorph --input 2 -- echo second 2>why && code=0 || code=$?
+        echo $code >told
+        "#,
+    );
+    for start in ["setsid ./late $$ &", "./late $$ &"] {
+        let said = attempt(
+            &world,
+            &["--input", "1"],
+            &format!("rm -f ready; {start} until [ -e ready ]; do sleep 0.02; done"),
+        );
+        assert_eq!((said.code, said.out.as_str()), (Some(0), ""), "{said:?}");
+        assert_eq!(told(&world), "1\n");
+        let why = fs::read_to_string(world.root().join("why")).unwrap();
+        assert!(why.contains("the command has ended"), "{why}");
+        let store = store_of_last(&world);
+        assert!(store.join("INPUT.json").exists());
+        assert!(!store.join("INPUT-METAMORPH-1.json").exists());
+    }
+}
+
+// README: S104
+#[test]
+fn one_that_comes_with_the_end_of_the_command_is_refused_or_takes_place() {
+    let world = World::new();
+    step(
+        &world,
+        "beside",
+        "storefs metamorph --input 2 -- echo second 2>why && code=0 || code=$?\necho $code >told",
+    );
+    for hundredths in 0..8 {
+        let wait = format!("setsid ./beside & sleep 0.{hundredths:02}");
+        let said = attempt(&world, &[], &wait);
+        let (code, took_place) = (told(&world), said.out == "second\n");
+        assert_eq!(code == "0\n", took_place, "{code}: {said:?}");
+    }
+}
+
+// README: S104
+#[test]
+fn one_that_comes_when_the_run_is_out_of_time_is_refused() {
+    let world = World::new();
+    let said = attempt(
+        &world,
+        &["--timeout", "500ms", "--grace", "60s"],
+        r#"trap 'storefs metamorph --input 2 -- echo second 2>why || echo "refused" ; exit 3' TERM; while :; do sleep 0.02; done"#,
+    );
+    assert_eq!((said.code, said.out.as_str()), (Some(124), "refused\n"));
+    assert!(
+        !store_of_last(&world)
+            .join("INPUT-METAMORPH-1.json")
+            .exists()
     );
 }

@@ -1,6 +1,6 @@
 //! What others may ask of a run while it lives: over its control socket, and above all to metamorph. It never ends the run.
 
-use super::child::{Launch, Next};
+use super::child::{Launch, Next, Ordering};
 use super::env::{self, Setting};
 use super::input::Input;
 use crate::backend::Backend;
@@ -15,7 +15,7 @@ use serde_json::{Value, json};
 use std::ffi::OsString;
 use std::fs::File;
 use std::path::PathBuf;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::Arc;
 use std::time::Duration;
 use tokio::runtime::Handle;
 use tokio::sync::mpsc;
@@ -46,7 +46,7 @@ pub(super) struct Living {
     pub orders: mpsc::UnboundedSender<Next>,
     pub runtime: Handle,
     /// How often it has metamorphed.
-    pub metamorphs: Mutex<u32>,
+    pub metamorphs: Ordering,
 }
 
 impl Living {
@@ -84,12 +84,40 @@ impl Living {
         Ok(())
     }
 
+    /// Removes an input, if there is one.
+    async fn remove_input(&self, key: &str) -> Result<()> {
+        let id = self.record(key)?;
+        match self.backend.delete(&id, Precondition::None).await {
+            Err(why) if why.kind() != Kind::NotFound => return Err(why),
+            _ => {}
+        }
+        if let Some(volume) = &self.volume {
+            volume.removed_beside(&id);
+        }
+        Ok(())
+    }
+
+    /// Has the mount show the record of this key as the input.
+    fn show_input(&self, key: &str) {
+        if let Some(mounted) = &self.mounted {
+            mounted.set_input_key(key);
+        }
+    }
+
     /// A record of the run's store.
     pub(super) fn record(&self, key: &str) -> Result<RecordId> {
         Ok(RecordId {
             store: self.store.clone(),
             key: Key::new(key)?,
         })
+    }
+}
+
+/// The key of the input after so many metamorphs.
+fn input_key(metamorphs: u32) -> String {
+    match metamorphs {
+        0 => "INPUT".to_owned(),
+        number => format!("INPUT-METAMORPH-{number}"),
     }
 }
 
@@ -146,24 +174,22 @@ impl Served for Living {
             Input::of_file(file, None, Some(content_type))
         });
         let input = input.transpose()?;
-        // One at a time, so that each has a number of its own.
-        let mut count = self
-            .metamorphs
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner);
-        let over = || Error::because(OP, "", Kind::Invalid, "the run is ending");
+        // One at a time, so that each has a number of its own, and the end of the command waits for one that is underway.
+        let mut count = self.metamorphs.blocking_lock();
+        let over = || {
+            let why =
+                "it comes too late: the command has ended, or is being ended, and the run with it";
+            Error::because(OP, "", Kind::Invalid, why)
+        };
         if self.orders.is_closed() {
             return Err(over());
         }
-        let number = *count + 1;
-        let key = format!("INPUT-METAMORPH-{number}");
+        let before = input_key(*count);
+        let key = input_key(*count + 1);
         if let Some(input) = input {
             self.runtime.block_on(self.put_input(&key, input))?;
         }
-        *count = number;
-        if let Some(mounted) = &self.mounted {
-            mounted.set_input_key(&key);
-        }
+        self.show_input(&key);
         let launch = Launch {
             command: wanted.command.into_iter().map(OsString::from).collect(),
             directory: Some(PathBuf::from(OsString::from(wanted.directory))),
@@ -176,9 +202,16 @@ impl Served for Living {
             ),
             ..self.launch.clone()
         };
-        self.orders
-            .send(self.next(launch, &key))
-            .map_err(|_| over())?;
+        if self.orders.send(self.next(launch, &key)).is_err() {
+            // Somebody asked for the end of the run meanwhile, or its time is over.
+            self.show_input(&before);
+            let removed = self.runtime.block_on(self.remove_input(&key));
+            if let Err(why) = removed {
+                tracing::debug!("the input of a metamorph that was refused stays: {why}");
+            }
+            return Err(over());
+        }
+        *count += 1;
         Ok(json!({"inputKey": key}))
     }
 }

@@ -2,22 +2,21 @@
 
 use super::env::Variables;
 use super::guard::GROUP;
-use crate::error::{Error, Kind, Result};
+use crate::error::{Error, Kind};
 use crate::mount;
 use crate::sys;
 use rustix::process::{self, Pid, Signal, WaitOptions, WaitStatus};
-use signal_hook::consts::{
-    SIGCHLD, SIGCONT, SIGHUP, SIGINT, SIGQUIT, SIGTERM, SIGTSTP, SIGUSR1, SIGUSR2,
-};
-use signal_hook::iterator::Signals;
+use signal_hook::consts::{SIGCHLD, SIGCONT, SIGTERM, SIGTSTP, SIGUSR1, SIGUSR2};
+use signals::is_end;
 use std::ffi::OsString;
 use std::io;
 use std::os::fd::BorrowedFd;
 use std::os::unix::process::CommandExt;
 use std::path::PathBuf;
 use std::process::{Command, Stdio};
+use std::sync::Arc;
 use std::time::Duration;
-use tokio::sync::mpsc;
+use tokio::sync::{Mutex, mpsc};
 use tokio::time::{Instant, sleep_until, timeout_at};
 
 /// How long what a command leaves running may take to end.
@@ -58,6 +57,9 @@ pub(super) struct Next {
     pub variables: Variables,
 }
 
+/// How many orders were given. Whoever gives one holds this until it is given.
+pub(super) type Ordering = Arc<Mutex<u32>>;
+
 /// How a run's command ended.
 pub(super) struct Exit {
     /// What it ended with, or 128 and the signal's number.
@@ -79,34 +81,16 @@ impl Exit {
     }
 }
 
-/// Signals of this process, in the order they came.
-pub(super) fn signals() -> Result<mpsc::UnboundedReceiver<i32>> {
-    let fault = |why: io::Error| Error::io("take signals", "", why);
-    let mut signals = Signals::new([
-        SIGCHLD, SIGTERM, SIGINT, SIGHUP, SIGQUIT, SIGUSR1, SIGUSR2, SIGTSTP, SIGCONT,
-    ])
-    .map_err(fault)?;
-    let (sender, receiver) = mpsc::unbounded_channel();
-    std::thread::Builder::new()
-        .name("signals".to_owned())
-        .spawn(move || {
-            for signal in signals.forever() {
-                if sender.send(signal).is_err() {
-                    break;
-                }
-            }
-        })
-        .map_err(fault)?;
-    Ok(receiver)
-}
-
 /// What runs a run's commands, one after another.
 pub(super) struct Supervisor<'s> {
     pub signals: mpsc::UnboundedReceiver<i32>,
     pub terminal: Option<Terminal>,
     pub grace: Duration,
     pub deadline: Option<Instant>,
+    /// Closed when no other command may take the place of the one that runs.
     pub orders: mpsc::UnboundedReceiver<Next>,
+    /// Held by whoever is about to give an order.
+    pub ordering: Ordering,
     /// Told the process group that runs now.
     pub tell: &'s dyn Fn(Option<Pid>),
     /// Where each command says its group by itself before its program starts: the guard's pipe.
@@ -122,6 +106,7 @@ impl Supervisor<'_> {
             let group = match start(&next, self.guard) {
                 Ok(group) => group,
                 Err((code, fault)) => {
+                    self.orders.close();
                     (self.tell)(None);
                     return Exit {
                         fault: Some(fault),
@@ -130,7 +115,10 @@ impl Supervisor<'_> {
                 }
             };
             (self.tell)(Some(group));
-            let (code, ending) = self.stay(group).await;
+            let (code, mut ending) = self.stay(group).await;
+            if ending.is_none() {
+                ending = self.last_order(group).await;
+            }
             let asked = self.end_rest(group).await;
             if let Some(terminal) = &mut self.terminal {
                 terminal.end_of_command();
@@ -152,6 +140,7 @@ impl Supervisor<'_> {
                 }
                 // Whoever asked for an end between two commands meant the run.
                 Some(Ending::Replaced(_)) if asked => {
+                    self.orders.close();
                     return Exit {
                         aborted: true,
                         ..Exit::of(code)
@@ -176,6 +165,7 @@ impl Supervisor<'_> {
                     Some(signal @ (SIGTSTP | SIGCONT)) => self.pause(group, signal == SIGCONT),
                     Some(signal @ (SIGUSR1 | SIGUSR2)) => pass(group, signal),
                     Some(signal) => {
+                        self.orders.close();
                         let again = matches!(ending, Some(Ending::Asked));
                         pass(group, if again { libc::SIGKILL } else { signal });
                         ending = Some(Ending::Asked);
@@ -183,6 +173,7 @@ impl Supervisor<'_> {
                     }
                 },
                 () = until(self.deadline.filter(|_| ending.is_none())) => {
+                    self.orders.close();
                     pass(group, SIGTERM);
                     ending = Some(Ending::TooLate);
                     kill_at = Some(Instant::now() + self.grace);
@@ -201,6 +192,37 @@ impl Supervisor<'_> {
             if ending.is_some() {
                 // One that stands still ends when it goes on.
                 pass(group, SIGCONT);
+            }
+        }
+    }
+
+    /// The command has ended by itself. An order that was given before still counts, or is on its way; after that there are
+    /// none.
+    async fn last_order(&mut self, group: Pid) -> Option<Ending> {
+        let ordering = self.ordering.clone();
+        let mut given = std::pin::pin!(ordering.lock());
+        loop {
+            tokio::select! {
+                biased;
+                _held = &mut given => {
+                    let order = self.orders.try_recv().ok();
+                    if order.is_none() {
+                        self.orders.close();
+                    }
+                    return order.map(|next| Ending::Replaced(Box::new(next)));
+                }
+                Some(signal) = self.signals.recv() => match signal {
+                    SIGTSTP | SIGCONT => self.pause(group, signal == SIGCONT),
+                    _ if is_end(signal) => {
+                        self.orders.close();
+                        return Some(Ending::Asked);
+                    }
+                    _ => {}
+                },
+                () = until(self.deadline) => {
+                    self.orders.close();
+                    return Some(Ending::TooLate);
+                }
             }
         }
     }
@@ -285,11 +307,6 @@ impl Supervisor<'_> {
         tracing::warn!("some processes of the command do not end");
         asked
     }
-}
-
-/// Whether this signal asks for the end of the run.
-fn is_end(signal: i32) -> bool {
-    [SIGTERM, SIGINT, SIGHUP, SIGQUIT].contains(&signal)
 }
 
 /// Starts a command in a process group of its own. Its number, or why not with an exit code that says so. The guard knows the
@@ -381,9 +398,11 @@ async fn until(time: Option<Instant>) {
 }
 
 mod children;
+mod signals;
 mod terminal;
 #[cfg(test)]
 mod tests;
 
 pub(super) use children::Children;
+pub(super) use signals::signals;
 pub use terminal::Terminal;
