@@ -86,17 +86,39 @@ fn the_old_command_has_the_grace_to_end_and_the_time_of_the_run_goes_on() {
     assert_eq!(said.code, Some(124), "{said:?}");
 }
 
+// README: S105
 #[test]
-fn without_an_input_there_is_none() {
+fn without_an_input_it_stays_as_it_was() {
     let world = World::new();
-    let shown = script(
-        &world,
-        &["--input", "1"],
-        r#"storefs metamorph -- bash -c 'echo $ACTOR_INPUT_KEY; cat "$ACTOR_MOUNT/default/INPUT" 2>&1 || echo none'"#,
+    let show = r#"echo $ACTOR_INPUT_KEY; cd "$ACTOR_MOUNT/default"; cat INPUT && getfattr --only-values -n user.mime_type INPUT || echo none"#;
+    let again = format!("storefs metamorph -- bash -c '{show}'");
+    let mine = ["--content-type", "text/x-mine"];
+    let options = [&["--store", "mine", "--input", "1"], &mine[..]].concat();
+    assert_eq!(
+        script(&world, &options, &again),
+        "INPUT-METAMORPH-1\n1text/x-mine"
     );
+    // It is that of the command before, and not what an earlier run left.
+    step(
+        &world,
+        "second",
+        r#"exec storefs metamorph -- cat "$ACTOR_MOUNT/default/INPUT""#,
+    );
+    let twice = "storefs metamorph --input 11 -- ./second";
+    let options = ["--store", "mine", "--input", "2"];
+    assert_eq!(script(&world, &options, twice), "11");
+    let shown = script(&world, &["--store", "mine", "--input", "3"], &again);
+    assert!(shown.starts_with("INPUT-METAMORPH-1\n3"), "{shown}");
+    world.sh("cd $SRC/key_value_stores/mine; rm -f INPUT INPUT.*");
+    let shown = script(&world, &["--store", "mine"], &format!("{again} 2>&1"));
     assert!(
         shown.starts_with("INPUT-METAMORPH-1\n") && shown.ends_with("none\n"),
         "{shown}"
+    );
+    assert!(
+        !store_of_last(&world)
+            .join("INPUT-METAMORPH-1.json")
+            .exists()
     );
 }
 

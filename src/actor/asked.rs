@@ -1,6 +1,7 @@
 //! What others may ask of a run while it lives: over its control socket, and above all to metamorph. It never ends the run.
 
 use super::child::{Launch, Next, Ordering};
+use super::end;
 use super::env::{self, Setting};
 use super::input::Input;
 use crate::backend::Backend;
@@ -8,7 +9,7 @@ use crate::control::{Metamorph, Served};
 use crate::error::{Error, Kind, Result};
 use crate::mount::Mounted;
 use crate::record::key::StoreId;
-use crate::record::{ContentType, Key, Precondition, RecordId};
+use crate::record::{Body, ContentType, Key, Precondition, RecordId};
 use crate::serve::Run;
 use crate::volume::cached::Cached;
 use serde_json::{Value, json};
@@ -82,6 +83,22 @@ impl Living {
             volume.changed_beside(&id, &meta).await;
         }
         Ok(())
+    }
+
+    /// Stores under another key what the input was so far. Where there is none, an earlier run of this store leaves none either.
+    async fn keep_input(&self, from: &str, to: &str) -> Result<()> {
+        match end::fetch(self, from).await {
+            Ok((meta, file)) => {
+                let unknown = || ContentType::stored("application/octet-stream");
+                let input = Input {
+                    body: Body::File(Arc::new(file)),
+                    content_type: meta.content_type.unwrap_or_else(unknown),
+                };
+                self.put_input(to, input).await
+            }
+            Err(why) if why.kind() == Kind::NotFound => self.remove_input(to).await,
+            Err(why) => Err(why),
+        }
     }
 
     /// Removes an input, if there is one.
@@ -186,9 +203,12 @@ impl Served for Living {
         }
         let before = input_key(*count);
         let key = input_key(*count + 1);
-        if let Some(input) = input {
-            self.runtime.block_on(self.put_input(&key, input))?;
-        }
+        self.runtime.block_on(async {
+            match input {
+                Some(input) => self.put_input(&key, input).await,
+                None => self.keep_input(&before, &key).await,
+            }
+        })?;
         self.show_input(&key);
         let launch = Launch {
             command: wanted.command.into_iter().map(OsString::from).collect(),
