@@ -4,8 +4,49 @@
 mod runs;
 mod support;
 
-use runs::{attempt, script};
-use support::World;
+use runs::{Running, attempt, mount_of, script};
+use rustix::process::{Pid, Signal, kill_process};
+use std::fs;
+use support::{World, mountinfo, wait_until};
+
+/// The guard of a run.
+fn guard(running: &Running) -> Pid {
+    let pid = running.pid().as_raw_nonzero();
+    let children = fs::read_to_string(format!("/proc/{pid}/task/{pid}/children")).unwrap();
+    let mut children = children.split_whitespace();
+    let is_guard = |child: &&str| {
+        let name = fs::read_to_string(format!("/proc/{child}/comm"));
+        name.is_ok_and(|name| name == "storefs-guard\n")
+    };
+    let guard = children.find(is_guard).unwrap();
+    Pid::from_raw(guard.parse().unwrap()).unwrap()
+}
+
+// README: S103
+#[test]
+fn the_guard_ends_with_the_run_and_by_no_signal_that_asks_it_to() {
+    let world = World::new();
+    // A zombie has no command line.
+    let is_alive = |guard: Pid| {
+        let line = fs::read(format!("/proc/{}/cmdline", guard.as_raw_nonzero()));
+        line.is_ok_and(|line| !line.is_empty())
+    };
+    for signal in [Signal::KILL, Signal::TERM] {
+        let mut running = Running::start(&world, &["--", "sh", "-c", "echo ready; exec sleep 600"]);
+        running.until_out("ready");
+        let guard = guard(&running);
+        for meant in [Signal::TERM, Signal::INT, Signal::HUP, Signal::QUIT] {
+            kill_process(guard, meant).unwrap();
+        }
+        let run = runs::kept(&world).pop().unwrap();
+        let mount = mount_of(run["id"].as_str().unwrap());
+        assert!(mountinfo(&mount).is_some());
+        running.signal(signal);
+        running.ended();
+        wait_until("the mount goes", || mountinfo(&mount).is_none());
+        wait_until("the guard ends", || !is_alive(guard));
+    }
+}
 
 /// A program that leaves its process group for that of the run and then does this.
 fn leaving(then: &str) -> String {
