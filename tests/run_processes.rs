@@ -53,6 +53,39 @@ fn leaving(then: &str) -> String {
     format!("import os, time; os.setpgid(0, os.getpgid(os.getppid())); {then}")
 }
 
+// README: S101
+#[test]
+fn signals_that_were_ignored_at_the_start_stay_so_for_the_run_and_its_command() {
+    let world = World::new();
+    let body = r#"echo ready; until [ -e go ]; do sleep 0.02; done; grep SigIgn /proc/self/status"#;
+    let mut run = runs::command(&world, &["--", "sh", "-c", body]);
+    let mut command = std::process::Command::new("sh");
+    command
+        .args(["-c", "trap '' HUP INT QUIT; exec \"$0\" \"$@\""])
+        .arg(run.get_program())
+        .args(run.get_args())
+        .current_dir(world.root());
+    for (name, value) in run.get_envs() {
+        match value {
+            Some(value) => command.env(name, value),
+            None => command.env_remove(name),
+        };
+    }
+    run = command;
+    let mut running = Running::of(&mut run, std::process::Stdio::null());
+    running.until_out("ready");
+    for signal in [Signal::HUP, Signal::INT, Signal::QUIT] {
+        running.signal(signal);
+    }
+    fs::write(world.root().join("go"), "").unwrap();
+    let said = running.ended();
+    assert_eq!(said.code, Some(0), "{said:?}");
+    assert!(said.err.contains("SUCCEEDED"), "{said:?}");
+    let mask = said.out.split_whitespace().last().unwrap();
+    let mask = u64::from_str_radix(mask, 16).unwrap();
+    assert_eq!(mask & 0b111, 0b111, "{said:?}");
+}
+
 // README: S97, S100
 #[test]
 fn a_command_that_leaves_its_process_group_ends_the_run_all_the_same() {
