@@ -53,6 +53,16 @@ fn leaving(then: &str) -> String {
     format!("import os, time; os.setpgid(0, os.getpgid(os.getppid())); {then}")
 }
 
+// README: S100
+#[test]
+fn a_timeout_of_nothing_is_no_limit() {
+    let world = World::new();
+    let body = "sleep 0.2; echo ${ACTOR_TIMEOUT_AT-none}";
+    for none in ["0", "0s"] {
+        assert_eq!(script(&world, &["--timeout", none], body), "none\n");
+    }
+}
+
 // README: S101
 #[test]
 fn signals_that_were_ignored_at_the_start_stay_so_for_the_run_and_its_command() {

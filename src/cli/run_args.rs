@@ -54,7 +54,7 @@ pub(super) struct RunArgs {
     /// Do not mount: the API is all the command has
     #[arg(long)]
     pub no_mount: bool,
-    /// End the command after so long, such as 30s or 10m
+    /// End the command after so long, such as 30s or 10m [default: 0, which is no limit]
     #[arg(long, value_name = "D", value_parser = duration)]
     pub timeout: Option<Duration>,
     /// How long the command may take to end when it is asked to, before it is killed
