@@ -45,8 +45,8 @@ pub(super) fn read(
             if about.is_dir() {
                 return Err(fault(io::Error::from_raw_os_error(libc::EISDIR)));
             }
-            // A pipe can be read only once, and not from its start.
-            let file = match about.is_file() {
+            // A pipe can be read only once, and not from its start. Files of the kernel tell no length.
+            let file = match about.is_file() && about.len() > 0 {
                 true => file,
                 false => kept(&mut &file).map_err(fault)?,
             };
@@ -83,6 +83,15 @@ mod tests {
     #![allow(clippy::unwrap_used)]
     use super::*;
     use std::fs;
+
+    #[test]
+    fn a_file_that_tells_no_length_is_read_to_its_end() {
+        let here = Surroundings::made_of(&[], Path::new("/"), 1000);
+        let input = read(OsStr::new("/proc/self/status"), None, &here).unwrap();
+        let text = String::from_utf8(input.body.to_vec().unwrap()).unwrap();
+        assert!(text.starts_with("Name:"), "{text}");
+        assert_eq!(input.content_type.essence(), "text/plain");
+    }
 
     #[test]
     fn files_documents_and_bare_values_are_told_apart() {
