@@ -52,7 +52,13 @@ pub(super) fn read(
             };
             Input::of_file(file, Some(&path), content_type)
         }
-        Err(why) if why.kind() == io::ErrorKind::NotFound => {
+        // What is too long for a name is no file, either.
+        Err(why)
+            if matches!(
+                why.kind(),
+                io::ErrorKind::NotFound | io::ErrorKind::InvalidFilename
+            ) =>
+        {
             let is_json = text.is_some_and(|text| {
                 let json = ContentType::stored("application/json");
                 !text.is_empty() && json.contradicts(text.as_bytes()).is_ok_and(|wrong| !wrong)
@@ -112,6 +118,10 @@ mod tests {
         assert_eq!(bytes("{\"a\":1}"), json("{\"a\":1}"));
         assert_eq!(bytes("in.json"), json("[1]"));
         assert_eq!(bytes("true"), json("true"));
+        for digits in [300, 5000] {
+            let number = "7".repeat(digits);
+            assert_eq!(bytes(&number), json(&number));
+        }
         assert_eq!(bytes("42").0, "from the file");
         for wrong in ["{\"a\":", "broken.json", "nothing-there", ".", ""] {
             assert!(read(wrong).is_err(), "{wrong}");
