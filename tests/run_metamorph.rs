@@ -339,3 +339,23 @@ fn one_that_comes_when_the_run_is_out_of_time_is_refused() {
             .exists()
     );
 }
+
+#[test]
+fn a_metamorph_that_is_killed_leaves_nothing_of_its_input() {
+    let world = World::new();
+    let shown = script(
+        &world,
+        &[],
+        r#"
+        mkdir tmp; export TMPDIR=$PWD/tmp
+        # So that nobody answers.
+        kill -STOP $PPID
+        storefs metamorph --input '{"a":1}' -- true & asked=$!
+        until ls -l /proc/$asked/fd | grep -q "$TMPDIR/"; do sleep 0.02; done
+        kill -9 $asked; wait $asked || true
+        kill -CONT $PPID
+        ls -A tmp; echo end
+        "#,
+    );
+    assert_eq!(shown, "end\n");
+}

@@ -179,14 +179,9 @@ impl Served for Living {
         Err(Error::because("unmount", "", Kind::NotPermitted, why))
     }
 
-    fn metamorph(&self, wanted: Metamorph) -> Result<Value> {
+    fn metamorph(&self, wanted: Metamorph, input: Option<File>) -> Result<Value> {
         const OP: &str = "metamorph";
-        let input = wanted.input.map(|path| {
-            let path = PathBuf::from(OsString::from(path));
-            let file = File::open(&path)
-                .map_err(|why| Error::io("read the input", path.display().to_string(), why))?;
-            // Whoever asked may be ended before it can do that itself.
-            let _ = std::fs::remove_file(&path);
+        let input = input.map(|file| {
             let content_type = ContentType::parse(wanted.content_type.as_bytes())?;
             Input::of_file(file, None, Some(content_type))
         });
