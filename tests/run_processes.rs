@@ -63,6 +63,26 @@ fn a_timeout_of_nothing_is_no_limit() {
     }
 }
 
+// README: S98
+#[test]
+fn an_output_in_a_folder_is_known_also_when_somebody_cannot_wait_for_the_end_of_the_mount() {
+    let world = World::new();
+    let holds = r#"setsid sh -c 'exec 9>m/default/held; touch held; exec sleep 3' &"#;
+    let body = format!(
+        "echo 1 >m/default/OUTPUT; {holds} until [ -e held ]; do sleep 0.02; done; echo over; exit 4"
+    );
+    let options = ["--output", "--mount", "m", "--", "bash", "-c", &body];
+    let running = Running::start(&world, &options);
+    // It is detached when the command has ended.
+    let at = world.root().join("m");
+    wait_until("it is mounted", || mountinfo(&at).is_some());
+    wait_until("the command has ended", || mountinfo(&at).is_none());
+    running.signal(Signal::TERM);
+    let said = running.ended();
+    assert_eq!((said.code, said.out.as_str()), (Some(4), "1\n"), "{said:?}");
+    assert!(said.err.contains("still in use"), "{said:?}");
+}
+
 // README: S101
 #[test]
 fn signals_that_were_ignored_at_the_start_stay_so_for_the_run_and_its_command() {

@@ -310,7 +310,11 @@ impl Begun {
                 end::unless_asked(&mut supervisor.signals, asking).await
             } else {
                 let asking = end::ask(living, stage, before);
-                end::unless_asked(&mut supervisor.signals, asking).await
+                match stage {
+                    // It answers at once, also when somebody could not wait for the end of the mount.
+                    Stage::Folder(_) => asking.await,
+                    Stage::Server(_) => end::unless_asked(&mut supervisor.signals, asking).await,
+                }
             };
             let mut ended = end::of(living, stage, exit, known.unwrap_or_default());
             if plan.wants_output && is_elsewhere {
