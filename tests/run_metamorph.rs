@@ -210,10 +210,20 @@ fn the_new_command_starts_where_it_was_asked_for_and_with_that_environment() {
     let world = World::new();
     let shown = script(
         &world,
-        &["--env", "KEPT=1"],
-        r#"mkdir sub; cd sub; MINE=2 KEPT=3 ACTOR_RUN_ID=other storefs metamorph -- bash -c 'basename "$PWD"; echo "$MINE $KEPT"; [ "$ACTOR_RUN_ID" != other ]'"#,
+        &[
+            "--env",
+            "KEPT=1",
+            "--env",
+            "CHANGED=1",
+            "--env",
+            "APIFY_USER_ID=me",
+            "--env",
+            "ACTOR_INPUT_KEY=MINE",
+        ],
+        r#"mkdir sub bin; printf '#!/bin/sh\nbasename "$PWD"; echo "$MINE $KEPT $CHANGED $APIFY_USER_ID $ACTOR_INPUT_KEY"; [ "$ACTOR_RUN_ID" != other ]\n' >bin/show
+        chmod +x bin/show; bin=$PWD/bin; cd sub; MINE=2 CHANGED=3 ACTOR_RUN_ID=other PATH=$bin:$PATH storefs metamorph -- show"#,
     );
-    assert_eq!(shown, "sub\n2 1\n");
+    assert_eq!(shown, "sub\n2 1 3 me INPUT-METAMORPH-1\n");
 }
 
 #[test]

@@ -215,9 +215,16 @@ impl Served for Living {
                     .map(|(name, value)| (name.into(), value.into()))
                     .collect(),
             ),
-            ..self.launch.clone()
+            // They are in it already, unless whoever asked has changed them.
+            more: Vec::new(),
+            aside: self.launch.aside,
         };
-        if self.orders.send(self.next(launch, &key)).is_err() {
+        let next = self.next(launch, &key);
+        let next = Next {
+            variables: env::again(next.variables, &self.launch.more),
+            ..next
+        };
+        if self.orders.send(next).is_err() {
             // Somebody asked for the end of the run meanwhile, or its time is over.
             self.show_input(&before);
             let removed = self.runtime.block_on(self.remove_input(&key));

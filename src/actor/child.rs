@@ -38,7 +38,7 @@ pub struct Launch {
     pub directory: Option<PathBuf>,
     /// What its environment begins with; that of this process, without one.
     pub inherited: Option<Vec<(OsString, OsString)>>,
-    /// More of its environment, which wins.
+    /// More of its environment, which wins. What takes the place of another has it in what is inherited.
     pub more: Vec<(OsString, OsString)>,
     /// What it prints goes to standard error, since standard output is for something else.
     pub aside: bool,
