@@ -180,7 +180,7 @@ impl Served for Living {
     }
 
     fn metamorph(&self, wanted: Metamorph, input: Option<File>) -> Result<Value> {
-        const OP: &str = "metamorph";
+        const OP: &str = "take the place of the command";
         let input = input.map(|file| {
             let content_type = ContentType::parse(wanted.content_type.as_bytes())?;
             Input::of_file(file, None, Some(content_type))
@@ -189,9 +189,8 @@ impl Served for Living {
         // One at a time, so that each has a number of its own, and the end of the command waits for one that is underway.
         let mut count = self.metamorphs.blocking_lock();
         let over = || {
-            let why =
-                "it comes too late: the command has ended, or is being ended, and the run with it";
-            Error::because(OP, "", Kind::Invalid, why)
+            let why = "the command has ended, or is being ended, and the run with it";
+            Error::because(OP, "", Kind::NotPermitted, why)
         };
         if self.orders.is_closed() {
             return Err(over());
