@@ -253,16 +253,19 @@ impl Supervisor<'_> {
         let Some(terminal) = &mut self.terminal else {
             return;
         };
-        let wants_it = matches!(
-            status.stopping_signal(),
-            Some(libc::SIGTTIN | libc::SIGTTOU)
-        );
-        if wants_it && terminal.is_ours() {
+        // Another run, of which this one is the command, then sees what is wanted.
+        let wanted = match status.stopping_signal() {
+            Some(libc::SIGTTIN) => Some(Signal::TTIN),
+            Some(libc::SIGTTOU) => Some(Signal::TTOU),
+            _ => None,
+        };
+        if wanted.is_some() && terminal.is_ours() {
             terminal.give(group);
             pass(group, SIGCONT);
-        } else if wants_it || terminal.is_given() {
+        } else if wanted.is_some() || terminal.is_given() {
             terminal.take_back();
-            let _ = process::kill_process(process::getpid(), Signal::STOP);
+            // With the rest of this job, such as a pipeline, which the shell waits for.
+            let _ = process::kill_current_process_group(wanted.unwrap_or(Signal::STOP));
         }
     }
 
