@@ -9,19 +9,6 @@ use rustix::process::{Pid, Signal, kill_process};
 use std::fs;
 use support::{World, mountinfo, wait_until};
 
-/// The guard of a run.
-fn guard(running: &Running) -> Pid {
-    let pid = running.pid().as_raw_nonzero();
-    let children = fs::read_to_string(format!("/proc/{pid}/task/{pid}/children")).unwrap();
-    let mut children = children.split_whitespace();
-    let is_guard = |child: &&str| {
-        let name = fs::read_to_string(format!("/proc/{child}/comm"));
-        name.is_ok_and(|name| name == "storefs-guard\n")
-    };
-    let guard = children.find(is_guard).unwrap();
-    Pid::from_raw(guard.parse().unwrap()).unwrap()
-}
-
 // README: S103
 #[test]
 fn the_guard_ends_with_the_run_and_by_no_signal_that_asks_it_to() {
@@ -34,7 +21,7 @@ fn the_guard_ends_with_the_run_and_by_no_signal_that_asks_it_to() {
     for signal in [Signal::KILL, Signal::TERM] {
         let mut running = Running::start(&world, &["--", "sh", "-c", "echo ready; exec sleep 600"]);
         running.until_out("ready");
-        let guard = guard(&running);
+        let guard = running.guard();
         for meant in [Signal::TERM, Signal::INT, Signal::HUP, Signal::QUIT] {
             kill_process(guard, meant).unwrap();
         }
