@@ -114,6 +114,22 @@ pub fn fork() -> io::Result<Option<Pid>> {
     }
 }
 
+/// Has this process ignore a signal from here on, and every program that it starts.
+pub fn ignore(signal: libc::c_int) {
+    // SAFETY: SIG_IGN is no function, so nothing of this program ever runs because of it.
+    unsafe { libc::signal(signal, libc::SIG_IGN) };
+}
+
+/// Whether this process ignores a signal.
+pub fn is_ignored(signal: libc::c_int) -> bool {
+    // SAFETY: `now` is plain data for which all zeroes is valid, and the call only writes to it.
+    unsafe {
+        let mut now: libc::sigaction = std::mem::zeroed();
+        libc::sigaction(signal, std::ptr::null(), &raw mut now) == 0
+            && now.sa_sigaction == libc::SIG_IGN
+    }
+}
+
 /// Has a command write one line to a pipe before its program starts: this word and the number of its process. A pipe that nobody
 /// reads any more holds nothing up.
 pub fn announce(command: &mut Command, pipe: OwnedFd, word: &'static [u8]) {

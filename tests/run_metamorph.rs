@@ -8,7 +8,7 @@ use runs::{Running, attempt, kept, only_run, script, store_of_last};
 use serde_json::Value;
 use std::fs;
 use std::process::Command;
-use support::{STOREFS, World, clean, said};
+use support::{STOREFS, World, clean, said, wait_until};
 
 /// A program that shows what it finds, to be run by another command of the same run.
 fn step(world: &World, name: &str, body: &str) {
@@ -86,17 +86,39 @@ fn the_old_command_has_the_grace_to_end_and_the_time_of_the_run_goes_on() {
     assert_eq!(said.code, Some(124), "{said:?}");
 }
 
+// README: S105
 #[test]
-fn without_an_input_there_is_none() {
+fn without_an_input_it_stays_as_it_was() {
     let world = World::new();
-    let shown = script(
-        &world,
-        &["--input", "1"],
-        r#"storefs metamorph -- bash -c 'echo $ACTOR_INPUT_KEY; cat "$ACTOR_MOUNT/default/INPUT" 2>&1 || echo none'"#,
+    let show = r#"echo $ACTOR_INPUT_KEY; cd "$ACTOR_MOUNT/default"; cat INPUT && getfattr --only-values -n user.mime_type INPUT || echo none"#;
+    let again = format!("storefs metamorph -- bash -c '{show}'");
+    let mine = ["--content-type", "text/x-mine"];
+    let options = [&["--store", "mine", "--input", "1"], &mine[..]].concat();
+    assert_eq!(
+        script(&world, &options, &again),
+        "INPUT-METAMORPH-1\n1text/x-mine"
     );
+    // It is that of the command before, and not what an earlier run left.
+    step(
+        &world,
+        "second",
+        r#"exec storefs metamorph -- cat "$ACTOR_MOUNT/default/INPUT""#,
+    );
+    let twice = "storefs metamorph --input 11 -- ./second";
+    let options = ["--store", "mine", "--input", "2"];
+    assert_eq!(script(&world, &options, twice), "11");
+    let shown = script(&world, &["--store", "mine", "--input", "3"], &again);
+    assert!(shown.starts_with("INPUT-METAMORPH-1\n3"), "{shown}");
+    world.sh("cd $SRC/key_value_stores/mine; rm -f INPUT INPUT.*");
+    let shown = script(&world, &["--store", "mine"], &format!("{again} 2>&1"));
     assert!(
         shown.starts_with("INPUT-METAMORPH-1\n") && shown.ends_with("none\n"),
         "{shown}"
+    );
+    assert!(
+        !store_of_last(&world)
+            .join("INPUT-METAMORPH-1.json")
+            .exists()
     );
 }
 
@@ -188,10 +210,20 @@ fn the_new_command_starts_where_it_was_asked_for_and_with_that_environment() {
     let world = World::new();
     let shown = script(
         &world,
-        &["--env", "KEPT=1"],
-        r#"mkdir sub; cd sub; MINE=2 KEPT=3 ACTOR_RUN_ID=other storefs metamorph -- bash -c 'basename "$PWD"; echo "$MINE $KEPT"; [ "$ACTOR_RUN_ID" != other ]'"#,
+        &[
+            "--env",
+            "KEPT=1",
+            "--env",
+            "CHANGED=1",
+            "--env",
+            "APIFY_USER_ID=me",
+            "--env",
+            "ACTOR_INPUT_KEY=MINE",
+        ],
+        r#"mkdir sub bin; printf '#!/bin/sh\nbasename "$PWD"; echo "$MINE $KEPT $CHANGED $APIFY_USER_ID $ACTOR_INPUT_KEY"; [ "$ACTOR_RUN_ID" != other ]\n' >bin/show
+        chmod +x bin/show; bin=$PWD/bin; cd sub; MINE=2 CHANGED=3 ACTOR_RUN_ID=other PATH=$bin:$PATH storefs metamorph -- show"#,
     );
-    assert_eq!(shown, "sub\n2 1\n");
+    assert_eq!(shown, "sub\n2 1 3 me INPUT-METAMORPH-1\n");
 }
 
 #[test]
@@ -220,4 +252,120 @@ fn no_log_shows_the_environment_of_a_metamorph() {
     for secret in ["xyzzy", &bytes] {
         assert!(!said.err.contains(secret), "{}", said.err);
     }
+}
+
+#[test]
+fn a_run_that_metamorphs_often_keeps_nothing_of_those_that_asked() {
+    let world = World::new();
+    step(
+        &world,
+        "again",
+        r#"
+        if [ "$1" -lt 30 ]; then exec storefs metamorph --input "$1" -- ./again $(($1 + 1)); fi
+        asked() { cat /proc/$PPID/task/*/comm | grep -cx control || true; }
+        until [ "$(asked)" -lt 5 ]; do sleep 0.02; done
+        echo "$ACTOR_INPUT_KEY"
+        "#,
+    );
+    assert_eq!(
+        script(&world, &[], "exec ./again 0"),
+        "INPUT-METAMORPH-30\n"
+    );
+}
+
+/// What `storefs metamorph` ended with that a process of another session asked for, once that is told.
+fn told(world: &World) -> String {
+    let path = world.root().join("told");
+    let read = || fs::read_to_string(&path).unwrap_or_default();
+    wait_until("the metamorph is answered", || read().ends_with('\n'));
+    let told = read();
+    fs::remove_file(path).unwrap();
+    told
+}
+
+// README: S104
+#[test]
+fn one_that_comes_after_the_end_of_the_command_is_refused_and_leaves_no_input() {
+    let world = World::new();
+    // The mount is held for a moment, so that the run is still there.
+    step(
+        &world,
+        "late",
+        r#"
+        trap '' TERM
+        exec 9>"$ACTOR_MOUNT/default/held"
+        touch ready
+        while kill -0 "$1" 2>/dev/null; do sleep 0.02; done
+        storefs metamorph --input 2 -- echo second 2>why && code=0 || code=$?
+        echo $code >told
+        "#,
+    );
+    for start in ["setsid ./late $$ &", "./late $$ &"] {
+        let said = attempt(
+            &world,
+            &["--input", "1"],
+            &format!("rm -f ready; {start} until [ -e ready ]; do sleep 0.02; done"),
+        );
+        assert_eq!((said.code, said.out.as_str()), (Some(0), ""), "{said:?}");
+        assert_eq!(told(&world), "1\n");
+        let why = fs::read_to_string(world.root().join("why")).unwrap();
+        assert!(why.contains("the command has ended"), "{why}");
+        let store = store_of_last(&world);
+        assert!(store.join("INPUT.json").exists());
+        assert!(!store.join("INPUT-METAMORPH-1.json").exists());
+    }
+}
+
+// README: S104
+#[test]
+fn one_that_comes_with_the_end_of_the_command_is_refused_or_takes_place() {
+    let world = World::new();
+    step(
+        &world,
+        "beside",
+        "storefs metamorph --input 2 -- echo second 2>why && code=0 || code=$?\necho $code >told",
+    );
+    for hundredths in 0..8 {
+        let wait = format!("setsid ./beside & sleep 0.{hundredths:02}");
+        let said = attempt(&world, &[], &wait);
+        let (code, took_place) = (told(&world), said.out == "second\n");
+        assert_eq!(code == "0\n", took_place, "{code}: {said:?}");
+    }
+}
+
+// README: S104
+#[test]
+fn one_that_comes_when_the_run_is_out_of_time_is_refused() {
+    let world = World::new();
+    let said = attempt(
+        &world,
+        &["--timeout", "500ms", "--grace", "60s"],
+        r#"trap 'storefs metamorph --input 2 -- echo second 2>why || echo "refused" ; exit 3' TERM; while :; do sleep 0.02; done"#,
+    );
+    assert_eq!((said.code, said.out.as_str()), (Some(124), "refused\n"));
+    assert!(
+        !store_of_last(&world)
+            .join("INPUT-METAMORPH-1.json")
+            .exists()
+    );
+}
+
+#[test]
+fn a_metamorph_that_is_killed_leaves_nothing_of_its_input() {
+    let world = World::new();
+    let shown = script(
+        &world,
+        &[],
+        r#"
+        mkdir tmp; export TMPDIR=$PWD/tmp
+        # So that nobody answers.
+        kill -STOP $PPID
+        storefs metamorph --input '{"a":1}' -- true & asked=$!
+        until ls -l /proc/$asked/fd | grep -q "$TMPDIR/"; do sleep 0.02; done
+        kill -9 $asked; wait $asked || true
+        kill -CONT $PPID
+        ls -A tmp; echo end
+        "#,
+    );
+    assert_eq!(shown, "end\n");
 }

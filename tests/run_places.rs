@@ -285,6 +285,41 @@ assert code() == 5
     );
 }
 
+// README: S101
+#[test]
+fn a_run_within_a_run_and_one_in_a_pipeline_have_the_terminal_too() {
+    let world = World::new();
+    at_terminal(
+        &world,
+        r#"
+os.environ['PATH'] = os.path.dirname(os.environ['STOREFS']) + ':' + os.environ['PATH']
+child('run', '--', 'storefs', 'run', '--', 'bash', '-c', 'read x; echo "got $x"; exit 4')
+send('hello\n')
+until('got hello')
+until('exit code 4')
+until('exit code 4')
+assert code() == 4
+pid, fd = pty.fork()
+if pid == 0:
+    os.execvp('bash', ['bash', '--norc', '--noprofile', '-i'])
+until('# ')
+send('storefs run -- bash -c "read x; echo got \$x; read y; echo then \$y" | cat\n')
+send('one\n')
+until('got one')
+# The whole pipeline stands still, or the shell would wait for the rest of it.
+send('\x1a')
+until('Stopped')
+send('echo $((7*7))\n')
+until('49')
+send('fg\n'); time.sleep(0.3)
+send('two\n')
+until('then two')
+send('exit 5\n')
+assert code() == 5
+"#,
+    );
+}
+
 #[test]
 fn paths_of_a_run_need_not_be_text() {
     let world = World::new();

@@ -1,6 +1,7 @@
 //! What others may ask of a run while it lives: over its control socket, and above all to metamorph. It never ends the run.
 
-use super::child::{Launch, Next};
+use super::child::{Launch, Next, Ordering};
+use super::end;
 use super::env::{self, Setting};
 use super::input::Input;
 use crate::backend::Backend;
@@ -8,14 +9,14 @@ use crate::control::{Metamorph, Served};
 use crate::error::{Error, Kind, Result};
 use crate::mount::Mounted;
 use crate::record::key::StoreId;
-use crate::record::{ContentType, Key, Precondition, RecordId};
+use crate::record::{Body, ContentType, Key, Precondition, RecordId};
 use crate::serve::Run;
 use crate::volume::cached::Cached;
 use serde_json::{Value, json};
 use std::ffi::OsString;
 use std::fs::File;
 use std::path::PathBuf;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::Arc;
 use std::time::Duration;
 use tokio::runtime::Handle;
 use tokio::sync::mpsc;
@@ -46,7 +47,7 @@ pub(super) struct Living {
     pub orders: mpsc::UnboundedSender<Next>,
     pub runtime: Handle,
     /// How often it has metamorphed.
-    pub metamorphs: Mutex<u32>,
+    pub metamorphs: Ordering,
 }
 
 impl Living {
@@ -84,12 +85,56 @@ impl Living {
         Ok(())
     }
 
+    /// Stores under another key what the input was so far. Where there is none, an earlier run of this store leaves none either.
+    async fn keep_input(&self, from: &str, to: &str) -> Result<()> {
+        match end::fetch(self, from).await {
+            Ok((meta, file)) => {
+                let unknown = || ContentType::stored("application/octet-stream");
+                let input = Input {
+                    body: Body::File(Arc::new(file)),
+                    content_type: meta.content_type.unwrap_or_else(unknown),
+                };
+                self.put_input(to, input).await
+            }
+            Err(why) if why.kind() == Kind::NotFound => self.remove_input(to).await,
+            Err(why) => Err(why),
+        }
+    }
+
+    /// Removes an input, if there is one.
+    async fn remove_input(&self, key: &str) -> Result<()> {
+        let id = self.record(key)?;
+        match self.backend.delete(&id, Precondition::None).await {
+            Err(why) if why.kind() != Kind::NotFound => return Err(why),
+            _ => {}
+        }
+        if let Some(volume) = &self.volume {
+            volume.removed_beside(&id);
+        }
+        Ok(())
+    }
+
+    /// Has the mount show the record of this key as the input.
+    fn show_input(&self, key: &str) {
+        if let Some(mounted) = &self.mounted {
+            mounted.set_input_key(key);
+        }
+    }
+
     /// A record of the run's store.
     pub(super) fn record(&self, key: &str) -> Result<RecordId> {
         Ok(RecordId {
             store: self.store.clone(),
             key: Key::new(key)?,
         })
+    }
+}
+
+/// The key of the input after so many metamorphs.
+fn input_key(metamorphs: u32) -> String {
+    match metamorphs {
+        0 => "INPUT".to_owned(),
+        number => format!("INPUT-METAMORPH-{number}"),
     }
 }
 
@@ -134,36 +179,31 @@ impl Served for Living {
         Err(Error::because("unmount", "", Kind::NotPermitted, why))
     }
 
-    fn metamorph(&self, wanted: Metamorph) -> Result<Value> {
-        const OP: &str = "metamorph";
-        let input = wanted.input.map(|path| {
-            let path = PathBuf::from(OsString::from(path));
-            let file = File::open(&path)
-                .map_err(|why| Error::io("read the input", path.display().to_string(), why))?;
-            // Whoever asked may be ended before it can do that itself.
-            let _ = std::fs::remove_file(&path);
+    fn metamorph(&self, wanted: Metamorph, input: Option<File>) -> Result<Value> {
+        const OP: &str = "take the place of the command";
+        let input = input.map(|file| {
             let content_type = ContentType::parse(wanted.content_type.as_bytes())?;
             Input::of_file(file, None, Some(content_type))
         });
         let input = input.transpose()?;
-        // One at a time, so that each has a number of its own.
-        let mut count = self
-            .metamorphs
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner);
-        let over = || Error::because(OP, "", Kind::Invalid, "the run is ending");
+        // One at a time, so that each has a number of its own, and the end of the command waits for one that is underway.
+        let mut count = self.metamorphs.blocking_lock();
+        let over = || {
+            let why = "the command has ended, or is being ended, and the run with it";
+            Error::because(OP, "", Kind::NotPermitted, why)
+        };
         if self.orders.is_closed() {
             return Err(over());
         }
-        let number = *count + 1;
-        let key = format!("INPUT-METAMORPH-{number}");
-        if let Some(input) = input {
-            self.runtime.block_on(self.put_input(&key, input))?;
-        }
-        *count = number;
-        if let Some(mounted) = &self.mounted {
-            mounted.set_input_key(&key);
-        }
+        let before = input_key(*count);
+        let key = input_key(*count + 1);
+        self.runtime.block_on(async {
+            match input {
+                Some(input) => self.put_input(&key, input).await,
+                None => self.keep_input(&before, &key).await,
+            }
+        })?;
+        self.show_input(&key);
         let launch = Launch {
             command: wanted.command.into_iter().map(OsString::from).collect(),
             directory: Some(PathBuf::from(OsString::from(wanted.directory))),
@@ -174,11 +214,25 @@ impl Served for Living {
                     .map(|(name, value)| (name.into(), value.into()))
                     .collect(),
             ),
-            ..self.launch.clone()
+            // They are in it already, unless whoever asked has changed them.
+            more: Vec::new(),
+            aside: self.launch.aside,
         };
-        self.orders
-            .send(self.next(launch, &key))
-            .map_err(|_| over())?;
+        let next = self.next(launch, &key);
+        let next = Next {
+            variables: env::again(next.variables, &self.launch.more),
+            ..next
+        };
+        if self.orders.send(next).is_err() {
+            // Somebody asked for the end of the run meanwhile, or its time is over.
+            self.show_input(&before);
+            let removed = self.runtime.block_on(self.remove_input(&key));
+            if let Err(why) = removed {
+                tracing::debug!("the input of a metamorph that was refused stays: {why}");
+            }
+            return Err(over());
+        }
+        *count += 1;
         Ok(json!({"inputKey": key}))
     }
 }

@@ -2,22 +2,21 @@
 
 use super::env::Variables;
 use super::guard::GROUP;
-use crate::error::{Error, Kind, Result};
+use crate::error::{Error, Kind};
 use crate::mount;
 use crate::sys;
 use rustix::process::{self, Pid, Signal, WaitOptions, WaitStatus};
-use signal_hook::consts::{
-    SIGCHLD, SIGCONT, SIGHUP, SIGINT, SIGQUIT, SIGTERM, SIGTSTP, SIGUSR1, SIGUSR2,
-};
-use signal_hook::iterator::Signals;
+use signal_hook::consts::{SIGCHLD, SIGCONT, SIGTERM, SIGTSTP, SIGUSR1, SIGUSR2};
+use signals::is_end;
 use std::ffi::OsString;
 use std::io;
 use std::os::fd::BorrowedFd;
 use std::os::unix::process::CommandExt;
 use std::path::PathBuf;
 use std::process::{Command, Stdio};
+use std::sync::Arc;
 use std::time::Duration;
-use tokio::sync::mpsc;
+use tokio::sync::{Mutex, mpsc};
 use tokio::time::{Instant, sleep_until, timeout_at};
 
 /// How long what a command leaves running may take to end.
@@ -27,6 +26,8 @@ const TOO_LATE: i32 = 124;
 /// The exit codes of a command that cannot be started, as shells have them.
 const NO_PROGRAM: i32 = 127;
 const NOT_STARTED: i32 = 126;
+/// The exit code of a command whose end nobody told.
+const NOT_KNOWN: i32 = 1;
 
 /// A command to be started.
 #[derive(Clone, Debug)]
@@ -37,7 +38,7 @@ pub struct Launch {
     pub directory: Option<PathBuf>,
     /// What its environment begins with; that of this process, without one.
     pub inherited: Option<Vec<(OsString, OsString)>>,
-    /// More of its environment, which wins.
+    /// More of its environment, which wins. What takes the place of another has it in what is inherited.
     pub more: Vec<(OsString, OsString)>,
     /// What it prints goes to standard error, since standard output is for something else.
     pub aside: bool,
@@ -55,6 +56,9 @@ pub(super) struct Next {
     pub launch: Launch,
     pub variables: Variables,
 }
+
+/// How many orders were given. Whoever gives one holds this until it is given.
+pub(super) type Ordering = Arc<Mutex<u32>>;
 
 /// How a run's command ended.
 pub(super) struct Exit {
@@ -77,51 +81,32 @@ impl Exit {
     }
 }
 
-/// Signals of this process, in the order they came.
-pub(super) fn signals() -> Result<mpsc::UnboundedReceiver<i32>> {
-    let fault = |why: io::Error| Error::io("take signals", "", why);
-    let mut signals = Signals::new([
-        SIGCHLD, SIGTERM, SIGINT, SIGHUP, SIGQUIT, SIGUSR1, SIGUSR2, SIGTSTP, SIGCONT,
-    ])
-    .map_err(fault)?;
-    let (sender, receiver) = mpsc::unbounded_channel();
-    std::thread::Builder::new()
-        .name("signals".to_owned())
-        .spawn(move || {
-            for signal in signals.forever() {
-                if sender.send(signal).is_err() {
-                    break;
-                }
-            }
-        })
-        .map_err(fault)?;
-    Ok(receiver)
-}
-
 /// What runs a run's commands, one after another.
 pub(super) struct Supervisor<'s> {
     pub signals: mpsc::UnboundedReceiver<i32>,
     pub terminal: Option<Terminal>,
     pub grace: Duration,
     pub deadline: Option<Instant>,
+    /// Closed when no other command may take the place of the one that runs.
     pub orders: mpsc::UnboundedReceiver<Next>,
+    /// Held by whoever is about to give an order.
+    pub ordering: Ordering,
     /// Told the process group that runs now.
     pub tell: &'s dyn Fn(Option<Pid>),
     /// Where each command says its group by itself before its program starts: the guard's pipe.
     pub guard: BorrowedFd<'s>,
+    pub children: Children,
 }
 
 impl Supervisor<'_> {
     /// Runs a command, and what takes its place, to the end. Nothing of its process group is left then.
     pub(super) async fn run(&mut self, mut next: Next) -> Exit {
-        // What a command leaves running becomes our child when its parent ends, so that its end is told to us.
-        if let Err(why) = process::set_child_subreaper(Some(process::getpid())) {
-            tracing::debug!("the ends of orphans are not told: {why}");
-        }
+        self.children = Children::adopt();
         loop {
             let group = match start(&next, self.guard) {
                 Ok(group) => group,
                 Err((code, fault)) => {
+                    self.orders.close();
                     (self.tell)(None);
                     return Exit {
                         fault: Some(fault),
@@ -130,7 +115,10 @@ impl Supervisor<'_> {
                 }
             };
             (self.tell)(Some(group));
-            let (code, ending) = self.stay(group).await;
+            let (code, mut ending) = self.stay(group).await;
+            if ending.is_none() {
+                ending = self.last_order(group).await;
+            }
             let asked = self.end_rest(group).await;
             if let Some(terminal) = &mut self.terminal {
                 terminal.end_of_command();
@@ -152,6 +140,7 @@ impl Supervisor<'_> {
                 }
                 // Whoever asked for an end between two commands meant the run.
                 Some(Ending::Replaced(_)) if asked => {
+                    self.orders.close();
                     return Exit {
                         aborted: true,
                         ..Exit::of(code)
@@ -176,6 +165,7 @@ impl Supervisor<'_> {
                     Some(signal @ (SIGTSTP | SIGCONT)) => self.pause(group, signal == SIGCONT),
                     Some(signal @ (SIGUSR1 | SIGUSR2)) => pass(group, signal),
                     Some(signal) => {
+                        self.orders.close();
                         let again = matches!(ending, Some(Ending::Asked));
                         pass(group, if again { libc::SIGKILL } else { signal });
                         ending = Some(Ending::Asked);
@@ -183,6 +173,7 @@ impl Supervisor<'_> {
                     }
                 },
                 () = until(self.deadline.filter(|_| ending.is_none())) => {
+                    self.orders.close();
                     pass(group, SIGTERM);
                     ending = Some(Ending::TooLate);
                     kill_at = Some(Instant::now() + self.grace);
@@ -205,19 +196,54 @@ impl Supervisor<'_> {
         }
     }
 
-    /// Takes note of what happened in the group; the exit code of its leader when that has ended.
-    fn reap(&mut self, group: Pid) -> Option<i32> {
-        let mut code = None;
-        while let Ok(Some((pid, status))) =
-            process::waitpgid(group, WaitOptions::NOHANG | WaitOptions::UNTRACED)
-        {
-            if pid == group {
-                match exit_code(status) {
-                    Some(ended) => code = Some(ended),
-                    None => self.stopped(group, status),
+    /// The command has ended by itself. An order that was given before still counts, or is on its way; after that there are
+    /// none.
+    async fn last_order(&mut self, group: Pid) -> Option<Ending> {
+        let ordering = self.ordering.clone();
+        let mut given = std::pin::pin!(ordering.lock());
+        loop {
+            tokio::select! {
+                biased;
+                _held = &mut given => {
+                    let order = self.orders.try_recv().ok();
+                    if order.is_none() {
+                        self.orders.close();
+                    }
+                    return order.map(|next| Ending::Replaced(Box::new(next)));
+                }
+                Some(signal) = self.signals.recv() => match signal {
+                    SIGTSTP | SIGCONT => self.pause(group, signal == SIGCONT),
+                    _ if is_end(signal) => {
+                        self.orders.close();
+                        return Some(Ending::Asked);
+                    }
+                    _ => {}
+                },
+                () = until(self.deadline) => {
+                    self.orders.close();
+                    return Some(Ending::TooLate);
                 }
             }
         }
+    }
+
+    /// Takes note of what happened; the exit code of the command when that has ended. It is asked for by its number, since it may
+    /// have left its group.
+    fn reap(&mut self, command: Pid) -> Option<i32> {
+        let code = loop {
+            match process::waitpid(Some(command), WaitOptions::NOHANG | WaitOptions::UNTRACED) {
+                Ok(Some((_, status))) => match exit_code(status) {
+                    Some(code) => break Some(code),
+                    None => self.stopped(command, status),
+                },
+                Ok(None) => break None,
+                Err(why) => {
+                    tracing::warn!("how the command ended is not known: {why}");
+                    break Some(NOT_KNOWN);
+                }
+            }
+        };
+        self.children.reap(Some(command));
         code
     }
 
@@ -227,16 +253,19 @@ impl Supervisor<'_> {
         let Some(terminal) = &mut self.terminal else {
             return;
         };
-        let wants_it = matches!(
-            status.stopping_signal(),
-            Some(libc::SIGTTIN | libc::SIGTTOU)
-        );
-        if wants_it && terminal.is_ours() {
+        // Another run, of which this one is the command, then sees what is wanted.
+        let wanted = match status.stopping_signal() {
+            Some(libc::SIGTTIN) => Some(Signal::TTIN),
+            Some(libc::SIGTTOU) => Some(Signal::TTOU),
+            _ => None,
+        };
+        if wanted.is_some() && terminal.is_ours() {
             terminal.give(group);
             pass(group, SIGCONT);
-        } else if wants_it || terminal.is_given() {
+        } else if wanted.is_some() || terminal.is_given() {
             terminal.take_back();
-            let _ = process::kill_process(process::getpid(), Signal::STOP);
+            // With the rest of this job, such as a pipeline, which the shell waits for.
+            let _ = process::kill_current_process_group(wanted.unwrap_or(Signal::STOP));
         }
     }
 
@@ -260,11 +289,12 @@ impl Supervisor<'_> {
     async fn end_rest(&mut self, group: Pid) -> bool {
         let mut asked = false;
         for signal in [SIGTERM, libc::SIGKILL] {
-            pass(group, signal);
-            pass(group, SIGCONT);
+            pass_to_group(group, signal);
+            pass_to_group(group, SIGCONT);
             let until = Instant::now() + REST.min(self.grace);
             loop {
-                self.reap(group);
+                while let Ok(Some(_)) = process::waitpgid(group, WaitOptions::NOHANG) {}
+                self.children.reap(None);
                 if process::test_kill_process_group(group).is_err() {
                     while let Ok(signal) = self.signals.try_recv() {
                         asked |= is_end(signal);
@@ -280,11 +310,6 @@ impl Supervisor<'_> {
         tracing::warn!("some processes of the command do not end");
         asked
     }
-}
-
-/// Whether this signal asks for the end of the run.
-fn is_end(signal: i32) -> bool {
-    [SIGTERM, SIGINT, SIGHUP, SIGQUIT].contains(&signal)
 }
 
 /// Starts a command in a process group of its own. Its number, or why not with an exit code that says so. The guard knows the
@@ -344,7 +369,17 @@ fn start(next: &Next, guard: BorrowedFd<'_>) -> std::result::Result<Pid, (i32, E
     Ok(Pid::from_child(&started))
 }
 
-fn pass(group: Pid, signal: i32) {
+/// Passes a signal on to the group of a command that has not ended, and to the command itself if it has left that group.
+fn pass(command: Pid, signal: i32) {
+    pass_to_group(command, signal);
+    if let Some(signal) = Signal::from_named_raw(signal)
+        && process::getpgid(Some(command)).is_ok_and(|group| group != command)
+    {
+        let _ = process::kill_process(command, signal);
+    }
+}
+
+fn pass_to_group(group: Pid, signal: i32) {
     if let Some(signal) = Signal::from_named_raw(signal) {
         let _ = process::kill_process_group(group, signal);
     }
@@ -365,8 +400,12 @@ async fn until(time: Option<Instant>) {
     }
 }
 
+mod children;
+mod signals;
 mod terminal;
 #[cfg(test)]
 mod tests;
 
+pub(super) use children::Children;
+pub(super) use signals::signals;
 pub use terminal::Terminal;

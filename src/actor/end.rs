@@ -330,20 +330,21 @@ impl Ended {
             return;
         };
         match unless_asked(signals, fetch(living, "OUTPUT")).await {
-            Ok(bytes) => output.bytes = Some(bytes),
+            Ok((_, bytes)) => output.bytes = Some(bytes),
             Err(why) => self.output = Err(why),
         }
     }
 }
 
-async fn fetch(living: &Living, key: &str) -> Result<File> {
+/// Fetches a record, its bytes into a file without a name.
+pub(super) async fn fetch(living: &Living, key: &str) -> Result<(Meta, File)> {
     let fault = |why: io::Error| Error::io("read", key, why);
     let fetched = living.backend.get(&living.record(key)?, None).await?;
     let copied = tokio::task::spawn_blocking(move || {
         let (mut bytes, mut file) = (fetched.bytes, tempfile::tempfile()?);
         io::copy(&mut bytes, &mut file)?;
         file.rewind()?;
-        Ok(file)
+        Ok((fetched.meta, file))
     });
     copied
         .await

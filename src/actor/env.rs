@@ -26,6 +26,9 @@ const NOT_OURS: [&str; 10] = [
     "APIFY_CHARGED_ACTOR_EVENT_COUNTS",
 ];
 
+/// Variables that change with a metamorph.
+const INPUT_KEYS: [&str; 3] = ["ACTOR_INPUT_KEY", "APIFY_INPUT_KEY", "CRAWLEE_INPUT_KEY"];
+
 /// What a run's environment is made of.
 pub(super) struct Setting<'s> {
     pub run: &'s Run,
@@ -94,10 +97,7 @@ pub(super) fn variables(setting: &Setting<'_>) -> Variables {
         ],
         &|| text(&run.id),
     );
-    put(
-        &["ACTOR_INPUT_KEY", "APIFY_INPUT_KEY", "CRAWLEE_INPUT_KEY"],
-        &|| text(setting.input_key),
-    );
+    put(&INPUT_KEYS, &|| text(setting.input_key));
     put(&["ACTOR_STORAGES_JSON"], &|| {
         let storages = serde_json::json!({
             "keyValueStores": {"default": run.store},
@@ -156,6 +156,16 @@ pub(super) fn variables(setting: &Setting<'_>) -> Variables {
         .into_iter()
         .map(|(name, value)| (OsString::from(name), Some(value)));
     removed.chain(set).chain(past_the_proxy()).collect()
+}
+
+/// What of these is set again at a metamorph: its environment has the variables already that were set for the run beside these,
+/// as they are where it was asked for.
+pub(super) fn again(variables: Variables, beside: &[(OsString, OsString)]) -> Variables {
+    let is_set = |name: &OsString| beside.iter().any(|(set, _)| set == name);
+    let changes = |name: &OsString| INPUT_KEYS.iter().any(|key| name == key);
+    let kept = variables.into_iter();
+    kept.filter(|(name, _)| changes(name) || !is_set(name))
+        .collect()
 }
 
 /// Where a proxy is set, clients must not go through it to reach this machine.
@@ -233,5 +243,13 @@ mod tests {
         for gone in ["ACTOR_MOUNT", "ACTOR_TASK_ID"] {
             assert!(made.contains(&(gone.into(), None)), "{gone}");
         }
+        let beside = ["APIFY_IS_AT_HOME", "APIFY_INPUT_KEY", "ACTOR_TASK_ID"];
+        let beside = beside.map(|name| (name.into(), "mine".into()));
+        let made = again(made, &beside);
+        assert_eq!(value(&made, "APIFY_IS_AT_HOME"), None);
+        assert!(!made.contains(&("ACTOR_TASK_ID".into(), None)));
+        assert!(value(&made, "ACTOR_RUN_ID").is_some());
+        let key = value(&made, "APIFY_INPUT_KEY");
+        assert_eq!(key.as_deref(), Some("INPUT-METAMORPH-1"));
     }
 }

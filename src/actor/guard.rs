@@ -6,6 +6,7 @@ use crate::serve::Run;
 use crate::sys;
 use rustix::process::Pid;
 use serde::{Deserialize, Serialize};
+use signal_hook::consts::{SIGHUP, SIGINT, SIGQUIT, SIGTERM, SIGUSR1, SIGUSR2};
 use std::ffi::OsString;
 use std::fs::File;
 use std::io::{BufRead, BufReader, Write};
@@ -16,6 +17,8 @@ use std::path::{Path, PathBuf};
 const OP: &str = "start the guard of the run";
 /// Says that there is nothing to clean up any more.
 const DONE: &str = "done\n";
+/// Signals that would end the guard and are meant for the run.
+const ENDING: [i32; 6] = [SIGTERM, SIGINT, SIGHUP, SIGQUIT, SIGUSR1, SIGUSR2];
 /// Says, with a number behind it, which process group a command has. A command says it by itself.
 pub(super) const GROUP: &[u8] = b"group ";
 
@@ -173,6 +176,10 @@ fn noted(line: &str, left: Option<Left>) -> Option<Left> {
 
 /// The life of the guard.
 fn watch(reader: OwnedFd, bury: impl FnOnce(&Left)) -> ! {
+    // Whoever ends the run, and all of its processes with it, as systemd does, still wants it cleaned up.
+    for signal in ENDING {
+        sys::ignore(signal);
+    }
     // Out of reach of the terminal and of what is sent to the group.
     let _ = rustix::process::setsid();
     let _ = rustix::process::chdir("/");

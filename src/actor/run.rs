@@ -3,7 +3,7 @@
 
 use super::api::Api;
 use super::asked::Living;
-use super::child::{Launch, Supervisor, Terminal, signals};
+use super::child::{Children, Launch, Ordering, Supervisor, Terminal, signals};
 use super::end::{self, Before, Ended};
 use super::guard::{Guard, Left};
 use super::input::Input;
@@ -17,7 +17,7 @@ use crate::record::StoreName;
 use crate::serve::Run;
 use crate::volume::cached::Cached;
 use std::path::PathBuf;
-use std::sync::{Arc, Mutex};
+use std::sync::Arc;
 use std::time::Duration;
 use tokio::runtime::Runtime;
 use tokio::sync::mpsc;
@@ -233,7 +233,7 @@ impl Begun {
             launch: plan.launch.clone(),
             orders: sender,
             runtime: runtime.handle().clone(),
-            metamorphs: Mutex::new(0),
+            metamorphs: Ordering::default(),
         });
         if let Some(input) = plan.input.clone() {
             let putting = living.put_input("INPUT", input);
@@ -281,11 +281,16 @@ impl Begun {
             grace: plan.grace,
             deadline: plan.timeout.map(|timeout| Instant::now() + timeout),
             orders: self.orders,
+            ordering: self.living.metamorphs.clone(),
             tell: &tell,
             guard: guard.pipe(),
+            children: Children::default(),
         };
         let first = self.living.next(plan.launch.clone(), "INPUT");
         let exit = runtime.block_on(supervisor.run(first));
+        // A metamorph that is refused by now may still have to take its input away.
+        let refusing = async { self.living.metamorphs.lock().await };
+        let _ = runtime.block_on(async { tokio::time::timeout(LAST_REQUESTS, refusing).await });
         if let Some(mounted) = &self.living.mounted {
             self.warnings.extend(end::end_mount(mounted));
         }
@@ -305,7 +310,11 @@ impl Begun {
                 end::unless_asked(&mut supervisor.signals, asking).await
             } else {
                 let asking = end::ask(living, stage, before);
-                end::unless_asked(&mut supervisor.signals, asking).await
+                match stage {
+                    // It answers at once, also when somebody could not wait for the end of the mount.
+                    Stage::Folder(_) => asking.await,
+                    Stage::Server(_) => end::unless_asked(&mut supervisor.signals, asking).await,
+                }
             };
             let mut ended = end::of(living, stage, exit, known.unwrap_or_default());
             if plan.wants_output && is_elsewhere {

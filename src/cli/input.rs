@@ -45,14 +45,20 @@ pub(super) fn read(
             if about.is_dir() {
                 return Err(fault(io::Error::from_raw_os_error(libc::EISDIR)));
             }
-            // A pipe can be read only once, and not from its start.
-            let file = match about.is_file() {
+            // A pipe can be read only once, and not from its start. Files of the kernel tell no length.
+            let file = match about.is_file() && about.len() > 0 {
                 true => file,
                 false => kept(&mut &file).map_err(fault)?,
             };
             Input::of_file(file, Some(&path), content_type)
         }
-        Err(why) if why.kind() == io::ErrorKind::NotFound => {
+        // What is too long for a name is no file, either.
+        Err(why)
+            if matches!(
+                why.kind(),
+                io::ErrorKind::NotFound | io::ErrorKind::InvalidFilename
+            ) =>
+        {
             let is_json = text.is_some_and(|text| {
                 let json = ContentType::stored("application/json");
                 !text.is_empty() && json.contradicts(text.as_bytes()).is_ok_and(|wrong| !wrong)
@@ -85,6 +91,15 @@ mod tests {
     use std::fs;
 
     #[test]
+    fn a_file_that_tells_no_length_is_read_to_its_end() {
+        let here = Surroundings::made_of(&[], Path::new("/"), 1000);
+        let input = read(OsStr::new("/proc/self/status"), None, &here).unwrap();
+        let text = String::from_utf8(input.body.to_vec().unwrap()).unwrap();
+        assert!(text.starts_with("Name:"), "{text}");
+        assert_eq!(input.content_type.essence(), "text/plain");
+    }
+
+    #[test]
     fn files_documents_and_bare_values_are_told_apart() {
         let temp = tempfile::tempdir().unwrap();
         fs::write(temp.path().join("42"), "from the file").unwrap();
@@ -103,6 +118,10 @@ mod tests {
         assert_eq!(bytes("{\"a\":1}"), json("{\"a\":1}"));
         assert_eq!(bytes("in.json"), json("[1]"));
         assert_eq!(bytes("true"), json("true"));
+        for digits in [300, 5000] {
+            let number = "7".repeat(digits);
+            assert_eq!(bytes(&number), json(&number));
+        }
         assert_eq!(bytes("42").0, "from the file");
         for wrong in ["{\"a\":", "broken.json", "nothing-there", ".", ""] {
             assert!(read(wrong).is_err(), "{wrong}");

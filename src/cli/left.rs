@@ -9,7 +9,7 @@ use crate::error::{Error, Result};
 use crate::serve::Kept;
 use crate::volume::cached;
 use rustix::fs::{FlockOperation, flock};
-use rustix::process::{Pid, Signal, kill_process_group};
+use rustix::process::{Pid, Signal, getpgid, kill_process, kill_process_group};
 use std::fs::{self, DirBuilder, File};
 use std::io;
 use std::os::unix::fs::DirBuilderExt;
@@ -159,6 +159,10 @@ fn pass_on(left: &Left) {
 pub(super) fn bury(left: &Left) {
     if let Some(group) = left.group.and_then(Pid::from_raw) {
         let _ = kill_process_group(group, Signal::KILL);
+        // The command may have left its group.
+        if getpgid(Some(group)).is_ok_and(|now| now != group) {
+            let _ = kill_process(group, Signal::KILL);
+        }
     }
     let killed = left.group.is_some();
     for entry in left.mountpoint.iter().flat_map(|path| ours_at(path)) {

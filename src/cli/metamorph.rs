@@ -11,7 +11,9 @@ use crate::control::{Client, Metamorph, Request, Text};
 use crate::error::{Error, Kind, Result};
 use crate::record::Body;
 use std::ffi::OsString;
+use std::fs::File;
 use std::io;
+use std::os::fd::AsRawFd;
 use std::path::Path;
 
 const OP: &str = "metamorph";
@@ -36,7 +38,7 @@ pub(super) fn metamorph(args: &MetamorphArgs, here: &Surroundings) -> Outcome {
     let input = args.input.as_deref();
     let input = input.map(|argument| input::read(argument, args.content_type.as_deref(), here));
     let input = input.transpose()?;
-    // Handed over in a file, which may be of any length and is gone afterwards.
+    // Handed over in a file, which may be of any length, and without a name, so that nothing is left of it.
     let file = input
         .as_ref()
         .map(|input| in_file(&input.body))
@@ -51,7 +53,7 @@ pub(super) fn metamorph(args: &MetamorphArgs, here: &Surroundings) -> Outcome {
         environment: std::env::vars_os()
             .map(|(name, value)| (Text::from(&*name), Text::from(&*value)))
             .collect(),
-        input: file.as_ref().map(|file| file.path().as_os_str().into()),
+        input: file.as_ref().map(AsRawFd::as_raw_fd),
         content_type: input.map_or_else(String::new, |input| input.content_type.to_string()),
     });
     let mut client = connect(Path::new(socket))?;
@@ -73,9 +75,9 @@ fn connect(socket: &Path) -> Result<Client> {
     })
 }
 
-fn in_file(body: &Body) -> Result<tempfile::NamedTempFile> {
+fn in_file(body: &Body) -> Result<File> {
     let fault = |why: io::Error| Error::io("hand over the input", "", why);
-    let mut file = tempfile::NamedTempFile::new().map_err(fault)?;
+    let mut file = tempfile::tempfile().map_err(fault)?;
     io::copy(&mut body.reader(), &mut file).map_err(fault)?;
     Ok(file)
 }

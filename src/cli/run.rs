@@ -74,7 +74,7 @@ pub(super) fn run(args: &RunArgs, here: &Surroundings) -> std::result::Result<u8
                 aside: args.output || args.json,
             },
             terminal: Terminal::of_process(),
-            timeout: args.timeout,
+            timeout: args.timeout.filter(|timeout| !timeout.is_zero()),
             grace: args.grace,
             memory_mbytes: memory(here),
             user: here.user_name(),

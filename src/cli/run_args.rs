@@ -23,7 +23,8 @@ Examples:
 
 pub(super) const METAMORPH_NOTES: &str = "\
 Only within storefs run: the command that runs is ended and this one takes its place, in the same run and the same
-store. Its input is the record INPUT-METAMORPH-1 (then 2, ...), and default/INPUT leads to it.
+store. Its input is the record INPUT-METAMORPH-1 (then 2, ...), and default/INPUT leads to it. Without --input that is a
+copy of the input so far.
 
 Example:
   storefs metamorph --input '{\"step\":2}' -- ./second-step.sh";
@@ -53,7 +54,7 @@ pub(super) struct RunArgs {
     /// Do not mount: the API is all the command has
     #[arg(long)]
     pub no_mount: bool,
-    /// End the command after so long, such as 30s or 10m
+    /// End the command after so long, such as 30s or 10m [default: 0, which is no limit]
     #[arg(long, value_name = "D", value_parser = duration)]
     pub timeout: Option<Duration>,
     /// How long the command may take to end when it is asked to, before it is killed
@@ -76,7 +77,7 @@ pub(super) struct RunArgs {
 /// Arguments of `metamorph`.
 #[derive(Args, Debug)]
 pub(super) struct MetamorphArgs {
-    /// The new input: a file, `-` for standard input, or JSON
+    /// The new input: a file, `-` for standard input, or JSON [default: the same as before]
     #[arg(short, long, value_name = "FILE|-|JSON", allow_hyphen_values = true)]
     pub input: Option<OsString>,
     /// The input's content type [default: what the file's name or the bytes say]

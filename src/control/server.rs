@@ -4,8 +4,9 @@
 use super::wire::{Line, MAX_LINE, Metamorph, Request};
 use crate::error::{Error, Kind, Result};
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
+use rustix::net::sockopt::socket_peercred;
 use serde_json::Value;
-use std::fs;
+use std::fs::{self, File};
 use std::io::{self, BufRead, BufReader, Read, Write};
 use std::os::unix::fs::{DirBuilderExt, MetadataExt, PermissionsExt};
 use std::os::unix::net::{UnixListener, UnixStream};
@@ -39,8 +40,8 @@ pub trait Served: Send + Sync + 'static {
         drain: Option<Duration>,
         progress: &mut dyn FnMut(&str),
     ) -> Result<usize>;
-    /// Puts another command in the place of the one that runs. What is not a run has none.
-    fn metamorph(&self, _wanted: Metamorph) -> Result<Value> {
+    /// Puts another command in the place of the one that runs, with the file of its input. What is not a run has none.
+    fn metamorph(&self, _wanted: Metamorph, _input: Option<File>) -> Result<Value> {
         Err(Error::because(
             "metamorph",
             "",
@@ -224,10 +225,9 @@ fn answer(stream: UnixStream, served: &dyn Served, underway: &AtomicUsize) {
     }
     underway.fetch_sub(1, Ordering::SeqCst);
     if ends && matches!(line, Line::Done(_)) {
-        // The connection ends with the process, so that whoever asked knows when that is gone.
-        loop {
-            thread::park();
-        }
+        // The connection ends with this process, so that whoever asked knows when that is gone; or with whoever asked.
+        let _ = stream.set_read_timeout(None);
+        let _ = io::copy(&mut &stream, &mut io::sink());
     }
 }
 
@@ -258,7 +258,7 @@ fn perform_and_beat(request: Request, served: &dyn Served, stream: &UnixStream) 
         if let Err(why) = beating {
             tracing::debug!("a control request goes on in silence: {why}");
         }
-        let line = perform(request, served, &mut |note| {
+        let line = perform(request, served, stream, &mut |note| {
             let _ = say(note);
         });
         drop(ended);
@@ -266,7 +266,12 @@ fn perform_and_beat(request: Request, served: &dyn Served, stream: &UnixStream) 
     })
 }
 
-fn perform(request: Request, served: &dyn Served, progress: &mut dyn FnMut(&str)) -> Line {
+fn perform(
+    request: Request,
+    served: &dyn Served,
+    stream: &UnixStream,
+    progress: &mut dyn FnMut(&str),
+) -> Line {
     // Not the whole of it: a metamorph carries the environment of a program.
     tracing::debug!("asked over the control socket: {}", request.verb());
     let done = match request {
@@ -277,7 +282,11 @@ fn perform(request: Request, served: &dyn Served, progress: &mut dyn FnMut(&str)
         Request::Umount { lazy, drain } => served
             .unmount(lazy, drain.map(Duration::from_millis), progress)
             .map(Value::from),
-        Request::Metamorph(wanted) => served.metamorph(wanted),
+        Request::Metamorph(wanted) => {
+            let input = wanted.input.map(|number| handed_over(stream, number));
+            let input = input.transpose();
+            input.and_then(|input| served.metamorph(wanted, input))
+        }
     };
     match done {
         Ok(value) => Line::Done(value),
@@ -286,6 +295,24 @@ fn perform(request: Request, served: &dyn Served, progress: &mut dyn FnMut(&str)
             Line::failed(&error)
         }
     }
+}
+
+/// Opens a file that whoever asks has open. It needs no name, so that nothing of it is left when they are killed.
+fn handed_over(stream: &UnixStream, number: i32) -> Result<File> {
+    const OP: &str = "take over the input";
+    let fault = |why: io::Error| Error::io(OP, "", why);
+    let peer = socket_peercred(stream).map_err(|why| fault(why.into()))?;
+    if peer.uid != rustix::process::geteuid() {
+        let why = "whoever asks is another user than that of the run";
+        return Err(Error::because(OP, "", Kind::Denied, why));
+    }
+    let path = format!("/proc/{}/fd/{number}", peer.pid.as_raw_nonzero());
+    // To open anything else may take for ever.
+    if !fs::metadata(&path).map_err(fault)?.is_file() {
+        let why = "what was handed over is no file";
+        return Err(Error::because(OP, "", Kind::Invalid, why));
+    }
+    File::open(path).map_err(fault)
 }
 
 fn send(out: &mut impl Write, line: &Line) -> io::Result<()> {

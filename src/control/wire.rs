@@ -55,8 +55,8 @@ pub struct Metamorph {
     pub directory: Text,
     /// The environment that it gets, beside what a run sets.
     pub environment: Vec<(Text, Text)>,
-    /// A file that holds the input. It is opened and removed before the answer.
-    pub input: Option<Text>,
+    /// The file that holds the input: the number of a descriptor of whoever asks, open until the answer.
+    pub input: Option<i32>,
     /// The input's content type.
     pub content_type: String,
 }

@@ -43,6 +43,25 @@ impl Running {
         Pid::from_child(&self.child)
     }
 
+    /// Its guard, once that is ready.
+    #[track_caller]
+    pub fn guard(&self) -> Pid {
+        let pid = self.pid().as_raw_nonzero();
+        let is_guard = |child: &&str| {
+            let name = fs::read_to_string(format!("/proc/{child}/comm"));
+            name.is_ok_and(|name| name == "storefs-guard\n")
+        };
+        let mut found = None;
+        wait_until("the guard is ready", || {
+            let list = format!("/proc/{pid}/task/{pid}/children");
+            let children = fs::read_to_string(list).unwrap();
+            let guard = children.split_whitespace().find(is_guard);
+            found = guard.and_then(|guard| Pid::from_raw(guard.parse().unwrap()));
+            found.is_some()
+        });
+        found.unwrap()
+    }
+
     /// Sends it a signal.
     pub fn signal(&self, signal: Signal) {
         kill_process(self.pid(), signal).unwrap();

@@ -1,6 +1,7 @@
 //! The parts of a command's life that only a race would show from outside.
 #![allow(clippy::unwrap_used)]
 use super::*;
+use signal_hook::consts::SIGINT;
 use std::fs::File;
 use std::io::Read;
 use std::os::fd::AsFd;
@@ -51,25 +52,64 @@ fn a_command_starts_also_when_the_guard_is_gone() {
     assert_eq!(exit_code(status), Some(0));
 }
 
+/// What runs commands, with these signals and orders.
+fn supervisor<'s>(
+    signals: mpsc::UnboundedReceiver<i32>,
+    orders: mpsc::UnboundedReceiver<Next>,
+    guard: BorrowedFd<'s>,
+) -> Supervisor<'s> {
+    Supervisor {
+        signals,
+        terminal: None,
+        grace: Duration::from_millis(100),
+        deadline: None,
+        orders,
+        ordering: Ordering::default(),
+        tell: &|_| (),
+        guard,
+        children: Children::default(),
+    }
+}
+
+fn runtime() -> tokio::runtime::Runtime {
+    let mut builder = tokio::runtime::Builder::new_current_thread();
+    builder.enable_time().build().unwrap()
+}
+
+#[test]
+fn an_order_that_is_on_its_way_when_the_command_ends_still_counts() {
+    let (_reader, writer) = pipe();
+    let (_sender, signals) = mpsc::unbounded_channel();
+    let (sender, orders) = mpsc::unbounded_channel();
+    let mut supervisor = supervisor(signals, orders, writer.as_fd());
+    let group = start(&next(&["true"]), writer.as_fd()).unwrap();
+    let _ = process::waitpid(Some(group), WaitOptions::empty());
+    let ordering = supervisor.ordering.clone();
+    let mut given = ordering.blocking_lock();
+    let runtime = runtime();
+    let last = runtime.block_on(async {
+        let giving = async {
+            tokio::task::yield_now().await;
+            assert!(sender.send(next(&["true"])).is_ok());
+            *given += 1;
+            drop(given);
+        };
+        tokio::join!(supervisor.last_order(group), giving).0
+    });
+    assert!(matches!(last, Some(Ending::Replaced(_))));
+    assert!(!sender.is_closed());
+    assert!(runtime.block_on(supervisor.last_order(group)).is_none());
+    assert!(sender.is_closed());
+}
+
 #[test]
 fn a_signal_between_two_commands_is_not_lost() {
-    let runtime = tokio::runtime::Builder::new_current_thread()
-        .enable_time()
-        .build()
-        .unwrap();
+    let runtime = runtime();
     for (signal, is_asked) in [(SIGTERM, true), (SIGINT, true), (SIGCHLD, false)] {
         let (_reader, writer) = pipe();
         let (sender, signals) = mpsc::unbounded_channel();
         let (_orders, orders) = mpsc::unbounded_channel();
-        let mut supervisor = Supervisor {
-            signals,
-            terminal: None,
-            grace: Duration::from_millis(100),
-            deadline: None,
-            orders,
-            tell: &|_| (),
-            guard: writer.as_fd(),
-        };
+        let mut supervisor = supervisor(signals, orders, writer.as_fd());
         let group = start(&next(&["sleep", "100"]), writer.as_fd()).unwrap();
         sender.send(signal).unwrap();
         let asked = runtime.block_on(supervisor.end_rest(group));

@@ -192,6 +192,11 @@ impl Inner {
         }
     }
 
+    /// A record was removed by this program, past this volume.
+    pub(super) fn removed_beside(self: &Arc<Self>, id: &RecordId) {
+        self.hear_of(&id.store, ChangeKind::Delete, Some(&id.key), None);
+    }
+
     fn heard(self: &Arc<Self>, id: &StoreId, event: &ChangeEvent) {
         self.hear_of(id, event.kind, event.key.as_ref(), event.etag.as_ref());
     }

@@ -117,6 +117,11 @@ impl Cached {
         self.inner.changed_beside(id, to).await;
     }
 
+    /// Tells that this program has removed a record there by itself.
+    pub fn removed_beside(&self, id: &RecordId) {
+        self.inner.removed_beside(id);
+    }
+
     /// How many edits of its own wait to be sent.
     pub fn unsent(&self) -> usize {
         self.inner.index().pending(None).len()
