@@ -75,20 +75,9 @@ fn an_output_in_a_folder_is_known_also_when_somebody_cannot_wait_for_the_end_of_
 fn signals_that_were_ignored_at_the_start_stay_so_for_the_run_and_its_command() {
     let world = World::new();
     let body = r#"echo ready; until [ -e go ]; do sleep 0.02; done; grep SigIgn /proc/self/status"#;
-    let mut run = runs::command(&world, &["--", "sh", "-c", body]);
-    let mut command = std::process::Command::new("sh");
-    command
-        .args(["-c", "trap '' HUP INT QUIT; exec \"$0\" \"$@\""])
-        .arg(run.get_program())
-        .args(run.get_args())
-        .current_dir(world.root());
-    for (name, value) in run.get_envs() {
-        match value {
-            Some(value) => command.env(name, value),
-            None => command.env_remove(name),
-        };
-    }
-    run = command;
+    let run = runs::command(&world, &["--", "sh", "-c", body]);
+    let ignores = ["sh", "-c", "trap '' HUP INT QUIT; exec \"$0\" \"$@\""];
+    let mut run = runs::within(&run, &ignores, &world);
     let mut running = Running::of(&mut run, std::process::Stdio::null());
     running.until_out("ready");
     for signal in [Signal::HUP, Signal::INT, Signal::QUIT] {

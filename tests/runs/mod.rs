@@ -22,7 +22,9 @@ pub struct Running {
 impl Running {
     /// Starts `storefs run` with these arguments in a world's directory.
     pub fn start(world: &World, arguments: &[&str]) -> Self {
-        let mut command = command(world, arguments);
+        let run = command(world, arguments);
+        // A shell that starts the tests in the background has them ignore some signals.
+        let mut command = within(&run, &["env", "--default-signal=HUP,INT,QUIT"], world);
         Self::of(&mut command, Stdio::null())
     }
 
@@ -163,6 +165,23 @@ pub fn command(world: &World, arguments: &[&str]) -> Command {
         .args(arguments)
         .env("PATH", format!("{}:{path}", programs.display()))
         .env("LC_ALL", "C");
+    command
+}
+
+/// The command as an argument of another one.
+pub fn within(run: &Command, outer: &[&str], world: &World) -> Command {
+    let mut command = Command::new(outer[0]);
+    command
+        .args(&outer[1..])
+        .arg(run.get_program())
+        .args(run.get_args())
+        .current_dir(world.root());
+    for (name, value) in run.get_envs() {
+        match value {
+            Some(value) => command.env(name, value),
+            None => command.env_remove(name),
+        };
+    }
     command
 }
 
