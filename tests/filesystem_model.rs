@@ -197,3 +197,81 @@ fn a_type_that_the_last_writer_has_left_follows_other_bytes() {
         model::run(&memory(), way, &operations).unwrap();
     }
 }
+
+/// What is written into a scratch file of a store that another one replaced is in neither of them.
+#[test]
+fn a_scratch_file_of_a_replaced_store_is_not_one_of_the_new_store() {
+    let name = Name {
+        store: "default",
+        key: "OUTPUT~",
+    };
+    let open = |how| Op::Open {
+        name,
+        how,
+        mode: 0o600,
+        by: Opener::Me,
+        blind: false,
+    };
+    let close = Op::Close {
+        handle: 0,
+        by: Closer::Opener,
+    };
+    let operations = [
+        open(How::Save),
+        close.clone(),
+        Op::MakeStore { store: "other" },
+        open(How::Truncate),
+        Op::RenameStore {
+            from: "other",
+            to: "default",
+            no_replace: false,
+        },
+        close,
+    ];
+    for layout in [Layout::Plain, Layout::Dual] {
+        model::run(&memory(), served(layout), &operations).unwrap();
+    }
+}
+
+/// The new name says the type that was set under the old one.
+#[test]
+fn a_type_that_was_set_before_a_rename_is_kept_only_where_the_name_does_not_say_it() {
+    let name = |key| Name {
+        store: "default",
+        key,
+    };
+    let operations = [
+        Op::Open {
+            name: name("OUTPUT"),
+            how: How::Save,
+            mode: 0o600,
+            by: Opener::Me,
+            blind: false,
+        },
+        Op::Write {
+            handle: 0,
+            at: 0,
+            bytes: Bytes::Json,
+        },
+        Op::Flush {
+            handle: 0,
+            by: Closer::Opener,
+        },
+        Op::SetType {
+            name: name("OUTPUT"),
+            to: Some("application/json; charset=utf-8"),
+        },
+        Op::Rename {
+            from: name("OUTPUT"),
+            to: name("a.json"),
+            no_replace: false,
+        },
+        Op::SetSize {
+            name: name("a.json"),
+            size: 0,
+        },
+    ];
+    for way in [served(Layout::Plain), passed_through(Layout::Plain)] {
+        model::run(&memory(), way, &operations).unwrap();
+    }
+}

@@ -5,7 +5,8 @@ mod shop;
 mod support;
 
 use shop::{Shop, text};
-use std::fs;
+use std::fs::{self, File};
+use std::os::unix::fs::MetadataExt;
 use support::{Mount, World, said, type_of, wait_until};
 
 // README: S110, S111, S112
@@ -273,4 +274,25 @@ fn what_a_killed_mount_of_memory_left_goes_with_the_next_one() {
     assert_eq!(text(&held.path("default/x")), "1");
     held.unmount();
     assert_eq!(left(), 0);
+}
+
+// README: S114
+#[test]
+fn a_program_that_reads_a_record_and_then_writes_it_meets_one_inode() {
+    let shop = Shop::open();
+    let mount = shop.mount("one");
+    let path = mount.path("default/read-and-written");
+    for round in 0..8 {
+        fs::write(&path, format!("{round}")).unwrap();
+        mount.sync();
+        for _ in 0..5 {
+            let before = fs::metadata(&path).unwrap().ino();
+            assert_eq!(text(&path), format!("{round}"));
+            let file = File::options().write(true).open(&path).unwrap();
+            assert_eq!(file.metadata().unwrap().ino(), before, "round {round}");
+            drop(file);
+            assert_eq!(fs::metadata(&path).unwrap().ino(), before, "round {round}");
+        }
+        fs::remove_file(&path).unwrap();
+    }
 }

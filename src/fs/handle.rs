@@ -257,6 +257,13 @@ impl Handles {
             .collect()
     }
 
+    /// The threads that opened an inode.
+    pub(super) fn openers(&self, ino: u64) -> Vec<u32> {
+        let open = lock(&self.open);
+        let of_it = open.1.values().filter(|handle| handle.file.ino == ino);
+        of_it.map(|handle| handle.opener).collect()
+    }
+
     pub(super) fn len(&self) -> usize {
         lock(&self.open).1.len()
     }

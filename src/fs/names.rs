@@ -79,10 +79,7 @@ impl Fs {
         self.volume.remove_store(&store).then(move |()| {
             let mut table = lock(&this.table);
             if let Some(ino) = table.find(ROOT, store.as_str()).map(|inode| inode.ino) {
-                // Scratch files that are still open have no name any more.
-                for (child, _) in table.children(ino, true) {
-                    table.unlink(child);
-                }
+                table.forsake_all(ino);
                 table.unlink(ino);
             }
             Ok(())
@@ -290,6 +287,7 @@ impl Fs {
             .then(move |()| {
                 let mut table = lock(&this.table);
                 if let Some(ino) = table.find(ROOT, to.as_str()).map(|inode| inode.ino) {
+                    table.forsake_all(ino);
                     table.unlink(ino);
                 }
                 if let Some(ino) = table.find(ROOT, from.as_str()).map(|inode| inode.ino) {

@@ -188,6 +188,9 @@ impl Fs {
             };
         }
         if write && held && open.as_ref().is_some_and(|open| open.is_pinned()) {
+            if tries > 0 && self.is_closing(ino, &spot) {
+                return self.open_when_closed(ino, flags, caller);
+            }
             // Who reads keeps the version; the writer gets a copy, and so another inode.
             self.leave_old_version(ino, parent, &spot, caller);
             return Now::err(Error::new("open", &*spot.name, Kind::Stale));

@@ -1,7 +1,7 @@
 //! Which processes still have a file, as /proc tells it. It is asked only when a file that was written is closed.
 
 use std::cell::RefCell;
-use std::ffi::OsStr;
+use std::ffi::{OsStr, OsString};
 use std::fs::{self, File};
 use std::os::unix::fs::FileExt;
 use std::path::Path;
@@ -43,16 +43,25 @@ impl Trace<'_> {
     }
 }
 
-/// Whether a process has a descriptor of the record. A process that cannot be looked into is taken to have none.
+/// The descriptors of the record that a process has. One that cannot be looked into is taken to have none.
+fn descriptors(process: u32, trace: &Trace<'_>) -> impl Iterator<Item = OsString> {
+    let found = fs::read_dir(format!("/proc/{process}/fd"));
+    let all = found.into_iter().flatten().flatten();
+    let of_it = all.filter(|descriptor| {
+        fs::read_link(descriptor.path())
+            .is_ok_and(|path| trace.is(path.as_os_str().as_encoded_bytes()))
+    });
+    of_it.map(|descriptor| descriptor.file_name())
+}
+
+/// Whether a process has the record open.
+pub(super) fn has_open(process: u32, trace: &Trace<'_>) -> bool {
+    descriptors(process, trace).next().is_some()
+}
+
+/// Whether a process has it open for writing.
 pub(super) fn holds(process: u32, trace: &Trace<'_>) -> bool {
-    let Ok(descriptors) = fs::read_dir(format!("/proc/{process}/fd")) else {
-        return false;
-    };
-    descriptors.flatten().any(|descriptor| {
-        let is = fs::read_link(descriptor.path())
-            .is_ok_and(|path| trace.is(path.as_os_str().as_encoded_bytes()));
-        is && may_write(process, &descriptor.file_name())
-    })
+    descriptors(process, trace).any(|descriptor| may_write(process, &descriptor))
 }
 
 /// Whether a descriptor is open for writing: one that only reads is none of those that finish a file.

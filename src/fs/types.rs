@@ -54,6 +54,17 @@ impl Fs {
         }
     }
 
+    /// The type that a new name says, where the old one said none and the bytes do not contradict it.
+    pub(super) fn type_of_new_name(&self, from: &Spot, to: &str) -> Option<ContentType> {
+        let said = ContentType::guess_from_name(to).filter(|_| !is_scratch(to))?;
+        if ContentType::guess_from_name(&from.name).is_some() {
+            return None;
+        }
+        let opened = self.volume.open(&from.store, &from.name, false, true);
+        let contradicted = said.contradicts(&*opened.wait().ok()?.file).ok()?;
+        (!contradicted).then_some(said)
+    }
+
     /// Gives a record the type that it is to keep, unless its bytes contradict that.
     pub(super) fn keep_type(&self, target: &Spot, kept: &ContentType) -> Result<()> {
         let opened = self
@@ -73,12 +84,6 @@ impl Fs {
             .set_content_type(&target.store, &target.name, Some(&decided))
             .wait()
     }
-}
-
-/// The type that a new name says, where the old one said none.
-pub(super) fn type_of_new_name(from: &str, to: &str) -> Option<ContentType> {
-    let said = ContentType::guess_from_name(to).filter(|_| !is_scratch(to));
-    said.filter(|_| ContentType::guess_from_name(from).is_none())
 }
 
 fn path(file: &File) -> String {

@@ -4,10 +4,14 @@
 use super::handle::{OpenFile, Stamp, Writing, lock};
 use super::inode::Spot;
 use super::open::{Opened, writes};
-use super::{Caller, Fs};
+use super::{Caller, Fs, processes};
 use crate::error::{Error, Kind, Result};
 use crate::volume::{self, Now, Origin};
 use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+/// How long after the close of a file its release may come.
+const PARTING: Duration = Duration::from_millis(10);
 
 /// What came of it.
 enum Placed {
@@ -26,6 +30,41 @@ impl Fs {
         };
         let overtaken = inode.drafting || inode.version != before;
         (overtaken, !inode.drafting && inode.version == version)
+    }
+
+    /// Whether nobody who opened an inode has it open any more, and it is only still to be released.
+    pub(super) fn is_closing(&self, ino: u64, spot: &Spot) -> bool {
+        let end = format!("/{}/{}", spot.store, spot.name);
+        let source = &self.options.source;
+        let trace = processes::Trace { end: &end, source };
+        let openers = self.handles.openers(ino);
+        openers
+            .into_iter()
+            .all(|opener| !processes::has_open(opener, &trace))
+    }
+
+    /// Opens an inode whose readers have closed it: the kernel says so a little later than it lets them go on. Without waiting
+    /// for that a program that reads a file and then writes it would meet two inodes.
+    pub(super) fn open_when_closed(
+        self: &Arc<Self>,
+        ino: u64,
+        flags: i32,
+        caller: Caller,
+    ) -> Now<Opened> {
+        let (this, again) = (self.clone(), self.clone());
+        let released = Now::blocking(move || {
+            let until = Instant::now() + PARTING;
+            let held = || {
+                lock(&this.table)
+                    .get(ino)
+                    .is_some_and(|inode| inode.handles > 0)
+            };
+            while held() && Instant::now() < until {
+                std::thread::sleep(PARTING / 50);
+            }
+            Ok(())
+        });
+        released.and_then(move |()| again.open_within(ino, flags, caller, 0))
     }
 
     pub(super) fn open_record(

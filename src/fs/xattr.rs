@@ -2,7 +2,6 @@
 
 use super::handle::lock;
 use super::inode::{Guessed, Spot};
-use super::types::type_of_new_name;
 use super::{CONTROL, Fs, ROOT, control};
 use crate::error::{Error, Kind, Result};
 use crate::record::file_name::is_scratch;
@@ -314,7 +313,7 @@ impl Fs {
         let is_new = table.find(to.0, to.1).is_none();
         drop(table);
         let kept = match is_new {
-            true => type_of_new_name(from.1, to.1)?,
+            true => self.type_of_new_name(source, to.1)?,
             false => {
                 let replaced = self.volume.content_type(&target.store, &target.name);
                 replaced.wait().ok()?

@@ -78,6 +78,20 @@ impl Table {
         });
     }
 
+    /// A store is gone: what is still open of it has no name any more.
+    pub(in crate::fs) fn forsake_all(&mut self, parent: u64) {
+        for (child, name) in self.children(parent, true) {
+            self.unlink(child);
+            self.forsake(parent, &name);
+        }
+        let superseded = self.superseded.iter().filter_map(|ino| self.get(*ino));
+        let of_store = superseded.filter(|inode| inode.parent == parent);
+        let names: Vec<_> = of_store.map(|inode| inode.name.clone()).collect();
+        for name in names {
+            self.forsake(parent, &name);
+        }
+    }
+
     /// The files whose drafts are still to be committed under the name, or may be again.
     pub(in crate::fs) fn superseded_at(&self, parent: u64, name: &str) -> Vec<Arc<OpenFile>> {
         let inodes = self.superseded.iter().filter_map(|ino| self.get(*ino));

@@ -1,6 +1,6 @@
 //! When the reference takes a file for finished, and what happens to it then.
 
-use super::{Reference, types};
+use super::{Node, Reference, types};
 
 impl Reference {
     /// A descriptor is closed. `holds`: the opener still has one; `child_holds`: a child of its has.
@@ -92,9 +92,19 @@ impl Reference {
 
     /// The type of a record that was written in place.
     fn follow(&mut self, at: usize) {
-        let node = &self.nodes[at];
-        if node.explicit.is_none() {
-            self.follow_version(node.key, node.version);
+        let Node {
+            key,
+            version,
+            explicit,
+            ..
+        } = self.nodes[at].clone();
+        match explicit {
+            None => self.follow_version(key, version),
+            // It may have another name since the type was set, which says it.
+            Some(explicit) => {
+                let stored = Some(explicit).filter(|explicit| self.needs(key, explicit));
+                self.versions[version].stored = stored;
+            }
         }
     }
 

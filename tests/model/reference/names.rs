@@ -45,6 +45,8 @@ impl Reference {
                     let new = guessed && !types::is_scratch(to.key) && self.shown(to).is_none();
                     new && types::named(from.key).is_none()
                 });
+                let bytes = &self.versions[version].bytes;
+                let said = said.filter(|said| !types::contradicts(said, bytes));
                 self.carry_type(version, from, to);
                 if let Some(kept) = kept {
                     self.keep_type(version, to, &kept);
