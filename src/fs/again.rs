@@ -4,7 +4,7 @@
 
 use super::handle::{OpenFile, lock};
 use super::open::{Opened, TRIES, writes};
-use super::{Attr, Caller, Change, FileKind, Fs, Notice};
+use super::{Attr, Caller, Change, FileKind, Fs, Notice, processes};
 use crate::error::{Error, Kind, Result};
 use crate::volume::{FileStat, Now};
 use std::collections::HashMap;
@@ -252,6 +252,10 @@ impl Fs {
         let write = writes(flags);
         let truncate = write && flags & libc::O_TRUNC != 0;
         let meant = self.meant(ino);
+        // Threads that look for a name at the same time get one answer, so it may also be what another one found.
+        if truncate && !self.has_its_own(meant, caller.pid) {
+            return self.open_private(ino, (parent, name), flags, caller);
+        }
         let (open, linked) = {
             let table = lock(&self.table);
             let inode = table.get(meant);
@@ -273,6 +277,19 @@ impl Fs {
             _ if !linked => Now::err(Error::new("open", &*name, Kind::Stale)),
             _ => self.open_private(ino, (parent, name), flags, caller),
         }
+    }
+
+    /// Whether a thread, or its process from another one, has the file of an inode open for writing.
+    fn has_its_own(&self, ino: u64, thread: u32) -> bool {
+        let Some(spot) = lock(&self.table).spot(ino) else {
+            return false;
+        };
+        let end = format!("/{}/{}", spot.store, spot.name);
+        let source = &self.options.source;
+        let trace = processes::Trace { end: &end, source };
+        let others = self.handles.openers(ino);
+        let of_another = |opener: &u32| *opener != thread && processes::same(*opener, thread);
+        processes::holds(thread, &trace) && !others.iter().any(of_another)
     }
 
     /// The attributes of a name in a directory, for a thread that may open it next.

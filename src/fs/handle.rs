@@ -49,6 +49,8 @@ pub struct OpenFile {
     pub(super) reader: Option<Arc<Reader>>,
     /// Something was written into the layer since it was made. Its times need not show that: a clock may stand.
     pub(super) wrote: AtomicBool,
+    /// It was written without the kernel knowing of what inode, which may take it to be shorter than it is.
+    pub(super) written_beside: AtomicBool,
     /// The tag by which a server knows the bytes that it was opened with.
     tag: Option<ETag>,
     state: Mutex<Writing>,
@@ -122,6 +124,7 @@ impl OpenFile {
             layer: writing.draft.as_ref().and_then(Layer::draft),
             reader: None,
             wrote: AtomicBool::new(false),
+            written_beside: AtomicBool::new(false),
             tag: None,
             state: Mutex::new(writing),
         })
@@ -147,6 +150,7 @@ impl OpenFile {
             layer,
             reader: opened.reader,
             wrote: AtomicBool::new(false),
+            written_beside: AtomicBool::new(false),
             tag: opened.tag,
             state: Mutex::new(writing),
         }))

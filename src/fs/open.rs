@@ -2,11 +2,11 @@
 
 use super::handle::{Handle, OpenFile, Stamp, lock};
 use super::inode::{Node, Spot};
-use super::{Fs, control, processes};
+use super::{Fs, Notice, control, processes};
 use crate::error::{Error, Kind, Result};
 use crate::volume::{Draft, FileStat, Now};
 use std::os::fd::AsFd;
-use std::sync::atomic::AtomicBool;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, OnceLock};
 
 /// Who asks.
@@ -87,14 +87,16 @@ impl Fs {
                 .is_some_and(|inode| inode.paged == tag);
         let beside = writer && caller.beside;
         if beside {
+            file.written_beside.store(true, Ordering::Relaxed);
             self.write_beside(file.ino);
         }
+        // What the kernel knows has no pages of it, or may cut them too short.
+        let apart = caller.beside || file.written_beside.load(Ordering::Relaxed);
         let handle = Handle {
             file,
             writer,
             append,
-            // What the kernel knows has no pages of it.
-            direct: (direct || caller.beside) && !self.options.shared_files,
+            direct: (direct || apart) && !self.options.shared_files,
             beside,
             durable,
             at_end,
@@ -174,7 +176,8 @@ impl Fs {
             if (held || drafting) && !caller.named {
                 return Now::err(Error::new("open", &*spot.name, Kind::Stale));
             }
-            if held || drafting {
+            // An inode that the kernel has of its own name would have to be told of all that is written beside it.
+            if held || drafting || caller.beside {
                 return self.open_over(ino, parent, &spot, flags, caller).into();
             }
             return self
@@ -337,6 +340,11 @@ impl Fs {
         let open = OpenFile::of_draft(new, draft, &stat);
         table.opened(new, &open);
         drop(table);
+        // Others may have looked the name up since this thread was told to look again.
+        self.notify(Notice::Entry {
+            parent,
+            name: spot.name.clone(),
+        });
         self.hand_out_counted(open, flags, caller)
     }
 
@@ -371,11 +379,15 @@ impl Fs {
         inode.drafting = true;
         inode.version = stat.inode;
         // The kernel drops what it knows of a file that it truncates.
-        inode.told = 0;
+        let told = std::mem::take(&mut inode.told);
         let parked = inode.open.take();
         table.opened(ino, &open);
         drop(table);
         drop(parked);
+        if caller.beside && told != 0 {
+            // It takes it for another one.
+            self.notify(Notice::Attributes(ino));
+        }
         // Without the handle there is no draft either, and the name leads to the record again.
         self.hand_out_counted(open, flags, caller)
             .inspect_err(|_| lock(&self.table).unlink(ino))
