@@ -284,7 +284,7 @@ impl Fs {
         let Some(spot) = lock(&self.table).spot(ino) else {
             return false;
         };
-        let end = format!("/{}/{}", spot.store, spot.name);
+        let end = spot.end();
         let source = &self.options.source;
         let trace = processes::Trace { end: &end, source };
         let others = self.handles.openers(ino);

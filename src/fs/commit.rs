@@ -72,7 +72,7 @@ impl Fs {
         let Some(spot) = spot.filter(|_| changed || drafting) else {
             return Ok(false);
         };
-        let end = format!("/{}/{}", spot.store, spot.name);
+        let end = spot.end();
         let source = &self.options.source;
         let (opener, trace) = (handle.opener, processes::Trace { end: &end, source });
         let own = processes::same(thread, opener);

@@ -85,6 +85,13 @@ pub(super) struct Spot {
     pub(super) name: Box<str>,
 }
 
+impl Spot {
+    /// How the path of a descriptor of it ends, wherever a process sees the mount.
+    pub(super) fn end(&self) -> String {
+        format!("/{}/{}", self.store, self.name)
+    }
+}
+
 /// All inodes that the kernel may know.
 pub(super) struct Table {
     slots: Vec<Option<Inode>>,

@@ -379,15 +379,11 @@ impl Fs {
         inode.drafting = true;
         inode.version = stat.inode;
         // The kernel drops what it knows of a file that it truncates.
-        let told = std::mem::take(&mut inode.told);
+        inode.told = 0;
         let parked = inode.open.take();
         table.opened(ino, &open);
         drop(table);
         drop(parked);
-        if caller.beside && told != 0 {
-            // It takes it for another one.
-            self.notify(Notice::Attributes(ino));
-        }
         // Without the handle there is no draft either, and the name leads to the record again.
         self.hand_out_counted(open, flags, caller)
             .inspect_err(|_| lock(&self.table).unlink(ino))

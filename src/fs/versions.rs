@@ -34,7 +34,7 @@ impl Fs {
 
     /// Whether nobody who opened an inode has it open any more, and it is only still to be released.
     pub(super) fn is_closing(&self, ino: u64, spot: &Spot) -> bool {
-        let end = format!("/{}/{}", spot.store, spot.name);
+        let end = spot.end();
         let source = &self.options.source;
         let trace = processes::Trace { end: &end, source };
         let openers = self.handles.openers(ino);
